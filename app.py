@@ -1,0 +1,51 @@
+"""Starts Faces: `streamlit run app.py`. The pages are in pages/router.py; the trainer runs beside them."""
+
+import asyncio
+import gc
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from subprocess import Popen
+from typing import Any
+
+import streamlit as st
+
+from faces.home import home
+from pages.components import blocks
+from trainer import service
+from trainer.store import Store
+
+WATCH = 2.0  # seconds between two looks whether the trainer is there
+
+
+@asynccontextmanager
+async def lifespan(app: Any) -> AsyncIterator[None]:
+    """Start the trainer with the app and stop it with the app; runs it had to stop go on at the next start."""
+    started: list[Popen] = []
+
+    async def watch() -> None:
+        while True:
+            if not started or started[-1].poll() is not None:
+                new = await asyncio.to_thread(service.ensure, home(), True)
+                started.extend([new] if new else [])
+            await asyncio.sleep(WATCH)
+
+    watching = asyncio.create_task(watch())
+    gc.collect()
+    gc.freeze()  # Streamlit collects after every run of a page; what is loaded by now need not be looked at again
+    try:
+        yield
+    finally:
+        watching.cancel()
+        with suppress(asyncio.CancelledError):
+            await watching
+        for process in started[-1:]:
+            await asyncio.to_thread(service.end, process)
+
+
+def load_points(run: str, step: int, name: str) -> blocks.Points | None:
+    """The points of a picture for the browser."""
+    found = Store().folder(run).points(name, step)
+    return None if found is None else blocks.Points(*found)
+
+
+app = st.App("pages/router.py", lifespan=lifespan, routes=blocks.routes(load_points))

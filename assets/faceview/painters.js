@@ -1,0 +1,274 @@
+// Two ways to paint the panels: WebGL2, and a flat canvas where that is missing. Both offer
+//   hold(panel), forget(panel)   the panel's points changed, are no longer needed
+//   colours(classes)             rgb, shape and whether shown, per class
+//   paint(panels, { dpr, paper, line })    panels: [{ panel, lens, hot: index with a ring | -1, deep: 3-D }]
+
+import { project } from "./lens.js";
+
+const SHAPES = ["circle", "square", "triangle", "plus", "diamond", "ring"]; // as numbered in the shader
+export const OUTLINES = { // the same in a box of 16 x 16
+  circle: "M8 3a5 5 0 1 0 0 10a5 5 0 1 0 0-10z", square: "M3.5 3.5h9v9h-9z", triangle: "M8 2.5l6 10.5h-12z",
+  plus: "M6 2.5h4v3.5h3.5v4h-3.5v3.5h-4v-3.5h-3.5v-4h3.5z", diamond: "M8 1.5l6.5 6.5l-6.5 6.5l-6.5-6.5z",
+};
+
+const VERTEX = `#version 300 es
+layout(location=0) in vec3 from; layout(location=1) in vec3 to; layout(location=2) in uint label;
+uniform mat3 turn; uniform vec2 pan, half_; uniform float zoom, eye, t, size, fog; uniform int shape;
+uniform sampler2D inks; uniform vec3 paper;
+flat out vec4 ink; flat out int form; flat out float px;
+void main() {
+  vec3 p = turn * mix(from, to, t);
+  float near = 1.0 / max(1.0 - p.z * eye, 0.1);
+  vec4 color = texelFetch(inks, ivec2(int(label), 0), 0), more = texelFetch(inks, ivec2(int(label), 1), 0);
+  bool shown = color.a > 0.5;                                   // else: another class is isolated
+  float depth = clamp(-p.z * 0.5, -0.98, 0.98);
+  gl_Position = vec4((p.xy * zoom * near + pan) * half_, shown ? depth : 0.99, 1.0);
+  px = size * near * (shown ? 1.0 : 0.8);
+  gl_PointSize = px + 2.0;
+  float haze = fog * smoothstep(-1.1, 1.2, -p.z);
+  ink = vec4(mix(color.rgb, paper, haze), shown ? 1.0 : 0.2);
+  form = shape < 0 ? int(more.r * 255.0 + 0.5) : shape;
+}`;
+
+const FRAGMENT = `#version 300 es
+precision highp float;
+flat in vec4 ink; flat in int form; flat in float px;
+uniform float alpha, rim; uniform vec3 paper, line;
+out vec4 color;
+float edge(vec2 p) {                                            // below 0 inside the shape
+  vec2 a = abs(p);
+  if (form == 1) return max(a.x, a.y) - 0.8;
+  if (form == 2) return max(a.x * 0.87 - p.y * 0.5 - 0.45, p.y - 0.65);
+  if (form == 3) return max(min(a.x, a.y) - 0.34, max(a.x, a.y) - 0.95);
+  if (form == 4) return (a.x + a.y - 0.98) * 0.7071;
+  if (form == 5) return abs(length(p) - 0.8) - 0.14;
+  return length(p) - 0.9;
+}
+void main() {
+  vec2 p = (gl_PointCoord - 0.5) * 2.0 * (px + 2.0) / px;
+  float d = edge(p) * px * 0.5, cover = clamp(0.5 - d, 0.0, 1.0);
+  if (cover < 0.02) discard;
+  vec3 shade = mix(ink.rgb, paper, min(rim, 1.0) * clamp(d + max(rim, 1.0), 0.0, 1.0));
+  if (form == 5) shade = line;
+  color = vec4(shade, 1.0) * cover * alpha * ink.a;
+}`;
+
+const LINES = `#version 300 es
+layout(location=0) in vec3 to; uniform mat3 turn; uniform vec2 pan, half_; uniform float zoom, eye, reach;
+void main() {
+  vec3 p = turn * (to * reach);
+  gl_Position = vec4((p.xy * zoom / max(1.0 - p.z * eye, 0.1) + pan) * half_, 0.985, 1.0);
+}`;
+const LINE = `#version 300 es
+precision mediump float; uniform vec4 line; out vec4 color; void main() { color = vec4(line.rgb, 1.0) * line.a; }`;
+
+export function glPainter(canvas) {
+  const gl = canvas.getContext("webgl2", { antialias: true, premultipliedAlpha: true });
+  if (!gl) return null;
+  const compile = (kind, text) => {
+    const shader = gl.createShader(kind);
+    gl.shaderSource(shader, text);
+    gl.compileShader(shader);
+    return shader;
+  };
+  const program = (vertex, fragment) => {
+    const made = gl.createProgram();
+    gl.attachShader(made, compile(gl.VERTEX_SHADER, vertex));
+    gl.attachShader(made, compile(gl.FRAGMENT_SHADER, fragment));
+    gl.linkProgram(made);
+    if (!gl.getProgramParameter(made, gl.LINK_STATUS) && !gl.isContextLost()) throw new Error(gl.getProgramInfoLog(made));
+    const used = { made };
+    for (let at = 0; at < gl.getProgramParameter(made, gl.ACTIVE_UNIFORMS); at++) {
+      const { name } = gl.getActiveUniform(made, at);
+      used[name] = gl.getUniformLocation(made, name);
+    }
+    return used;
+  };
+  const dots = program(VERTEX, FRAGMENT), guide = program(LINES, LINE), inks = gl.createTexture();
+  const buffers = new Map(); // panel -> { points, centers }: vertex arrays with what they hold
+  const globe = cloud([circles()]);
+  gl.enable(gl.BLEND);
+  gl.blendFunc(gl.ONE, gl.ONE_MINUS_SRC_ALPHA);
+  gl.depthFunc(gl.LEQUAL);
+
+  function cloud(columns, labels, order) {
+    const array = gl.createVertexArray(), held = [];
+    const hold = (kind, values) => {
+      held.push(gl.createBuffer());
+      gl.bindBuffer(kind, held.at(-1));
+      gl.bufferData(kind, values, gl.STATIC_DRAW);
+    };
+    gl.bindVertexArray(array);
+    columns.forEach((column, at) => {
+      hold(gl.ARRAY_BUFFER, column);
+      gl.enableVertexAttribArray(at);
+      gl.vertexAttribPointer(at, 3, gl.FLOAT, false, 0, 0);
+    });
+    if (labels) {
+      hold(gl.ARRAY_BUFFER, labels);
+      gl.enableVertexAttribArray(2);
+      gl.vertexAttribIPointer(2, 1, gl.UNSIGNED_BYTE, 0, 0);
+      hold(gl.ELEMENT_ARRAY_BUFFER, order);
+    }
+    gl.bindVertexArray(null);
+    return { array, held };
+  }
+
+  function forget(panel) {
+    for (const { array, held } of buffers.get(panel) ?? []) {
+      gl.deleteVertexArray(array);
+      held.forEach((buffer) => gl.deleteBuffer(buffer));
+    }
+    buffers.delete(panel);
+  }
+
+  return {
+    name: "webgl2",
+    forget,
+    hold(panel) {
+      forget(panel);
+      buffers.set(panel, [
+        cloud([panel.from, panel.to], panel.labels, mixedOrder(panel.n)),
+        cloud([panel.oldCenters, panel.centers], panel.centerLabels, mixedOrder(panel.m)),
+      ]);
+    },
+    colours(classes) {
+      const texels = new Uint8Array(512 * 4);
+      classes.forEach(({ rgb, shape, shown }, at) => {
+        texels.set([...rgb, shown ? 255 : 0], at * 4);
+        texels[(256 + at) * 4] = Math.max(SHAPES.indexOf(shape), 0);
+      });
+      gl.bindTexture(gl.TEXTURE_2D, inks);
+      gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA8, 256, 2, 0, gl.RGBA, gl.UNSIGNED_BYTE, texels);
+      gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MIN_FILTER, gl.NEAREST);
+      gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MAG_FILTER, gl.NEAREST);
+    },
+    paint(panels, { dpr, paper, line }) {
+      const rgb = (color) => color.map((part) => part / 255);
+      gl.disable(gl.SCISSOR_TEST);
+      gl.clearColor(0, 0, 0, 0);
+      gl.clear(gl.COLOR_BUFFER_BIT | gl.DEPTH_BUFFER_BIT);
+      gl.enable(gl.SCISSOR_TEST);
+      for (const { panel, lens, hot, deep } of panels) {
+        const { x, y, w, h } = lens.box, corner = [Math.round(x * dpr), canvas.height - Math.round((y + h) * dpr)];
+        gl.viewport(...corner, Math.round(w * dpr), Math.round(h * dpr));
+        gl.scissor(...corner, Math.round(w * dpr), Math.round(h * dpr));
+        for (const used of [guide, dots]) {
+          gl.useProgram(used.made);
+          gl.uniformMatrix3fv(used.turn, true, lens.turn);
+          gl.uniform2fv(used.pan, lens.pan);
+          gl.uniform2fv(used.half_, lens.half);
+          gl.uniform1f(used.zoom, lens.zoom);
+          gl.uniform1f(used.eye, lens.eye);
+        }
+        gl.disable(gl.DEPTH_TEST);
+        if (deep) {
+          gl.useProgram(guide.made);
+          gl.uniform1f(guide.reach, panel.reach);
+          gl.uniform4f(guide.line, ...rgb(line), 0.13);
+          gl.bindVertexArray(globe.array);
+          gl.drawArrays(gl.LINES, 0, 3 * 192);
+        }
+        if (!buffers.has(panel)) continue;
+        const [points, centers] = buffers.get(panel);
+        const draw = ({ array }, count, shape, size, alpha, rim, first = 0) => {
+          gl.bindVertexArray(array);
+          gl.uniform1i(dots.shape, shape);
+          gl.uniform1f(dots.size, size * dpr);
+          gl.uniform1f(dots.alpha, alpha);
+          gl.uniform1f(dots.rim, rim);
+          if (shape === 5) gl.drawArrays(gl.POINTS, first, count);
+          else gl.drawElements(gl.POINTS, count, gl.UNSIGNED_INT, 0);
+        };
+        gl.useProgram(dots.made);
+        gl.uniform1f(dots.t, panel.t);
+        gl.uniform1f(dots.fog, lens.fog);
+        gl.uniform3f(dots.paper, ...rgb(paper));
+        gl.uniform3f(dots.line, ...rgb(line));
+        if (deep) gl.enable(gl.DEPTH_TEST);
+        draw(points, panel.n, -1, lens.size, lens.alpha, lens.size > 5 ? 0.6 : 0);
+        gl.disable(gl.DEPTH_TEST);
+        if (panel.spec.centers !== false) draw(centers, panel.m, 4, lens.centers, 1, 2 * dpr);
+        if (hot >= 0) draw(points, 1, 5, lens.size + 9, 1, 0, hot);
+      }
+      gl.bindVertexArray(null);
+    },
+  };
+}
+
+// Three great circles as line segments, 3 x 96 of them: the globe that turns with the points.
+function circles() {
+  const ends = [];
+  for (let axis = 0; axis < 3; axis++) {
+    for (let part = 0; part < 192; part++) {
+      const angle = (Math.ceil(part / 2) / 96) * 2 * Math.PI, end = [0, 0, 0];
+      [end[axis], end[(axis + 1) % 3]] = [Math.cos(angle), Math.sin(angle)];
+      ends.push(...end);
+    }
+  }
+  return new Float32Array(ends);
+}
+
+// An order that mixes a dataset sorted by class, the same each time: no class lies on top of all others.
+function mixedOrder(count) {
+  const divides = (a, b) => (b ? divides(b, a % b) : a);
+  let stride = Math.max(1, Math.round(count * 0.618));
+  while (divides(stride, count) > 1) stride++;
+  return Uint32Array.from({ length: count }, (_, at) => (at * stride) % Math.max(count, 1));
+}
+
+export function flatPainter(canvas) {
+  const pen = canvas.getContext("2d"), outlines = Object.fromEntries(
+    Object.entries(OUTLINES).map(([shape, outline]) => [shape, new Path2D(outline)]));
+  const css = ([r, g, b]) => `rgb(${r} ${g} ${b})`;
+  let inks = [];
+  return {
+    name: "canvas2d",
+    hold() {},
+    forget() {},
+    colours(classes) { inks = classes; },
+    paint(panels, { dpr, paper, line }) {
+      pen.setTransform(1, 0, 0, 1, 0, 0);
+      pen.clearRect(0, 0, canvas.width, canvas.height);
+      for (const { panel, lens, hot, deep } of panels) {
+        const { x, y, w, h } = lens.box, now = panel.now();
+        const stamp = (places, at, label, shape, size, alpha) => {
+          const [px, py, , near] = project(lens, places[3 * at], places[3 * at + 1], places[3 * at + 2]);
+          const ink = inks[label], zoom = (size * near) / 11;
+          pen.setTransform(dpr * zoom, 0, 0, dpr * zoom, (x + px - 8 * zoom) * dpr, (y + py - 8 * zoom) * dpr);
+          pen.globalAlpha = ink?.shown ? alpha : 0.12;
+          pen.fillStyle = css(ink?.rgb ?? line);
+          pen.fill(outlines[shape ?? ink?.shape] ?? outlines.circle);
+        };
+        pen.save();
+        pen.setTransform(dpr, 0, 0, dpr, 0, 0);
+        pen.beginPath();
+        pen.rect(x, y, w, h);
+        pen.clip();
+        let order = mixedOrder(panel.n);
+        if (deep) {
+          const depth = Float32Array.from(order, (_, at) => project(lens, ...now.points.subarray(3 * at, 3 * at + 3))[2]);
+          order = order.sort((a, b) => depth[a] - depth[b]);
+        }
+        for (const at of order) stamp(now.points, at, panel.labels[at], null, lens.size, lens.alpha);
+        for (let at = 0; panel.spec.centers !== false && at < panel.m; at++) {
+          stamp(now.centers, at, panel.centerLabels[at], "diamond", lens.centers, 1);
+          pen.lineWidth = 1.2;
+          pen.strokeStyle = css(paper);
+          pen.stroke(outlines.diamond);
+        }
+        if (hot >= 0) {
+          const [px, py] = project(lens, ...now.points.subarray(3 * hot, 3 * hot + 3));
+          pen.setTransform(dpr, 0, 0, dpr, 0, 0);
+          pen.globalAlpha = 1;
+          pen.strokeStyle = css(line);
+          pen.lineWidth = 1.6;
+          pen.beginPath();
+          pen.arc(x + px, y + py, lens.size / 2 + 3.5, 0, 7);
+          pen.stroke();
+        }
+        pen.restore();
+      }
+    },
+  };
+}

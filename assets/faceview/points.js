@@ -1,0 +1,60 @@
+// Blocks of points: fetched once per address, decoded, laid out in a panel's own units.
+
+const KEPT = 160; // blocks kept for panels that come back to them
+
+const blocks = new Map(); // url -> promise of a block, least recently used first
+
+export function load(url) {
+  const block = blocks.get(url) ?? fetch(url).catch(() => {
+    throw new Error("The server does not answer.");
+  }).then(async (answer) => {
+    if (!answer.ok) throw new Error((await answer.text()).slice(0, 160) || `No points: status ${answer.status}.`);
+    return decode(await answer.arrayBuffer());
+  });
+  blocks.delete(url);
+  blocks.set(url, block);
+  block.catch(() => blocks.get(url) === block && blocks.delete(url));
+  if (blocks.size > KEPT) blocks.delete(blocks.keys().next().value);
+  return block;
+}
+
+// Little-endian: "FV01", uint32 N, M, axes, float32 scale; int16 points (N, axes), int16 centers (M, axes),
+// uint8 labels (N), uint8 center labels (M). A coordinate is int16 / 32767 * scale. The origin is the middle.
+export function decode(bytes) {
+  const head = new DataView(bytes);
+  if (bytes.byteLength < 20 || head.getUint32(0, true) !== 0x31305646) throw new Error("This is no block of points.");
+  const [n, m, axes] = [4, 8, 12].map((at) => head.getUint32(at, true));
+  const places = 20 + 2 * axes * (n + m);
+  if (bytes.byteLength !== places + n + m) throw new Error("This block of points is incomplete.");
+  return {
+    n, m, axes, unit: head.getFloat32(16, true) / 32767,
+    points: new Int16Array(bytes, 20, n * axes), centers: new Int16Array(bytes, 20 + 2 * n * axes, m * axes),
+    labels: new Uint8Array(bytes, places, n), centerLabels: new Uint8Array(bytes, places + n, m),
+  };
+}
+
+// Quantised places (count, axes) -> x, y, z in the panel's own units, turned by the panel's 3x3.
+export function place(quantised, axes, unit, turn) {
+  const [a, b, c, d, e, f, g, h, i] = turn ?? [1, 0, 0, 0, 1, 0, 0, 0, 1];
+  const placed = new Float32Array((quantised.length / axes) * 3);
+  for (let from = 0, to = 0; from < quantised.length; from += axes, to += 3) {
+    const x = quantised[from] * unit, y = quantised[from + 1] * unit, z = axes > 2 ? quantised[from + 2] * unit : 0;
+    placed[to] = a * x + b * y + c * z;
+    placed[to + 1] = d * x + e * y + f * z;
+    placed[to + 2] = g * x + h * y + i * z;
+  }
+  return placed;
+}
+
+// The radius a panel shows at zoom 1: that of all points, but no more than 1.25 times that of 99 in 100.
+export function reachOf(placed) {
+  const step = 3 * Math.ceil(placed.length / 12000), far = [];
+  for (let at = 0; at < placed.length; at += step) far.push(Math.hypot(placed[at], placed[at + 1], placed[at + 2]));
+  far.sort((a, b) => a - b);
+  return Math.min(far.at(-1), 1.25 * far[Math.floor(far.length * 0.99)]) || 1;
+}
+
+export function between(from, to, t) {
+  if (t >= 1 || from === to) return to;
+  return to.map((value, at) => from[at] + (value - from[at]) * t);
+}

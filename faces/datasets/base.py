@@ -1,0 +1,100 @@
+"""What every dataset offers: its facts, and its images as arrays. No torch, and nothing slow to import."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import Bool, Int64, UInt8
+from numpy import ndarray
+
+
+@dataclass(frozen=True)
+class Progressed:
+    """How far a long piece of work is: enough for a bar, a rate and the time left."""
+
+    doing: str
+    done: int
+    total: int | None  # None while nobody knows
+    unit: str  # "bytes" or "images"
+
+
+Progress = Callable[[Progressed], None]  # raising in it stops the work; nothing half done is ever used
+
+
+def silent(progressed: Progressed) -> None:
+    """The progress that nobody watches."""
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """Decoded images with their labels, train rows first. Large ones are memory-mapped and read-only."""
+
+    pixels: UInt8[ndarray, "N H H channels"]  # 0 to 255; channels 1 or 3 (red, green, blue)
+    labels: Int64[ndarray, " N"]  # 0 .. C - 1, with label noise already in the train rows
+    val: Bool[ndarray, " N"]  # True for validation
+    class_names: tuple[str, ...]
+    files: ndarray = field(default_factory=lambda: np.array([], dtype=str))  # names of the originals (N,), or empty
+
+    @property
+    def train_rows(self) -> Int64[ndarray, " train"]:
+        return np.flatnonzero(~self.val)
+
+    @property
+    def val_rows(self) -> Int64[ndarray, " val"]:
+        return np.flatnonzero(self.val)
+
+
+class Dataset:
+    """A set of labelled images. A file in this folder with a subclass that sets `name` is all it takes to add one."""
+
+    name: str  # what a run's settings call it
+    title: str
+    summary: str
+    source: str  # an address or a citation
+    sizes: tuple[int, ...]  # image sides in pixels, the default first
+    noise: tuple[int, ...] = (0,)  # label noise on offer, in percent of the train images
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        raise NotImplementedError
+
+    @property
+    def counts(self) -> tuple[int, int] | None:
+        """Train and validation images, or None while the set is not on this machine."""
+        raise NotImplementedError
+
+    @property
+    def state(self) -> str:
+        """One sentence for a person: what of this set is on this machine."""
+        if self.counts is None:
+            return f"{self.title} is not on this machine yet."
+        return f"{self.counts[0]:,} + {self.counts[1]:,} images (train + validation)."
+
+    def ready(self, size: int) -> bool:
+        """Whether `load(size)` works right now."""
+        raise NotImplementedError
+
+    def prepare(self, size: int, progress: Progress = silent) -> None:
+        """Decode the originals at this size, once. ValueError when the originals are not here."""
+        raise NotImplementedError
+
+    def load(self, size: int, noise: int = 0) -> Images:
+        """The images. ValueError when they are not ready or this size or noise is not on offer."""
+        raise NotImplementedError
+
+    def check(self, size: int, noise: int = 0) -> None:
+        """ValueError unless this size and noise are on offer."""
+        if size not in self.sizes:
+            raise ValueError(f"{self.title} has no size {size}. Sizes here, in pixels: {sorted(self.sizes)}.")
+        if noise not in self.noise:
+            raise ValueError(f"{self.title} has no label noise of {noise} %. On offer, in %: {list(self.noise)}.")
+
+
+def samples(images: Images, each: int = 8, val: bool = False) -> dict[str, UInt8[ndarray, "_ H H channels"]]:
+    """Up to `each` images of every class, evenly spread over its rows, so the same ones every time."""
+    chosen = {}
+    for label, name in enumerate(images.class_names):
+        rows = np.flatnonzero((images.labels == label) & (images.val == val))
+        spread = np.linspace(0, len(rows) - 1, min(each, len(rows))).astype(int)
+        chosen[name] = np.asarray(images.pixels[rows[spread]])
+    return chosen

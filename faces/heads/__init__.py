@@ -1,0 +1,11 @@
+"""Margin heads, one file each: `HEADS[name](dim, classes, **knobs)`.
+
+A head is added by saving a file here with a class that declares when it was `born`. Reading the
+names and what the classes declare imports no torch; `HEADS[name]` does.
+"""
+
+from pathlib import Path
+
+from faces.catalogue import catalogue
+
+HEADS = catalogue("faces.heads", Path(__file__).parent)

@@ -1,0 +1,113 @@
+"""What every head promises, and what the heads on cosines share.
+
+    head(features)            inference logits (B, C)
+    head(features, labels)    training logits (B, C): the own-class logit carries the margin
+    head.turn(m=0.4)          sets live knobs while training runs
+
+Buffers (AdaCos.s, CurricularFace.t) change only in train() with labels, before they are used.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from faces.knobs import Choice, Knob, Value, fixed_scale, settle
+from faces.shapes import Cosines, CosineTable, Features, Labels, Logits, Rows
+
+SHORTEST = 1e-6  # length under which a vector has no direction
+
+
+class Head(nn.Module):
+    """Class vectors in `weight` and the knobs as plain attributes; a head declares the rest in its class body.
+
+    `title` is a subtitle for menus, `born` the paper's year and month, `formula` the own-class logit
+    in LaTeX, `notice` what to look for. Fewer than two classes, an unknown knob or a value that does
+    not fit: ValueError. All arithmetic is float32 or wider, also under autocast.
+    """
+
+    title: str
+    born: str
+    source: str
+    formula: str
+    notice: str
+    knobs: Mapping[str, Knob | Choice] = {}
+
+    def __init__(self, dim: int, classes: int, **knobs: Value):
+        super().__init__()
+        fixed_scale(classes)  # one class or none is refused here, in one sentence
+        self.classes = classes
+        vars(self).update(settle(self.knobs, knobs, classes))
+        self.weight = nn.Parameter(unit(torch.randn(self.weight_shape(dim))))  # equal lengths: equal terms
+
+    def weight_shape(self, dim: int) -> tuple[int, ...]:
+        return self.classes, dim
+
+    def knob_values(self) -> dict[str, Value]:
+        """The knobs in force."""
+        return {name: getattr(self, name) for name in self.knobs}
+
+    def turn(self, **knobs: Value) -> None:
+        """Set live knobs. ValueError, and nothing changes, for any other name or a value that does not fit."""
+        values = settle(self.knobs, self.knob_values() | knobs, self.classes)
+        if fixed := sorted(name for name in knobs if not self.knobs[name].live):
+            live = [name for name, knob in self.knobs.items() if knob.live]
+            raise ValueError(f"{fixed} can only be set in a new run. Knobs that turn while training: {live}.")
+        vars(self).update(values)
+
+    def extra_repr(self) -> str:
+        return ", ".join(f"{name}={value}" for name, value in self.knob_values().items())
+
+
+class CosineHead(Head):
+    """s * cos(theta) for every class, with `margin` applied to each sample's own class in training."""
+
+    s: float | Tensor
+
+    def forward(self, features: Features, labels: Labels | None = None) -> Logits:
+        cosine = self.cosine(features)
+        if labels is None:
+            return self.s * cosine
+        own = cosine.gather(1, labels[:, None]).squeeze(1)  # (B,)
+        if self.training:
+            with torch.no_grad():
+                self.observe(cosine, own, labels)
+        logits = self.s * self.others(cosine, own)
+        return logits.scatter_(1, labels[:, None], self.s * self.margin(own)[:, None])
+
+    def cosine(self, features: Features) -> CosineTable:
+        """Cosine of the angle between each feature and each class."""
+        return inner(unit(widen(features)), unit(widen(self.weight)))
+
+    def margin(self, own: Cosines) -> Cosines:
+        """What stands for the own-class cosine in training. Draw it by giving it a line of cosines."""
+        return own
+
+    def others(self, cosine: CosineTable, own: Cosines) -> CosineTable:
+        """What stands for the other classes' cosines in training; the own-class column is not used."""
+        return cosine
+
+    def observe(self, cosine: CosineTable, own: Cosines, labels: Labels) -> None:
+        """Update the buffers from a training batch, outside the graph."""
+
+
+def unit(rows: Rows) -> Rows:
+    """Each vector divided by its length. One shorter than 1e-6 stays as it is.
+
+    So a zero feature has cosine 0 to every class and a gradient of the size of its neighbours',
+    where dividing by a tiny number would make it enormous.
+    """
+    length = torch.linalg.vector_norm(rows, dim=-1, keepdim=True)
+    return rows / torch.where(length > SHORTEST, length, 1.0)
+
+
+def widen(values: Tensor) -> Tensor:
+    """Half precision as float32: in bfloat16 an angle of 0.05 has the cosine of 0. Wider types stay."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
+def inner(features: Features, rows: Tensor) -> Logits:
+    """Inner products of features and rows (C, D), kept out of autocast: the one step here that it would round."""
+    wide = torch.promote_types(features.dtype, rows.dtype)
+    with torch.autocast(features.device.type, enabled=False):
+        return features.to(wide) @ rows.to(wide).T

@@ -1,0 +1,25 @@
+"""Classification: the ordinary linear classifier.    logit_j = w_j . x + b_j"""
+
+import torch
+from torch import nn
+
+from faces.heads.base import Head, inner, widen
+from faces.knobs import Value
+from faces.shapes import Features, Labels, Logits
+
+
+class Classification(Head):
+    """w . x + b for every class; lengths count, so it has no cosines of its own."""
+
+    title = "a linear classifier with a bias"
+    source, born = "https://doi.org/10.1007/978-3-642-76153-9_28", "1990-01"
+    formula = r"w_y \cdot x + b_y"
+    notice = "It trains on the features' lengths too, but KNN and the pictures see only their directions."
+    knobs = {}
+
+    def __init__(self, dim: int, classes: int, **knobs: Value):
+        super().__init__(dim, classes, **knobs)
+        self.bias = nn.Parameter(torch.zeros(classes))
+
+    def forward(self, features: Features, labels: Labels | None = None) -> Logits:
+        return inner(widen(features), widen(self.weight)) + self.bias

@@ -1,0 +1,39 @@
+"""CurricularFace: ArcFace whose hard wrong classes count more as training goes on."""
+
+import torch
+from torch import Tensor
+
+from faces.heads.angle import cos_of_sum
+from faces.heads.arcface import ArcFace
+from faces.knobs import SEAM, Knob, Value, fixed_scale
+from faces.shapes import Cosines, CosineTable, Labels
+
+
+class CurricularFace(ArcFace):
+    """s * cos(theta + m) on the true class; a wrong class nearer than that gets s * cos_j * (t + cos_j).
+
+    t is a running mean of the own-class cosine, from 0, with 0.01 for the new value: the authors'
+    code, which they call the right version where the paper has it the other way round.
+    """
+
+    title = "hard wrong classes count more as training goes on"
+    source, born = "https://arxiv.org/abs/2004.00288", "2020-04"
+    formula = r"s \cos(\theta_y + m), \quad \text{hard } j\!: s \cos\theta_j\,(t + \cos\theta_j)"
+    notice = "At first t is near 0 and hard wrong classes hardly push; as t grows they push more and more."
+    knobs = {
+        "s": Knob(fixed_scale, 0.5, 64.0, "scale of the logits, no unit"),
+        "m": Knob(0.25, 0.0, 1.5, "margin on the angle, radians"),
+        "seam": SEAM,
+    }
+    t: Tensor
+
+    def __init__(self, dim: int, classes: int, **knobs: Value):
+        super().__init__(dim, classes, **knobs)
+        self.register_buffer("t", torch.tensor(0.0))
+
+    def observe(self, cosine: CosineTable, own: Cosines, labels: Labels) -> None:
+        self.t.copy_(0.01 * own.mean() + 0.99 * self.t)
+
+    def others(self, cosine: CosineTable, own: Cosines) -> CosineTable:
+        hard = cosine > cos_of_sum(own, self.m, "raw_cos")[:, None]  # whatever the seam: the authors' comparison
+        return torch.where(hard, cosine * (self.t + cosine), cosine)

@@ -1,0 +1,15 @@
+"""Shapes that several files agree on. B batch, D feature size, C classes, K centers per class.
+
+A name is the tensor's kind and its axes; within one call the same letter is the same size.
+"""
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+Images = Float[Tensor, "B channels height width"]  # as an encoder takes them
+Features = Float[Tensor, "B D"]  # what an encoder returns, any length
+Labels = Int[Tensor, " B"]  # true class indices, int64
+Logits = Float[Tensor, "B C"]  # what cross-entropy takes
+CosineTable = Float[Tensor, "B C"]  # every feature against every class, -1 to 1
+Cosines = Float[Tensor, " B"]  # one cosine per sample, to its own class; also any line of cosines
+Rows = Float[Tensor, "*rows D"]  # vectors along the last axis

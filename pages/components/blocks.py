@@ -1,0 +1,132 @@
+"""What the picture component asks of the server over HTTP: its script, and points as compact bytes.
+
+    app = st.App("pages/router.py", routes=blocks.routes(load_points))
+
+A block of points never changes, so browsers keep it for good. Its layout, all little-endian:
+
+    offset 0    "FV01"                      magic and version
+           4    uint32 N, M, axes           points, class centers, 2 or 3
+           16   float32 scale               a coordinate is int16 / 32767 * scale
+           20   int16 (N, axes), (M, axes)  points, then centers; the origin is the middle of the picture
+           ..   uint8 (N,), (M,)            labels, then labels of the centers
+
+Every int16 lies at an even offset, so a browser reads the arrays in place. 3929 points on three axes with
+ten centers take 27.6 kB, a quarter of what Plotly 7.1 takes for the same float32 numbers.
+"""
+
+import hashlib
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Int
+from numpy import ndarray
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+ROOT = "/faces"
+FOREVER = {"Cache-Control": "private, max-age=31536000, immutable"}
+ULID = re.compile("[0-7][0-9A-HJKMNP-TV-Z]{25}")
+NAME = re.compile("[a-z0-9=._-]{1,64}")
+HEADER = np.dtype([("magic", "S4"), ("N", "<u4"), ("M", "<u4"), ("axes", "<u4"), ("scale", "<f4")])
+
+_ASSETS = Path(__file__).parents[2] / "assets"
+SCRIPTS = {
+    file.relative_to(_ASSETS).as_posix(): file.read_bytes()
+    for file in [_ASSETS / "faceview.js", *sorted(_ASSETS.glob("faceview/*.js"))]
+}
+VERSION = hashlib.sha256(b"".join(SCRIPTS.values())).hexdigest()[:12]
+SCRIPT = f"{ROOT}/{VERSION}/faceview.js"
+
+
+@dataclass(frozen=True)
+class Points:
+    """One picture of one moment: points with the class of each, and the class centers laid out with them."""
+
+    points: Float[ndarray, "N axes"]
+    labels: Int[ndarray, " N"]
+    centers: Float[ndarray, "M axes"]
+    center_labels: Int[ndarray, " M"]
+
+
+LoadPoints = Callable[[str, int, str], Points | None]  # run (a ULID), step, name of the layout, such as "pca-3"
+
+
+def points_block(
+    points: Float[ndarray, "N axes"],
+    labels: Int[ndarray, " N"],
+    centers: Float[ndarray, "M axes"] | None = None,
+    center_labels: Int[ndarray, " M"] | None = None,
+) -> bytes:
+    """The bytes of a block. A coordinate moves by at most scale / 65534, which is below a pixel.
+
+    ValueError for other than 2 or 3 axes, for arrays that do not belong together, for more than 256
+    classes, and for a coordinate that is not a number.
+    """
+    axes = points.shape[1]
+    centers = np.zeros((0, axes), np.float32) if centers is None else centers
+    center_labels = np.zeros(0, np.int64) if center_labels is None else center_labels
+    if axes not in (2, 3) or centers.shape[1] != axes:
+        raise ValueError(f"Points on {axes} and centers on {centers.shape[1]} axes cannot be drawn; both need 2 or 3.")
+    if len(points) != len(labels) or len(centers) != len(center_labels):
+        raise ValueError(
+            f"{len(points)} points and {len(centers)} centers came with {len(labels)} and {len(center_labels)} labels; "
+            "each needs its own."
+        )
+    every = np.concatenate([labels, center_labels])
+    if every.size and not 0 <= every.min() <= every.max() <= 255:
+        raise ValueError(f"Labels from {every.min()} to {every.max()} do not fit; a picture takes classes 0 to 255.")
+    places = np.concatenate([points, centers]).astype(np.float64)  # (N + M, axes)
+    if not np.isfinite(places).all():
+        raise ValueError("Some coordinates are not finite numbers, so these points cannot be drawn.")
+    scale = float(np.abs(places).max(initial=0)) or 1.0
+    header = np.array([(b"FV01", len(points), len(centers), axes, scale)], HEADER)
+    return header.tobytes() + np.rint(places / scale * 32767).astype("<i2").tobytes() + every.astype("u1").tobytes()
+
+
+def read_block(block: bytes) -> Points:
+    """The points of a block, as the browser reads them. ValueError when these are no such bytes."""
+    if len(block) < HEADER.itemsize or not block.startswith(b"FV01"):
+        raise ValueError("These bytes are no block of points; one starts with FV01.")
+    _, N, M, axes, scale = np.frombuffer(block, HEADER, 1)[0].item()
+    if len(block) != HEADER.itemsize + (N + M) * (2 * axes + 1):
+        raise ValueError(f"This block of {N} points is incomplete: {len(block)} bytes came.")
+    places = np.frombuffer(block, "<i2", (N + M) * axes, HEADER.itemsize).reshape(-1, axes)
+    places = (places / 32767 * scale).astype(np.float32)
+    every = np.frombuffer(block, "u1", N + M, len(block) - N - M).astype(np.int64)
+    return Points(places[:N], every[:N], places[N:], every[N:])
+
+
+def address(run: str, step: int, name: str) -> str:
+    """Where the browser finds the points of this run, step and layout."""
+    return f"{ROOT}/points/{run}/{step}/{name}.bin"
+
+
+def routes(load_points: LoadPoints) -> list[Route]:
+    """The routes of the component. `load_points` gets only well-formed names and returns None for what is not there."""
+
+    def script(request: Request) -> Response:
+        text = SCRIPTS.get(request.path_params["file"])
+        if text is None:
+            return PlainTextResponse("There is no such script.", 404)
+        known = request.path_params["version"] == VERSION
+        headers = FOREVER if known else {"Cache-Control": "no-cache"}
+        return Response(text, media_type="text/javascript", headers=headers)
+
+    def points(request: Request) -> Response:
+        run, step, name = (request.path_params[part] for part in ("run", "step", "name"))
+        if not ULID.fullmatch(run) or not NAME.fullmatch(name):
+            return PlainTextResponse("A run is named by 26 characters of a ULID, a layout by a-z, 0-9 and -.", 404)
+        found = load_points(run, step, name)
+        if found is None:
+            return PlainTextResponse(f"There are no points {name} of step {step}.", 404)
+        block = points_block(found.points, found.labels, found.centers, found.center_labels)
+        return Response(block, media_type="application/octet-stream", headers=FOREVER)
+
+    return [
+        Route(ROOT + "/points/{run}/{step:int}/{name}.bin", points),
+        Route(ROOT + "/{version}/{file:path}", script),
+    ]

@@ -1,0 +1,111 @@
+"""The embeddings of one or more runs in one picture, at their newest moment or at one that is asked for."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import streamlit as st
+
+from faces.projections import PROJECTIONS, turn
+from pages.components import blocks
+from pages.components.faceview import Panel, faceview
+from pages.components.runs import class_names
+from pages.components.session import the_store
+from trainer.pictures import AT_ONCE, picture_name
+from trainer.store import Run
+
+
+def projection_choice() -> tuple[str, int]:
+    """Ask for projection and number of axes; both are kept in the URL."""
+    with st.container(horizontal=True, vertical_alignment="center"):
+        names = list(PROJECTIONS)
+        projection = st.segmented_control(
+            "Projection", names, default=names[0], required=True, key="projection", bind="query-params",
+            format_func=lambda name: PROJECTIONS[name].title, label_visibility="collapsed",
+        )  # fmt: skip
+        axes = st.segmented_control(
+            "Axes", ["2-D", "3-D"], default="2-D", required=True, key="axes", bind="query-params",
+            label_visibility="collapsed",
+        )  # fmt: skip
+    return projection or names[0], int((axes or "2-D")[0])
+
+
+def moment(run: Run, newest: int | None, name: str) -> tuple[int | None, str]:
+    """The step of which a picture can be shown now, and a word when a newer one is on its way or failed."""
+    if newest is None:
+        return None, ""
+    drawn = the_store().folder(run.id).drawn(name)
+    if newest in drawn:
+        return newest, ""
+    before = [step for step in drawn if step < newest]
+    if name in AT_ONCE:  # the worker draws these with the snapshot, which is indexed a moment before or after
+        return (before[-1] if before else None), ""
+    reason = the_store().want(run.id, newest, name)
+    return (before[-1] if before else None), reason or "computing"
+
+
+def picture(runs: Sequence[Run], newest: dict[str, int], projection: str, axes: int, *, height: int, key: str) -> bool:
+    """Draw the runs side by side under one camera; True when every panel shows its newest snapshot.
+
+    With several runs each panel is turned, as a whole, so that its class centroids lie nearest to those
+    of the first: only then do two pictures differ because the embeddings do.
+    """
+    name = picture_name(projection, axes)
+    panels, waits, first = [], [], None
+    for run in runs[:7]:
+        step, word = moment(run, newest.get(run.id), name)
+        waits.append(word)
+        rotate = None
+        if step is not None and len(runs) > 1:
+            first = first or (run.id, step)
+            rotate = _rotation(first, (run.id, step), name)
+        panels.append(
+            Panel(
+                run.id,
+                run.config.head if len(runs) > 1 else "",
+                _under(run, step, word),
+                blocks.address(run.id, step, name) if step is not None else None,
+                rotate,
+            )
+        )
+    classes = class_names(runs[0].config)
+    shown = ", ".join(run.config.head for run in runs)
+    kind = f"{PROJECTIONS[projection].title} on {axes} axes"
+    label = f"{kind} of the embeddings of {shown}, coloured by {len(classes)} classes"
+    faceview(panels, classes, 3 if axes == 3 else 2, height=height, label=label, key=key)
+    if "computing" in waits:
+        warm = (
+            " The first one after a start also has to load and compile, up to a minute." if projection == "umap" else ""
+        )
+        st.caption(
+            f":material/hourglass_top: {PROJECTIONS[projection].title} of the newest moment is being computed.{warm}"
+        )
+    for word in set(waits) - {"", "computing"}:
+        st.warning(word)
+    return all(word != "computing" for word in waits)
+
+
+def _under(run: Run, step: int | None, word: str) -> str:
+    if step is None:
+        return "waiting for its turn" if run.state == "queued" else "computing" if word else "starting"
+    return f"step {step}"
+
+
+@st.cache_data(max_entries=2000, show_spinner=False)
+def _rotation(reference: tuple[str, int], mine: tuple[str, int], name: str) -> list[float] | None:
+    """Nine numbers that turn a picture's centroids onto the reference's, or None when it is the reference."""
+    if reference == mine:
+        return None
+    (theirs, ours) = (_centroids(*which, name) for which in (reference, mine))
+    if theirs is None or ours is None or theirs.shape != ours.shape:
+        return None
+    rotation = np.eye(3)
+    axes = ours.shape[1]
+    rotation[:axes, :axes] = turn(ours, theirs).T  # the component multiplies from the left
+    return [round(float(number), 6) for number in rotation.ravel()]
+
+
+def _centroids(run: str, step: int, name: str) -> np.ndarray | None:
+    found = the_store().folder(run).points(name, step)
+    if found is None:
+        return None
+    return np.stack([found.points[found.labels == label].mean(0) for label in np.unique(found.labels)])

@@ -1,0 +1,120 @@
+"""How a run is told on a page: its name, its state, how far it is."""
+
+from typing import Any
+
+import streamlit as st
+
+from faces.datasets import find
+from trainer.config import RunConfig
+from trainer.folder import read_json
+from trainer.store import Run, Store
+
+BADGES: dict[str, tuple[str, Any]] = {
+    "queued": (":material/hourglass_empty:", "gray"),
+    "running": (":material/play_arrow:", "blue"),
+    "finished": (":material/check:", "green"),
+    "failed": (":material/error:", "red"),
+    "stopped": (":material/stop:", "orange"),
+    "interrupted": (":material/power_off:", "orange"),
+}
+POLL = 1.0  # seconds between two looks at something that moves
+
+
+def badge(state: str) -> None:
+    """The state of a run as a coloured word."""
+    icon, color = BADGES[state]
+    st.badge("training" if state == "running" else state, icon=icon, color=color)
+
+
+def title(config: RunConfig) -> str:
+    """A run's head and dataset."""
+    return f"{config.head} on {dataset_title(config.dataset)}"
+
+
+def subtitle(config: RunConfig) -> str:
+    """What sets a run apart from its siblings."""
+    knobs = [f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in shown(config)]
+    said = [
+        *knobs,
+        f"{config.encoder} {config.size} px",
+        f"D = {config.dim}",
+        f"{config.epochs} epochs",
+        f"seed {config.seed}",
+    ]
+    if config.noise:
+        said.append(f"{config.noise} % wrong labels")
+    if config.pretrained:
+        said.append("pretrained: has seen most validation images")
+    return " · ".join(said)
+
+
+def shown(config: RunConfig) -> list[tuple[str, Any]]:
+    """The knobs worth a word: numbers, and choices that are not the default."""
+    from faces.heads import HEADS
+    from faces.knobs import Choice
+
+    known = HEADS.about(config.head).knobs if config.head in HEADS else {}
+    default = {name: knob.options[0] for name, knob in known.items() if isinstance(knob, Choice)}
+    return [(name, value) for name, value in config.knobs.items() if default.get(name) != value]
+
+
+def dataset_title(name: str) -> str:
+    """A dataset's title, or its name when it is gone."""
+    try:
+        return find(name).title
+    except ValueError:
+        return f"{name} (removed)"
+
+
+def class_names(config: RunConfig) -> tuple[str, ...]:
+    """The classes of a run's dataset; numbers when it is gone."""
+    try:
+        return find(config.dataset).class_names
+    except ValueError:
+        return tuple(str(label) for label in range(256))
+
+
+def progress(store: Store, run: Run, facts: dict[str, Any] | None) -> None:
+    """How far a run is: a bar with rate and time left while it trains, else a sentence."""
+    if run.state == "queued":
+        before = sum(other.id < run.id for other in store.runs(("queued",)))
+        st.progress(0.0, f"Waiting; {before} before it." if before else "Next in line; the trainer is getting ready.")
+    elif run.state == "running" and facts is None:
+        told = read_json(store.folder(run.id).attempt(run.attempt) / "progress.json")
+        st.progress(*work(told) if told else (0.0, "Starting."))
+    elif run.state == "running" and facts is not None:
+        st.progress(facts["step"] / facts["steps"], pace(run, facts))
+    elif run.state in ("failed", "interrupted"):
+        st.error(run.reason, icon=":material/error:")
+    elif run.state == "stopped":
+        done = f" at epoch {facts['epoch']:.1f} of {run.config.epochs}" if facts else ""
+        st.info(f"Stopped{done}. Resume goes on from there.", icon=":material/stop:")
+
+
+def pace(run: Run, facts: dict[str, Any]) -> str:
+    """Epoch, rate and time left of a run that trains."""
+    said = f"Epoch {facts['epoch']:.1f} of {run.config.epochs}"
+    if not facts["seconds"]:
+        return said
+    rate = facts["step"] / facts["seconds"]
+    said += f" · {rate * run.config.batch:,.0f} images/s · {duration((facts['steps'] - facts['step']) / rate)} left"
+    return said + (" · stopping" if run.stop_wanted else "")
+
+
+def work(told: dict[str, Any]) -> tuple[float, str]:
+    """A reported piece of work as the share done and a sentence with rate and time left."""
+    done, total = told.get("done", 0), told.get("total")
+    scale, unit = (1e6, "MB") if told.get("unit") == "bytes" else (1, told.get("unit", ""))
+    said = f"{told.get('doing', '')}: {done / scale:,.0f}" + (f" of {total / scale:,.0f}" if total else "") + f" {unit}"
+    if told.get("rate"):
+        said += f" · {told['rate'] / scale:,.1f} {unit}/s"
+    if told.get("left") is not None:
+        said += f" · {duration(told['left'])} left"
+    return (min(done / total, 1.0) if total else 0.0), said
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,105 @@
+"""Asking for a run: dataset, head, knobs, and the rest. All of it is kept in the URL."""
+
+from collections.abc import Callable
+from typing import Any
+
+import streamlit as st
+
+from faces.datasets import available, find
+from faces.encoders import ENCODERS
+from faces.heads import HEADS
+from faces.knobs import Choice, Value
+from pages.components.knobs import key_of, sliders
+from trainer.config import TERMS, RunConfig
+
+LOOK = {"epochs": 5, "seed": 0, "dim": 128, "batch": 64}  # asked for with a plain number
+WORDS = {
+    "epochs": "Epochs", "dim": "Embedding size D", "batch": "Batch", "lr": "Learning rate",
+    "weight_decay": "Weight decay", "optimizer": "Optimizer", "seed": "Seed",
+}  # fmt: skip
+
+
+def ask_dataset() -> str:
+    """Which dataset; one that is not here yet says so."""
+    sets = available()
+
+    def told(name: str) -> str:
+        return sets[name].title + ("" if sets[name].counts else " · not here yet")
+
+    return st.selectbox("Dataset", list(sets), key="dataset", format_func=told, bind="query-params") or "digits"
+
+
+def ask_head() -> str:
+    """Which head, with what it is in a few words."""
+    head = st.selectbox(
+        "Head", list(HEADS), index=list(HEADS).index("ArcFace"), key="head", bind="query-params",
+        format_func=lambda name: f"{name} · {HEADS.about(name).title}",
+    )  # fmt: skip
+    return head or "ArcFace"
+
+
+def ask_knobs(head: str, dataset: str, on_turn: Callable[[str, str], None] | None = None) -> dict[str, Value]:
+    """The head's own knobs."""
+    return sliders(HEADS.about(head).knobs, len(find(dataset).class_names), head, on_turn)
+
+
+def ask_budget(dataset: str, seed: bool = True) -> dict[str, Any]:
+    """Encoder, image size, epochs and the other settings that every head shares."""
+    data = find(dataset)
+    size = data.sizes[0]
+    if len(data.sizes) > 1:
+        size = st.selectbox(
+            "Image size", data.sizes, format_func=lambda px: f"{px} px", key="size", bind="query-params"
+        )
+    encoders = list(ENCODERS)
+    usual = encoders.index("ConvNet" if size <= 16 else "ResNet9")
+    encoder = st.selectbox(
+        "Encoder", encoders, index=usual, key=f"encoder{'-tiny' if size <= 16 else ''}", bind="query-params",
+        format_func=lambda name: f"{name} · {ENCODERS.about(name).title}",
+    )  # fmt: skip
+    asked: dict[str, Any] = {"dataset": dataset, "size": size, "encoder": encoder}
+    for name in WORDS:
+        term = TERMS[name]
+        if name == "seed" and not seed:
+            continue
+        if isinstance(term, Choice):
+            asked[name] = st.selectbox(WORDS[name], term.options, key=name, bind="query-params", help=term.meaning)
+            continue
+        kind = int if term.whole else float
+        asked[name] = st.number_input(
+            WORDS[name], kind(term.low), kind(term.high), kind(term.start(2)), key=name, bind="query-params",
+            help=term.meaning, format=None if term.whole else "%g", step=1 if term.whole else None,
+        )  # fmt: skip
+    if len(data.noise) > 1:
+        asked["noise"] = st.selectbox(
+            "Wrong training labels", data.noise, format_func=lambda rate: f"{rate} %", key="noise", bind="query-params",
+            help="Imagewoof comes with lists of labels made wrong on purpose; validation labels stay true.",
+        )  # fmt: skip
+    if getattr(ENCODERS.about(encoder), "pretrained", False):
+        asked["pretrained"] = st.toggle(
+            "ImageNet weights", key="pretrained", bind="query-params",
+            help="Imagewoof is cut from ImageNet: these weights have seen most validation images with their labels.",
+        )  # fmt: skip
+    return asked
+
+
+def adopt(config: RunConfig, over: bool = True) -> None:
+    """Set the controls to a run's settings, before they are drawn. Without `over`, what the URL says stays."""
+    classes = 0
+    values: dict[str, Any] = {
+        "dataset": config.dataset,
+        "head": config.head,
+        "size": config.size,
+        "noise": config.noise,
+    }
+    values |= {name: getattr(config, name) for name in WORDS}
+    values[f"encoder{'-tiny' if config.size <= 16 else ''}"] = config.encoder
+    values["pretrained"] = config.pretrained
+    if config.dataset not in available() or config.head not in HEADS:
+        return
+    classes = len(find(config.dataset).class_names)
+    for name, knob in HEADS.about(config.head).knobs.items():
+        values[key_of(config.head, name, knob, classes)] = config.knobs[name]
+    for key, value in values.items():
+        if over or key not in st.query_params:
+            st.session_state[key] = value

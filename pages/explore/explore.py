@@ -1,0 +1,199 @@
+"""Explore one head: train it, turn its knobs while it trains, and watch its embeddings move."""
+
+import numpy as np
+import streamlit as st
+
+from faces.datasets import find
+from faces.figures import history_curve, lines
+from faces.heads import HEADS
+from faces.projections import PROJECTIONS
+from pages.components import runs as told
+from pages.components.picture import picture, projection_choice
+from pages.components.session import head_colors, the_store
+from pages.components.settings import adopt, ask_budget, ask_dataset, ask_head, ask_knobs
+from trainer.config import RunConfig
+from trainer.store import Run
+
+DEMO = RunConfig(head="ArcFace", dataset="digits", epochs=20)  # what a first visitor finds training
+
+SCORES = {
+    "loss": (
+        "Training loss", ".3f",
+        "Mean cross-entropy of the training logits, margin included. Losses of different heads are not comparable.",
+    ),
+    "dnn_accuracy": (
+        "DNN accuracy", ".1%",
+        "Share of validation images whose largest inference logit is the true class. These logits never see the label.",
+    ),
+    "knn_accuracy": (
+        "KNN accuracy, k = 5", ".1%",
+        "Share of validation images whose 5 nearest training images, by cosine, vote for the true class. "
+        "Measured after each epoch.",
+    ),
+}  # fmt: skip
+
+store = the_store()
+
+
+def current() -> Run | None:
+    """The run that the URL names, else the newest; on a first visit a short one that starts by itself."""
+    if name := st.query_params.get("run"):
+        try:
+            return store.run(name)
+        except ValueError as error:
+            st.warning(str(error))
+            return None
+    newest = store.runs()[:1]
+    if not newest:
+        store.submit(DEMO, "first visit")
+        st.session_state["welcome"] = True
+        newest = store.runs()[:1]
+    st.query_params["run"] = newest[0].id
+    return newest[0]
+
+
+def open_run(name: str) -> None:
+    """Show this run from now on."""
+    st.query_params["run"] = name
+
+
+def turn(knob: str, key: str) -> None:
+    """Hand a turned knob to the run that trains."""
+    run = store.run(st.query_params["run"])
+    if run.open and run.config.head == st.session_state.get("head", "ArcFace"):
+        store.turn(run.id, **{knob: st.session_state[key]})
+        st.toast(f"{knob} = {st.session_state[key]:.4g} from the next step on", icon=":material/tune:")
+
+
+run = current()
+if run and "adopted" not in st.session_state:
+    adopt(run.config, over=False)
+st.session_state["adopted"] = True
+
+st.title("What does this head do to the embeddings?")
+st.markdown(
+    "Train a head on top of a small encoder and watch where it puts the validation images. "
+    "Turn **s** and **m** while it trains: they take effect at the next step."
+)
+if st.session_state.pop("welcome", False):
+    st.info(
+        "Nothing had been trained here yet, so a short training on digits has just begun.",
+        icon=":material/waving_hand:",
+    )
+
+controls, view = st.columns([1, 2.6], gap="large")
+with controls:
+    dataset = ask_dataset()
+    head = ask_head()
+    live = run is not None and run.open and run.config.head == head
+    knobs = ask_knobs(head, dataset, turn if run else None)
+    with st.expander("Encoder, epochs, seed", icon=":material/settings:"):
+        budget = ask_budget(dataset)
+    here = find(dataset).counts is not None
+    if not here:
+        st.info(f"{find(dataset).title} is not on this machine yet.", icon=":material/download:")
+        st.page_link("manage/data.py", label="Get it on the Data page", icon=":material/photo_library:")
+    if st.button("Train", type="primary", icon=":material/play_arrow:", width="stretch", disabled=not here):
+        try:
+            open_run(store.submit(RunConfig(head=head, knobs=knobs, **budget)))
+            st.rerun()
+        except ValueError as error:
+            st.error(str(error))
+    if run and run.open:
+        st.button("Stop", icon=":material/stop:", width="stretch", on_click=store.stop, args=(run.id,))
+        if live:
+            st.caption(":material/tune: The sliders above turn this run while it trains.")
+    elif run and run.state in ("stopped", "failed", "interrupted"):
+        st.button("Resume", icon=":material/resume:", width="stretch", on_click=store.resume, args=(run.id,))
+    st.caption(f"**What to notice.** {HEADS.about(head).notice}")
+    st.latex(HEADS.about(head).formula)
+
+
+def show(run_id: str, projection: str, axes: int) -> None:
+    """The live part: how far the run is, its scores, its picture, its curves."""
+    run = store.run(run_id)
+    history = store.history(run_id)
+    facts = history[-1] if history else None
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.subheader(told.title(run.config), width="content", anchor=False)
+        told.badge(run.state)
+    st.caption(told.subtitle(run.config))
+    told.progress(store, run, facts)
+    scores(run, history)
+    settled = picture([run], {run.id: facts["step"]} if facts else {}, projection, axes, height=520, key="picture")
+    st.caption(f"**{PROJECTIONS[projection].title}.** {PROJECTIONS[projection].notice} {sample(facts)}")
+    curves(run, history)
+    if st.session_state.get("polling") and settled and not run.open:
+        st.rerun()  # once, so that the polling ends
+
+
+def scores(run: Run, history: list[dict]) -> None:
+    """The newest value of each score, with what it was counted on."""
+    metrics: dict[str, float] = {}
+    for facts in history:
+        metrics |= facts["metrics"]
+    with st.container(horizontal=True):
+        for name, (label, form, help) in SCORES.items():
+            st.metric(label, f"{metrics[name]:{form}}" if name in metrics else "–", help=help, width="content")
+        for name in ("s", "t"):
+            if name in metrics and name not in run.config.knobs:
+                st.metric(name, f"{metrics[name]:.3f}", help="Learned by the head while it trains.", width="content")
+        if history:
+            st.metric("Training time", told.duration(history[-1]["seconds"]), width="content")
+
+
+def sample(facts: dict | None) -> str:
+    """How many images a picture and its scores stand on."""
+    if not facts:
+        return ""
+    asked, known = facts["metrics"]["asked"], facts["metrics"].get("known")
+    return f"Scores on {asked:,.0f} validation images" + (f", {known:,.0f} training images known." if known else ".")
+
+
+def curves(run: Run, history: list[dict]) -> None:
+    """Loss and accuracies over the epochs, and the variance explained now."""
+    if not history:
+        return
+    left, middle, right = st.columns(3)
+    ink = head_colors([run.config.head])[run.config.head]
+    with left:
+        st.markdown("**Training loss**")
+        curve = history_curve(history, "loss")
+        st.echarts_chart(
+            lines({"loss": curve}, {"loss": ink}, "epoch", ""), height=230, key="loss", alt=alt("Training loss", curve)
+        )
+    with middle:
+        st.markdown("**Validation accuracy**")
+        two = {"DNN": history_curve(history, "dnn_accuracy"), "KNN": history_curve(history, "knn_accuracy")}
+        chart = lines(two, {"DNN": "#94a4a2", "KNN": ink}, "epoch", "", percent=True)
+        st.echarts_chart(chart, height=230, key="accuracy", alt=alt("KNN accuracy", two["KNN"]))
+    with right:
+        st.markdown("**Explained variance**")
+        variance = np.cumsum(store.snapshot(run.id, history[-1]["step"]).variance)
+        two = {"to 16": (range(1, 17), variance[:16])}
+        if len(variance) > 16:
+            two = {"all components": (range(1, len(variance) + 1), variance)}
+        chart = lines(two, dict.fromkeys(two, ink), "components", "", percent=True)
+        shares = ", ".join(f"{variance[k - 1]:.0%} in {k}" for k in (2, 3, 16) if k <= len(variance))
+        st.echarts_chart(chart, height=230, key="variance", alt=f"Cumulative explained variance: {shares}.")
+        st.caption(f"Of all variance: {shares}.")
+    turned = [f"{name} = {value:.4g} at step {step}" for step, name, value in history[-1]["turned"]]
+    if turned:
+        st.caption(f":material/tune: Turned while training: {', '.join(turned)}. Kept out of rankings on equal terms.")
+
+
+def alt(name: str, curve: tuple) -> str:
+    """A chart in a sentence."""
+    return f"{name}: {curve[1][0]:.3g} at first, {curve[1][-1]:.3g} now." if len(curve[1]) else f"{name}: nothing yet."
+
+
+with view:
+    if run is None:
+        st.info("Choose settings and press Train.", icon=":material/arrow_back:")
+    else:
+        projection, axes = projection_choice()
+        newest = store.latest([run.id]).get(run.id)
+        name = f"{projection}-{axes}"
+        pending = newest is not None and newest["step"] not in store.folder(run.id).drawn(name)
+        st.session_state["polling"] = run.open or pending
+        st.fragment(show, run_every=told.POLL if run.open or pending else None)(run.id, projection, axes)

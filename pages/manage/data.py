@@ -1,0 +1,170 @@
+"""Data: what images are here, what can be fetched, and how to bring your own."""
+
+from typing import Any
+
+import streamlit as st
+from ulid import ULID
+
+from faces.datasets import Dataset, available, own, samples
+from faces.datasets.imagewoof import ARCHIVES, Imagewoof
+from faces.datasets.own import Own, clean_name
+from pages.components import runs as told
+from pages.components.session import the_store
+
+EACH = 6  # samples of a class
+
+store = the_store()
+
+
+def ask(*arguments: str) -> None:
+    """Queue a data job."""
+    store.ask_data(*arguments)
+
+
+def decoded(data: Dataset) -> list[int]:
+    """The sizes at which a dataset can be used at once."""
+    return [size for size in sorted(data.sizes) if data.ready(size)]
+
+
+@st.cache_data(max_entries=20, show_spinner="Looking at samples")
+def pictures(name: str, size: int, counts: tuple[int, int]) -> dict[str, Any]:
+    """A few validation images of each class."""
+    return samples(available()[name].load(size), EACH, val=True)
+
+
+def gallery(data: Dataset) -> None:
+    """Samples of each class, one row per class."""
+    sizes = decoded(data)
+    if not sizes or data.counts is None:
+        return
+    with st.expander(f"Samples of each class, as the encoder sees them at {sizes[-1]} px"):
+        found = pictures(data.name, sizes[-1], data.counts)
+        with st.container(horizontal=True):
+            for name, images in found.items():
+                with st.container(width=170):
+                    st.image(list(images), width=48 if sizes[-1] <= 16 else 76)
+                    st.caption(name)
+
+
+def shelf(data: Dataset) -> None:
+    """One dataset: what it is and what of it is here."""
+    with st.container(border=True):
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.subheader(data.title, width="content", anchor=False)
+            st.badge("here" if data.counts else "not here yet", color="green" if data.counts else "gray")
+        st.markdown(data.summary)
+        sizes = ", ".join(f"{size} px" for size in decoded(data))
+        st.caption(f"{len(data.class_names)} classes. {data.state}" + (f" Decoded: {sizes}." if sizes else ""))
+        if isinstance(data, Imagewoof):
+            fetch(data)
+        if isinstance(data, Own):
+            if data.skipped:
+                with st.expander(f"{len(data.skipped)} files were left out"):
+                    st.dataframe([{"file": file, "reason": why} for file, why in data.skipped], hide_index=True)
+            st.button(
+                "Remove", key=f"remove {data.name}", icon=":material/delete:", on_click=own.remove, args=(data.name,)
+            )
+        if data.counts and len(data.sizes) > 1:
+            missing = [size for size in sorted(data.sizes) if size not in decoded(data)]
+            if missing:
+                with st.container(horizontal=True, vertical_alignment="bottom"):
+                    size = st.selectbox(
+                        "Decode at", missing, format_func=lambda px: f"{px} px", key=f"size {data.name}", width=140
+                    )
+                    st.button(
+                        "Decode", key=f"decode {data.name}", on_click=ask,
+                        args=("prepare", data.name, "--size", str(size)), help="Done by itself at the first training of this size.",
+                    )  # fmt: skip
+        gallery(data)
+
+
+def fetch(data: Imagewoof) -> None:
+    """Get Imagewoof from its source or from this machine."""
+    with st.expander("Get it" if data.counts is None else "Get it again", expanded=data.counts is None):
+        download, bring = st.columns(2, gap="large")
+        with download:
+            st.markdown(
+                "**Download it**, from fastai's public archive, for research and education. A broken download goes on where it stopped."
+            )
+            archive = st.selectbox(
+                "Archive", list(ARCHIVES), format_func=lambda name: f"{name} · {ARCHIVES[name].bytes / 1e6:,.0f} MB"
+            )
+            st.button(
+                "Download", type="primary", icon=":material/download:", on_click=ask,
+                args=("fetch", data.name, "--archive", archive),
+            )  # fmt: skip
+        with bring:
+            st.markdown(
+                "**Or take it from this machine**: archives (.tgz) or folders that hold it, in whole or in part."
+            )
+            paths = st.text_area("Paths on the machine that runs Faces, one per line", height=80, key="woof paths")
+            given = [line.strip() for line in paths.splitlines() if line.strip()]
+            st.button(
+                "Import", key="import woof", icon=":material/drive_folder_upload:", disabled=not given,
+                on_click=ask, args=("import", data.name, *given),
+            )  # fmt: skip
+
+
+def bring() -> None:
+    """Import the visitor's own images."""
+    with st.container(border=True):
+        st.subheader("Your own images", anchor=False)
+        st.markdown(
+            "A folder with one folder of images per class, `train/` and `val/` above if you have a split, or a zip of it. "
+            "JPEG, PNG, WebP, BMP and GIF. What cannot be read is listed and left out."
+        )
+        name = st.text_input("Name for the set", max_chars=64, key="own name")
+        upload, folder = st.columns(2, gap="large")
+        zipped = upload.file_uploader("A zip, from your computer", type="zip", key="own zip")
+        path = folder.text_input("Or a folder or zip on the machine that runs Faces", key="own path")
+        ready = bool(name.strip() and (zipped or path.strip()))
+        if st.button(
+            "Import", key="import own", type="primary", icon=":material/add_photo_alternate:", disabled=not ready
+        ):
+            try:
+                take(clean_name(name), zipped, path.strip())
+                st.rerun()
+            except (ValueError, OSError) as error:
+                st.error(str(error))
+
+
+def take(name: str, zipped: Any, path: str) -> None:
+    """Queue the import. An upload is kept in the home until the import is done with it."""
+    if zipped is not None:
+        file = store.path / "uploads" / f"{ULID()}.zip"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(zipped.getbuffer())
+        path = str(file)
+    store.ask_data("import", name, path)
+
+
+def work() -> None:
+    """Data jobs that run, and how the last ones ended."""
+    jobs = store.jobs()
+    for job in jobs[:5]:
+        what = " ".join(job["arguments"][:2])
+        if job["state"] in ("queued", "running"):
+            with st.container(horizontal=True, vertical_alignment="center"):
+                st.progress(*(told.work(job["progress"]) if job["progress"] else (0.0, f"Waiting to {what}.")))
+                st.button(
+                    "Stop", key=f"stop {job['id']}", icon=":material/stop:", on_click=store.stop_job, args=(job["id"],)
+                )
+        elif job["state"] == "failed" and job is jobs[0]:
+            st.error(f"{what}: {job['reason']}", icon=":material/error:")
+        elif job["state"] == "finished" and job is jobs[0]:
+            first, *rest = str(job["progress"].get("said", "Done.")).split("\n")
+            st.success(first, icon=":material/check:")
+            if rest:
+                st.caption("  \n".join(rest))
+    if st.session_state.get("data polling") and not any(job["state"] in ("queued", "running") for job in jobs):
+        st.rerun()
+
+
+st.title("Which images can heads be trained on?")
+st.markdown("Digits are always here. Imagewoof and your own images are decoded once per size, and then open at once.")
+busy = any(job["state"] in ("queued", "running") for job in store.jobs())
+st.session_state["data polling"] = busy
+st.fragment(work, run_every=told.POLL if busy else None)()
+for data in available().values():
+    shelf(data)
+bring()

@@ -1,0 +1,146 @@
+"""Runs: everything that has been trained here; open, stop, resume, delete, take away."""
+
+import time
+
+import streamlit as st
+
+from faces.figures import history_curve, lines
+from pages.components import runs as told
+from pages.components.session import head_colors, the_store
+from pages.components.settings import adopt
+from trainer.export import export, metrics_csv
+from trainer.store import ENDED, OPEN, Run
+
+PAGE = 10
+SHOWN = {
+    "all": OPEN + ENDED,
+    "training and waiting": OPEN,
+    "finished": ("finished",),
+    "stopped or failed": ("stopped", "failed", "interrupted"),
+}
+
+store = the_store()
+
+st.title("What has been trained here?")
+st.markdown(
+    "Every run is kept with its settings and snapshots until you delete it. A stopped or failed run goes on from its last checkpoint."
+)
+
+which = st.segmented_control(
+    "Show", list(SHOWN), default="all", required=True, key="state", bind="query-params", label_visibility="collapsed"
+)
+matching = store.runs(SHOWN[which or "all"])
+if not matching:
+    st.info("No such runs. Train one on the page Explore.", icon=":material/explore:")
+    st.page_link("explore/explore.py", label="Explore a head", icon=":material/explore:")
+    st.stop()
+pages = -(-len(matching) // PAGE)
+page = st.pagination(pages, key="page") if pages > 1 else 1
+names = [run.id for run in matching[(page - 1) * PAGE : page * PAGE]]
+
+
+def act(what: str, name: str) -> None:
+    """Stop, resume or delete a run; a refusal is said, not raised."""
+    try:
+        getattr(store, what)(name)
+    except ValueError as error:
+        st.toast(str(error), icon=":material/error:")
+
+
+def show(names: list[str]) -> None:
+    """The cards, read anew."""
+    latest = store.latest(names)
+    moving = False
+    for name in names:
+        try:
+            run = store.run(name)
+        except ValueError:
+            continue
+        moving |= run.open
+        card(run, latest.get(name))
+    if st.session_state.get("runs polling") and not moving:
+        st.rerun()
+
+
+def card(run: Run, facts: dict | None) -> None:
+    """One run."""
+    with st.container(border=True):
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.markdown(f"**{told.title(run.config)}**", width="content")
+            told.badge(run.state)
+            if facts and facts["turned"]:
+                st.badge("turned while training", icon=":material/tune:", color="violet")
+            if run.config.pretrained:
+                st.badge("pretrained: has seen most validation images", icon=":material/warning:", color="orange")
+        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(run.created))
+        st.caption(f"{told.subtitle(run.config)} · {when}" + (f" · {run.note}" if run.note else ""))
+        if run.state != "finished":
+            told.progress(store, run, facts)
+        if facts:
+            metrics = facts["metrics"]
+            said = [f"loss {metrics['loss']:.3f}"] if "loss" in metrics else []
+            said += [f"DNN {metrics['dnn_accuracy']:.1%}"]
+            said += [f"KNN {metrics['knn_accuracy']:.1%}"] if "knn_accuracy" in metrics else []
+            st.markdown(
+                " · ".join([*said, f"{told.duration(facts['seconds'])} of training, epoch {facts['epoch']:.1f}"])
+            )
+        with st.container(horizontal=True):
+            if st.button("Open", key=f"open {run.id}", icon=":material/open_in_new:"):
+                adopt(run.config)
+                st.session_state["adopted"] = True
+                st.switch_page("explore/explore.py", query_params={"run": run.id})
+            if run.open:
+                st.button("Stop", key=f"stop {run.id}", icon=":material/stop:", on_click=act, args=("stop", run.id))
+            else:
+                if run.state != "finished":
+                    st.button(
+                        "Resume",
+                        key=f"resume {run.id}",
+                        icon=":material/resume:",
+                        on_click=act,
+                        args=("resume", run.id),
+                    )
+                if facts:
+                    st.download_button(
+                        "Download", lambda: export(store, run.id), f"faces-{run.config.head}-{run.id}.zip", "application/zip",
+                        key=f"download {run.id}", icon=":material/download:", on_click="ignore",
+                        help="Settings, metrics, the last snapshot's embeddings, and the weights, in one zip.",
+                    )  # fmt: skip
+                with st.popover("Delete", icon=":material/delete:"):
+                    st.markdown("Delete this run with all its snapshots?")
+                    st.button("Delete", key=f"delete {run.id}", type="primary", on_click=act, args=("delete", run.id))
+        details = st.expander("Curves, settings, log", key=f"details {run.id}", on_change="rerun")
+        if details.open:
+            with details:
+                detail(run)
+
+
+def detail(run: Run) -> None:
+    """Curves, settings and log of one run."""
+    history = store.history(run.id)
+    if history:
+        left, right = st.columns(2)
+        ink = head_colors([run.config.head])[run.config.head]
+        chart = lines(
+            {"Training loss": history_curve(history, "loss")}, {"Training loss": ink}, "epoch", "Training loss"
+        )
+        left.echarts_chart(chart, height=220, key=f"loss {run.id}", alt="Training loss over the epochs")
+        two = {
+            "DNN accuracy": history_curve(history, "dnn_accuracy"),
+            "KNN accuracy": history_curve(history, "knn_accuracy"),
+        }
+        chart = lines(two, {"DNN accuracy": "#94a4a2", "KNN accuracy": ink}, "epoch", "", percent=True)
+        right.echarts_chart(chart, height=220, key=f"accuracy {run.id}", alt="Accuracies over the epochs")
+        st.download_button(
+            "Metrics as CSV", metrics_csv(history), f"{run.id}.csv", "text/csv", key=f"csv {run.id}", on_click="ignore"
+        )
+    st.json(run.config.to_json(), expanded=1)
+    log = store.folder(run.id).attempt(run.attempt) / "log.txt"
+    if log.exists() and (text := log.read_text(encoding="utf-8", errors="replace")[-4000:]):
+        st.code(text, language=None)
+    st.caption(f"Run {run.id}, attempt {run.attempt}.")
+
+
+moving = any(run.open for run in matching if run.id in names)
+st.session_state["runs polling"] = moving
+st.fragment(show, run_every=2.0 if moving else None)(names)

@@ -1,0 +1,29 @@
+"""The table of contents: one line per page, one section per folder."""
+
+from pathlib import Path
+
+import streamlit as st
+
+ICON = Path(__file__).parents[1] / "assets" / "icon.png"
+
+st.set_page_config(page_title="Faces", page_icon=str(ICON), layout="wide")
+st.logo(str(ICON), size="large")
+
+st.navigation(
+    {
+        "Explore": [
+            st.Page(
+                "explore/explore.py",
+                title="Explore a head",
+                icon=":material/explore:",
+                url_path="explore",
+                default=True,
+            ),
+            st.Page("explore/compare.py", title="Compare heads", icon=":material/compare:", url_path="compare"),
+        ],
+        "Manage": [
+            st.Page("manage/runs.py", title="Runs", icon=":material/history:", url_path="runs"),
+            st.Page("manage/data.py", title="Data", icon=":material/photo_library:", url_path="data"),
+        ],
+    }
+).run()

@@ -1,0 +1,149 @@
+"""Blocks of points: the bytes between server and picture."""
+
+import asyncio
+
+import numpy as np
+import pytest
+from starlette.applications import Starlette
+
+from pages.components import blocks
+
+RUN = "01J00000000000000000000000"
+
+
+def some(N=300, M=10, axes=3):
+    chance = np.random.default_rng(0)
+    return blocks.Points(
+        chance.normal(size=(N, axes)).astype(np.float32),
+        chance.integers(0, 10, N),
+        chance.normal(size=(M, axes)).astype(np.float32),
+        np.arange(M),
+    )
+
+
+def encoded(given):
+    return blocks.points_block(given.points, given.labels, given.centers, given.center_labels)
+
+
+@pytest.mark.parametrize("axes", [2, 3])
+@pytest.mark.parametrize("M", [0, 10])
+def test_what_goes_into_a_block_comes_out(axes, M):
+    given = some(M=M, axes=axes)
+    back = blocks.read_block(encoded(given))
+    step = np.abs(np.concatenate([given.points, given.centers])).max() / 32767
+    np.testing.assert_allclose(back.points, given.points, atol=0.51 * step)
+    np.testing.assert_allclose(back.centers, given.centers, atol=0.51 * step)
+    np.testing.assert_array_equal(back.labels, given.labels)
+    np.testing.assert_array_equal(back.center_labels, given.center_labels)
+
+
+def test_a_block_has_the_documented_layout():
+    block = blocks.points_block(np.array([[0.5, -1], [1, 0]], np.float32), np.array([3, 7]))
+    head = b"FV01" + np.array([2, 0, 2], "<u4").tobytes() + np.array([1], "<f4").tobytes()
+    assert block == head + np.array([16384, -32767, 32767, 0], "<i2").tobytes() + bytes([3, 7])
+
+
+def test_a_picture_of_imagewoof_takes_28_kilobytes():
+    assert len(encoded(some(3929))) == 20 + (3929 + 10) * 7 < 28_000
+
+
+def test_all_points_in_one_place_can_be_drawn():
+    with np.errstate(all="raise"):
+        block = blocks.points_block(np.zeros((4, 2), np.float32), np.zeros(4, int))
+    assert not blocks.read_block(block).points.any()
+
+
+@pytest.mark.parametrize(
+    ("points", "labels", "said"),
+    [
+        (np.zeros((3, 4)), np.zeros(3, int), "4"),
+        (np.zeros((3, 2)), np.zeros(2, int), "3 points"),
+        (np.zeros((3, 2)), np.array([0, 1, 256]), "256"),
+        (np.full((3, 2), np.nan), np.zeros(3, int), "finite"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused_in_words(points, labels, said):
+    with pytest.raises(ValueError, match=said):
+        blocks.points_block(points.astype(np.float32), labels)
+
+
+@pytest.mark.parametrize("spoilt", [b"", b"FV02" + bytes(40), encoded(some())[:-1]])
+def test_other_bytes_are_not_read_as_points(spoilt):
+    with pytest.raises(ValueError, match="block of"):
+        blocks.read_block(spoilt)
+
+
+def get(path, load_points=lambda run, step, name: None):
+    """(status, headers, body) of a GET, without a server."""
+    said = []
+
+    async def send(message):
+        said.append(message)
+
+    async def receive():
+        return {"type": "http.request"}
+
+    scope = {"type": "http", "method": "GET", "path": path, "query_string": b"", "headers": [], "http_version": "1.1"}
+    asyncio.run(Starlette(routes=blocks.routes(load_points))(scope, receive, send))
+    headers = {name.decode(): value.decode() for name, value in said[0]["headers"]}
+    return said[0]["status"], headers, b"".join(part.get("body", b"") for part in said[1:])
+
+
+def test_points_are_served_once_and_kept_for_good():
+    asked = []
+
+    def load_points(run, step, name):
+        asked.append((run, step, name))
+        return some()
+
+    status, headers, body = get(blocks.address(RUN, 40, "pca-3"), load_points)
+    assert (status, headers["content-type"]) == (200, "application/octet-stream")
+    assert "immutable" in headers["cache-control"]
+    assert body == encoded(some())
+    assert asked == [(RUN, 40, "pca-3")]
+
+
+def test_points_that_are_missing_are_missing_in_one_sentence():
+    status, headers, body = get(blocks.address(RUN, 40, "pca-3"))
+    assert (status, body) == (404, b"There are no points pca-3 of step 40.")
+    assert "immutable" not in headers.get("cache-control", "")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        f"/faces/points/{RUN}x/1/pca.bin",
+        f"/faces/points/{RUN[:-1]}/1/pca.bin",
+        f"/faces/points/{RUN}\n/1/pca.bin",
+        f"/faces/points/{RUN}/1/..%2f.bin",
+        f"/faces/points/{RUN}/1/PCA.bin",
+        f"/faces/points/{RUN}/-1/pca.bin",
+        "/faces/points/../1/pca.bin",
+        f"/faces/{blocks.VERSION}/../../pyproject.toml",
+        f"/faces/{blocks.VERSION}/faceview.py",
+    ],
+)
+def test_no_other_name_reaches_the_store_or_a_file(path):
+    def load_points(run, step, name):
+        raise AssertionError(f"{run!r} {step!r} {name!r} reached the store")
+
+    assert get(path, load_points)[0] == 404
+
+
+def test_the_script_is_kept_only_under_its_own_version():
+    status, headers, body = get(blocks.SCRIPT)
+    assert (status, headers["content-type"]) == (200, "text/javascript; charset=utf-8")
+    assert b"export default function" in body
+    assert "immutable" in headers["cache-control"]
+    assert get("/faces/older/faceview.js")[1]["cache-control"] == "no-cache"
+
+
+def test_every_module_the_script_imports_is_served():
+    imported = [
+        line.split('"./')[1].split('"')[0]
+        for line in blocks.SCRIPTS["faceview.js"].decode().splitlines()
+        if 'from "./' in line
+    ]
+    assert len(imported) >= 3
+    for file in imported:
+        assert get(f"/faces/{blocks.VERSION}/{file}")[0] == 200

@@ -1,0 +1,38 @@
+"""Which room may load what, seen in a fresh interpreter."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def loaded_by(*modules: str) -> set[str]:
+    code = f"import sys, {', '.join(modules)}; print(' '.join(sys.modules))"
+    told = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    return set(told.stdout.split())
+
+
+LOOKING = ["torch", "streamlit", "trainer", "sklearn", "umap", "numba"]
+
+
+@pytest.mark.parametrize(
+    ("modules", "forbidden"),
+    [
+        (["faces.heads", "faces.encoders", "faces.datasets", "faces.figures"], LOOKING),
+        (["faces.projections", "faces.evaluation", "faces.palette"], LOOKING),
+        (["faces.model", "faces.heads.arcface", "faces.encoders.resnet9"], ["streamlit", "trainer", "plotly"]),
+        (["trainer", "trainer.store", "trainer.supervisor", "trainer.__main__"], ["torch", "streamlit", "plotly"]),
+        (["trainer.training", "trainer.worker", "trainer.pictures"], ["streamlit", "plotly"]),
+        (["pages.components.picture", "pages.components.settings", "app"], ["torch", "umap", "sklearn"]),
+    ],
+    ids=["declarations", "looking", "computing", "trainer", "training", "pages"],
+)  # fmt: skip
+def test_a_room_loads_only_what_it_may(modules, forbidden):
+    assert loaded_by(*modules) & set(forbidden) == set()
+
+
+def test_the_check_of_rooms_can_fail():
+    assert "torch" in loaded_by("faces.model")

@@ -1,0 +1,135 @@
+"""Evaluation and projections: by hand, against scikit-learn, and the promises every picture keeps."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from faces.evaluation import explained_variance, knn_accuracies, knn_accuracy, nearest
+from faces.projections import PROJECTIONS, carried, turn
+from trainer.pictures import picture, picture_name
+
+
+def blobs(n: int = 120, dim: int = 16, classes: int = 4, spread: float = 0.25, seed: int = 0):
+    random = np.random.default_rng(seed)
+    labels = np.arange(n) % classes
+    rows = random.normal(size=(classes, dim))[labels] + spread * random.normal(size=(n, dim))
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32), labels
+
+
+def test_knn_accuracy_by_hand():
+    known = np.array([[1, 0], [0.8, 0.6], [0, 1]], np.float32)
+    asked = np.array([[0.96, 0.28], [0.28, 0.96]], np.float32)
+    assert knn_accuracy(known, np.array([0, 1, 1]), asked, np.array([0, 1]), k=1) == 1.0
+    assert knn_accuracy(known, np.array([0, 1, 1]), asked, np.array([1, 1]), k=1) == 0.5
+    # two neighbours of different classes tie: the smaller class wins
+    assert knn_accuracy(known, np.array([0, 1, 1]), asked[:1], np.array([0]), k=2) == 1.0
+
+
+@pytest.mark.parametrize("k", [1, 5, 15])
+def test_knn_accuracy_equals_scikit_learns(k):
+    from sklearn.neighbors import KNeighborsClassifier
+
+    rows, labels = blobs(700, spread=0.9)
+    known, asked = slice(0, 500), slice(500, 700)
+    model = KNeighborsClassifier(k, metric="cosine", algorithm="brute").fit(rows[known], labels[known])
+    expected = model.score(rows[asked], labels[asked])
+    assert knn_accuracy(rows[known], labels[known], rows[asked], labels[asked], k) == pytest.approx(expected, abs=0.005)
+    assert 0.3 < expected < 0.999  # else the comparison would say little
+
+
+def test_several_k_at_once_equal_one_at_a_time():
+    rows, labels = blobs(300, spread=0.9)
+    at_once = knn_accuracies(rows[:200], labels[:200], rows[200:], labels[200:], (1, 3, 10, 999))
+    assert at_once == {k: knn_accuracy(rows[:200], labels[:200], rows[200:], labels[200:], k) for k in (1, 3, 10)}
+
+
+def test_more_neighbours_than_known_images_are_refused():
+    rows, labels = blobs(20)
+    with pytest.raises(ValueError, match=r"k = 50.*20"):
+        knn_accuracy(rows, labels, rows, labels, 50)
+
+
+def test_the_nearest_of_a_row_among_its_own_kind_is_itself():
+    rows, _ = blobs(600)
+    assert (nearest(rows, rows, 3)[0][:, 0] == np.arange(600)).all()
+
+
+def test_explained_variance_equals_scikit_learns():
+    from sklearn.decomposition import PCA
+
+    rows, _ = blobs()
+    expected = PCA().fit(rows.astype(np.float64)).explained_variance_ratio_
+    assert explained_variance(rows) == pytest.approx(expected, abs=1e-6)
+    assert explained_variance(rows, 3) == pytest.approx(expected[:3], abs=1e-6)
+
+
+def test_embeddings_that_do_not_vary_explain_nothing():
+    assert (explained_variance(np.ones((9, 4), np.float32)) == 0).all()
+
+
+EACH = [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in PROJECTIONS]  # UMAP compiles once a process
+
+
+@pytest.mark.parametrize("axes", [2, 3])
+@pytest.mark.parametrize("name", EACH)
+def test_every_projection_lays_out_every_image_the_same_way_each_time(name, axes):
+    rows, labels = blobs()
+    points = PROJECTIONS[name].points(rows, axes)
+    assert points.shape == (len(rows), axes)
+    assert points.dtype == np.float32
+    assert np.isfinite(points).all()
+    assert np.array_equal(points, PROJECTIONS[name].points(rows, axes))
+    near = ((points[:, None] - points[None]) ** 2).sum(-1) + 1e9 * np.eye(len(rows))
+    assert (labels[near.argmin(1)] == labels).mean() > 0.9  # classes that are apart stay apart
+
+
+@pytest.mark.parametrize("name", EACH)
+def test_a_picture_that_starts_from_another_lies_near_it(name):
+    rows, _ = blobs()
+    before = PROJECTIONS[name].points(rows, 2)
+    turned = before @ np.array([[0, 1], [-1, 0]], np.float32)
+    after = PROJECTIONS[name].points(rows, 2, turned)
+    correlation = np.corrcoef(after.ravel(), turned.ravel())[0, 1]
+    assert correlation > (0.9999 if name == "pca" else 0.5)
+
+
+@pytest.mark.parametrize("name", PROJECTIONS)
+def test_four_axes_and_unknown_knobs_are_refused(name):
+    rows, _ = blobs()
+    with pytest.raises(ValueError, match="axes = 4"):
+        PROJECTIONS[name].points(rows, 4)
+    with pytest.raises(ValueError, match="colour"):
+        PROJECTIONS[name].points(rows, 2, colour=3)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**31), st.integers(2, 3))
+def test_turning_undoes_a_rotation(seed, axes):
+    random = np.random.default_rng(seed)
+    points = random.normal(size=(12, axes))
+    rotation, _ = np.linalg.qr(random.normal(size=(axes, axes)))
+    assert points @ rotation @ turn(points @ rotation, points) == pytest.approx(points, abs=1e-8)
+
+
+def test_centers_land_where_pca_puts_them():
+    rows, _ = blobs()
+    points = PROJECTIONS["pca"].points(rows, 3)
+    assert carried(rows[:7], rows, points) == pytest.approx(points[:7], abs=1e-4)
+
+
+def test_two_numbers_can_be_drawn_in_three_dimensions():
+    rows, _ = blobs(dim=2)
+    assert (PROJECTIONS["pca"].points(rows, 3)[:, 2] == 0).all()
+
+
+@pytest.mark.parametrize("name", ["pca-2", "tsne-3", "tsne-2-perplexity=50", "umap-2-min_dist=0.5-n_neighbors=30"])
+def test_a_pictures_name_says_all_that_decides_it(name):
+    projection, axes, knobs = picture(name)
+    assert picture_name(projection, axes, **knobs) == name
+
+
+@pytest.mark.parametrize("name", ["pca", "pca-4", "lda-2", "../../etc/passwd", "tsne-2-perplexity=9999"])
+def test_a_name_that_is_no_picture_is_refused(name):
+    with pytest.raises(ValueError, match=r"no picture|out of range"):
+        picture(name)

@@ -1,0 +1,194 @@
+"""The store: guarded states, wishes, and an index that the files can rebuild."""
+
+import numpy as np
+import pytest
+
+from trainer import RunConfig, train
+from trainer.folder import Points, write
+from trainer.store import Store
+
+SHORT = {"epochs": 1, "batch": 256, "dim": 8, "probe": 100}
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "home")
+
+
+def edges(store: Store, name: str) -> str:
+    return store.run(name).state
+
+
+def test_a_submitted_run_waits_with_its_settings(store):
+    config = RunConfig(head="CosFace", knobs={"m": 0.4})
+    run = store.run(store.submit(config, "a note"))
+    assert (run.state, run.config, run.note, run.attempt) == ("queued", config, "a note", 0)
+    assert store.folder(run.id).config == config
+
+
+def test_runs_are_claimed_oldest_first_and_once(store):
+    names = [store.submit(RunConfig(seed=seed)) for seed in range(3)]
+    assert [store.claim().id for _ in names] == names
+    assert store.claim() is None
+
+
+def test_a_waiting_run_stops_at_once_and_a_training_one_is_asked_to(store):
+    waiting, training = store.submit(RunConfig()), None
+    store.stop(waiting)
+    assert edges(store, waiting) == "stopped"
+    training = store.submit(RunConfig())
+    store.claim()
+    store.stop(training)
+    assert store.run(training).stop_wanted
+    assert store.waiting()["stops"] == [training]
+
+
+def test_a_stopped_run_can_be_resumed_and_a_finished_one_cannot(store):
+    name = store.submit(RunConfig())
+    store.stop(name)
+    store.resume(name)
+    assert edges(store, name) == "queued"
+    attempt = store.claim().attempt
+    store.end(name, attempt, "finished")
+    store.resume(name)
+    assert edges(store, name) == "finished"
+
+
+def test_an_attempt_that_is_over_changes_nothing(store):
+    name = store.submit(RunConfig())
+    first = store.claim().attempt
+    store.end(name, first, "interrupted")
+    store.retry(name)
+    second = store.claim().attempt
+    assert second == first + 1
+    assert not store.end(name, first, "failed", "too late")
+    assert edges(store, name) == "running"
+
+
+def test_a_run_that_gets_nowhere_is_given_up_after_three_attempts(store):
+    name = store.submit(RunConfig())
+    for _ in range(3):
+        store.end(name, store.claim().attempt, "interrupted", "killed by signal 9")
+        store.retry(name)
+    assert edges(store, name) == "failed"
+    assert "3 attempts" in store.run(name).reason
+
+
+def test_a_training_run_is_not_deleted_and_an_ended_one_goes_with_its_files(store):
+    name = store.submit(RunConfig())
+    attempt = store.claim().attempt
+    with pytest.raises(ValueError, match="stop it before"):
+        store.delete(name)
+    store.end(name, attempt, "stopped")
+    store.delete(name)
+    assert not store.folder(name).path.exists()
+    with pytest.raises(ValueError, match="no run"):
+        store.run(name)
+
+
+@pytest.mark.parametrize("name", ["", "..", "../../x", "0" * 27, "01ARZ3NDEKTSV4RRFFQ69G5FA/", "é" * 26])
+def test_what_is_no_run_id_reaches_no_file(store, name):
+    with pytest.raises(ValueError, match="no run id"):
+        store.folder(name)
+
+
+def test_knobs_turn_while_a_run_is_open_and_are_checked_at_the_door(store):
+    name = store.submit(RunConfig(head="SubCenterArcFace"))
+    store.turn(name, m=0.4)
+    store.turn(name, s=8)
+    assert store.folder(name).wishes == {"m": 0.4, "s": 8.0}
+    for wrong, said in (({"k": 2}, r"cannot turn \['k'\]"), ({"m": 99}, "m = 99"), ({"q": 1}, r"cannot turn \['q'\]")):
+        with pytest.raises(ValueError, match=said):
+            store.turn(name, **wrong)
+    store.stop(name)
+    with pytest.raises(ValueError, match="stopped"):
+        store.turn(name, m=0.1)
+
+
+def test_snapshots_are_indexed_once_and_read_back(store):
+    name = store.submit(RunConfig(**SHORT))
+    attempt = store.claim().attempt
+    *_, last = train(store.run(name).config)
+    store.folder(name).keep(attempt, last)
+    assert store.index(name, attempt) == last.step
+    assert store.index(name, attempt) == last.step
+    assert [facts["step"] for facts in store.history(name)] == [last.step]
+    assert store.latest([name])[name] == last.facts
+    assert np.array_equal(store.snapshot(name, last.step).embeddings, last.embeddings)
+
+
+def test_a_damaged_snapshot_is_refused_not_shown(store):
+    name = store.submit(RunConfig(**SHORT))
+    attempt = store.claim().attempt
+    snapshot = next(iter(train(store.run(name).config)))
+    store.folder(name).keep(attempt, snapshot)
+    store.index(name, attempt)
+    ((_, file),) = store.folder(name).snapshots(attempt)
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match="damaged"):
+        store.snapshot(name, 0)
+
+
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(store):
+    folder = store.folder(store.submit(RunConfig()))
+    for step, content in ((1, b"one"), (2, b"two"), (3, b"three")):
+        folder.keep_checkpoint(1, step, content)
+    files = sorted(folder.path.glob("a0001/checkpoints/*"))
+    assert len(files) == 2
+    assert folder.checkpoint() == b"three"
+    files[-1].write_bytes(b"thr")
+    assert folder.checkpoint() == b"two"
+
+
+def test_what_a_dead_supervisor_left_is_indexed_and_goes_on(store):
+    stopped, going = store.submit(RunConfig(**SHORT)), store.submit(RunConfig(**SHORT))
+    snapshot = next(iter(train(RunConfig(**SHORT))))
+    for _ in range(2):
+        run = store.claim()
+        store.folder(run.id).keep(run.attempt, snapshot)
+    store.stop(stopped)
+    Store(store.path).recover()
+    assert (edges(store, stopped), edges(store, going)) == ("stopped", "queued")
+    assert len(store.history(going)) == 1
+
+
+def test_a_picture_is_wanted_once_taken_once_and_forgotten_when_there(store):
+    name = store.submit(RunConfig())
+    assert store.want(name, 5, "tsne-2") == ""
+    store.want(name, 5, "tsne-2")
+    assert store.waiting()["wanted"] == {"tsne"}
+    assert store.next_wanted("umap") is None
+    assert store.next_wanted("tsne")["step"] == 5
+    assert store.next_wanted("tsne") is None
+    store.end_wanted(name, 5, "tsne-2", "no luck")
+    assert store.want(name, 5, "tsne-2") == "no luck"
+
+
+def test_points_survive_their_file(store):
+    folder = store.folder(store.submit(RunConfig()))
+    points = Points(np.ones((4, 2), np.float32), np.arange(4), np.zeros((2, 2), np.float32), np.arange(2))
+    folder.keep_points("pca-2", 7, points)
+    assert all(np.array_equal(a, b) for a, b in zip(folder.points("pca-2", 7), points, strict=True))
+    assert folder.points("pca-2", 8) is None
+    assert folder.drawn("pca-2") == [7]
+
+
+def test_a_write_is_whole_or_absent(tmp_path, monkeypatch):
+    write(tmp_path / "a", "old")
+    monkeypatch.setattr("trainer.folder.os.replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        write(tmp_path / "a", "new")
+    assert (tmp_path / "a").read_text() == "old"
+
+
+def test_the_tables_are_those_of_the_migrations(store):
+    from alembic.autogenerate import compare_metadata
+    from alembic.migration import MigrationContext
+
+    from trainer.tables import tables
+
+    store.runs()
+    with store._writer.connect() as db:
+        assert compare_metadata(MigrationContext.configure(db), tables) == []

@@ -1,0 +1,183 @@
+"""Training: the same again, resumed as if uninterrupted, turned while it runs, and honest about scores."""
+
+import numpy as np
+import pytest
+import torch
+
+from faces.datasets import find
+from faces.heads import HEADS
+from faces.model import EncoderWithHead
+from trainer import RunConfig, batches, train
+from trainer.snapshot import Snapshot
+from trainer.training import TrainingError, fresh_model, spread_out
+from trainer.worker import pack, unpack
+
+SHORT = {"epochs": 1, "batch": 256, "dim": 16, "probe": 100}
+
+
+def weights(snapshot: Snapshot) -> dict[str, np.ndarray]:
+    return {name: tensor.numpy().copy() for name, tensor in snapshot.state()["tensors"].items()}
+
+
+def equal(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> bool:
+    return one.keys() == other.keys() and all(np.array_equal(one[name], other[name]) for name in one)
+
+
+def last(config: RunConfig, **more) -> tuple[Snapshot, dict[str, np.ndarray]]:
+    for snapshot in train(config, **more):
+        if snapshot.last:
+            return snapshot, weights(snapshot)
+    raise AssertionError("training ended before its last step")
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_every_head_trains_to_high_accuracy_on_digits(head):
+    snapshot, _ = last(RunConfig(head=head, epochs=4, probe=100))
+    assert snapshot.metrics["knn_accuracy"] > 0.97
+    assert snapshot.metrics["dnn_accuracy"] > 0.95
+    assert snapshot.metrics["asked"] == 500
+    assert snapshot.metrics["known"] == 1297
+
+
+@pytest.mark.parametrize("head", ["ArcFace", "AdaCos", "CurricularFace"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_the_same_settings_give_the_same_weights_bit_for_bit(head, optimizer):
+    config = RunConfig(head=head, optimizer=optimizer, **SHORT)
+    (one, ones), (other, others) = last(config), last(config)
+    assert equal(ones, others)
+    assert np.array_equal(one.embeddings, other.embeddings)
+    _, different = last(RunConfig(head=head, optimizer=optimizer, **SHORT, seed=1))
+    assert not equal(ones, different)
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("cut", [1, 7])
+def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(head, cut):
+    config = RunConfig(head=head, **{**SHORT, "epochs": 2})
+    _, whole = last(config)
+    steps = 0
+
+    def stopped() -> bool:
+        nonlocal steps
+        steps += 1
+        return steps >= cut
+
+    *_, stop = train(config, stopped=stopped)
+    assert 0 < stop.step < stop.steps
+    _, resumed = last(config, start=unpack(pack(stop)))
+    assert equal(whole, resumed)
+
+
+def test_a_knob_turned_while_training_takes_effect_at_the_next_step_and_is_recorded():
+    config = RunConfig(head="ArcFace", **SHORT)
+    asked = 0
+
+    def turned() -> dict[str, float]:
+        nonlocal asked
+        asked += 1
+        return {"m": 0.4, "s": 8.0} if asked > 3 else {}
+
+    snapshots = list(train(config, turned=turned))
+    assert snapshots[-1].turned == ((3, "m", 0.4), (3, "s", 8.0))
+    assert snapshots[-1].knobs["m"] == 0.4
+    assert snapshots[0].knobs["m"] == 0.25
+    _, untouched = last(config)
+    assert not equal(weights(snapshots[-1]), untouched)
+
+
+def test_a_resumed_run_keeps_the_knobs_that_were_turned():
+    config = RunConfig(head="CosFace", **{**SHORT, "epochs": 2})
+    wish = {"m": 0.4}
+    _, whole = last(config, turned=lambda: wish)
+    count = iter(range(100))
+    *_, stop = train(config, turned=lambda: wish, stopped=lambda: next(count) >= 4)
+    assert equal(whole, last(config, start=unpack(pack(stop)))[1])
+
+
+def test_snapshots_come_at_the_start_after_each_epoch_and_at_the_end():
+    config = RunConfig(**{**SHORT, "epochs": 3})
+    snapshots = list(train(config))
+    assert snapshots[0].step == 0
+    assert [s.epoch for s in snapshots if s.metrics.get("known")] == [1.0, 2.0, 3.0]
+    assert snapshots[-1].last
+    assert len(snapshots[-1].embeddings) == 500
+    assert np.allclose(np.linalg.norm(snapshots[-1].embeddings, axis=1), 1, atol=1e-5)
+    assert (snapshots[0].rows == snapshots[-1].rows[: len(snapshots[0].rows)]).all()  # the picture's images stay
+
+
+def test_a_long_epoch_moves_the_screen_before_it_ends(monkeypatch):
+    clock = iter(range(10**6))
+    monkeypatch.setattr("trainer.training.time.perf_counter", lambda: next(clock) * 0.5)
+    epochs = [snapshot.epoch for snapshot in train(RunConfig(**SHORT))]
+    assert any(0 < epoch < 1 for epoch in epochs)
+
+
+def test_scores_are_taken_from_logits_that_saw_no_label():
+    """A margin of one makes training logits of the true class the smallest; the score must not notice."""
+    config = RunConfig(head="CosFace", knobs={"m": 1.0}, epochs=3)
+    snapshot, _ = last(config)
+    assert snapshot.metrics["dnn_accuracy"] > 0.9
+    assert snapshot.metrics["dnn_accuracy"] == (snapshot.predictions == snapshot.labels).mean()
+
+
+def test_all_heads_start_from_the_same_encoder_and_length_one():
+    images = find("digits").load(8)
+    models = [fresh_model(RunConfig(head=head, **SHORT), images) for head in HEADS]
+    first = models[0].encoder.state_dict()
+    for model in models:
+        assert all(torch.equal(first[name], value) for name, value in model.encoder.state_dict().items())
+        assert torch.allclose(model.head.weight.norm(dim=-1), torch.ones(()), atol=1e-6)
+
+
+def test_a_loss_that_is_no_number_fails_within_one_step_with_a_hint(monkeypatch):
+    monkeypatch.setattr(
+        EncoderWithHead, "forward", lambda self, x, y: self.head.weight.sum() * torch.nan * torch.ones(len(x), 10)
+    )
+    with pytest.raises(TrainingError, match=r"step 1 .*m = 0.25.*learning rate"):
+        list(train(RunConfig(**SHORT)))
+
+
+def test_training_leaves_the_threads_and_the_random_numbers_of_its_caller_alone():
+    threads = torch.get_num_threads()
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    list(train(RunConfig(**SHORT)))
+    assert torch.get_num_threads() == threads
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_images_are_moved_by_whole_pixels_and_mirrored_at_the_edges():
+    image = torch.arange(16, dtype=torch.uint8).reshape(1, 4, 4, 1)
+    right = batches.moved(image, torch.tensor([[0, 1]]), torch.tensor([False]))[0, :, :, 0]
+    assert right[0].tolist() == [1, 2, 3, 2]
+    flipped = batches.moved(image, torch.tensor([[0, 0]]), torch.tensor([True]))[0, :, :, 0]
+    assert flipped[0].tolist() == [3, 2, 1, 0]
+    down = batches.moved(image, torch.tensor([[-1, 0]]), torch.tensor([False]))[0, :, :, 0]
+    assert down[:, 0].tolist() == [4, 0, 4, 8]
+
+
+def test_order_and_moves_depend_on_their_counters_only():
+    assert torch.equal(batches.order(50, 1, 2), batches.order(50, 1, 2))
+    assert not torch.equal(batches.order(50, 1, 2), batches.order(50, 1, 3))
+    assert sorted(batches.order(50, 1, 2).tolist()) == list(range(50))
+    one, other = batches.moves(9, 64, 3, 4), batches.moves(9, 64, 3, 5)
+    assert not torch.equal(one[0], other[0])
+    assert one[0].abs().max() <= 8
+
+
+def test_every_beginning_of_the_probe_holds_the_classes_in_proportion():
+    labels = np.repeat([0, 1, 2], [600, 300, 100])
+    rows = spread_out(np.arange(1000), labels)
+    assert sorted(rows.tolist()) == list(range(1000))
+    for count in (50, 200, 500):
+        assert np.abs(np.bincount(labels[rows[:count]]) / count - [0.6, 0.3, 0.1]).max() < 0.02
+
+
+def test_a_snapshot_survives_its_file(tmp_path):
+    snapshot, _ = last(RunConfig(**SHORT))
+    (tmp_path / "a.safetensors").write_bytes(snapshot.to_bytes())
+    back = Snapshot.read(tmp_path / "a.safetensors")
+    assert back.facts == snapshot.facts
+    assert np.array_equal(back.embeddings, snapshot.embeddings)
+    assert np.array_equal(back.knn, snapshot.knn)

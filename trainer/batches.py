@@ -1,0 +1,59 @@
+"""Batches: which images a step sees, and how they are moved and mirrored.
+
+Randomness is counted, not carried: order and augmentation are pure functions of (seed, epoch) and
+(seed, step), so a resumed run sees exactly what an uninterrupted one sees, with nothing more to save.
+"""
+
+import warnings
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int, UInt8
+from numpy import ndarray
+from torch import Tensor
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, per channel of values in 0..1
+
+
+def tensor(array: ndarray) -> Tensor:
+    """A tensor over the same memory. The array may be read-only, a memory map say: nothing here writes to it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return torch.from_numpy(array)
+
+
+def draw(*counters: int) -> torch.Generator:
+    """A random generator that depends on these numbers only."""
+    return torch.Generator().manual_seed(int(np.random.SeedSequence(counters).generate_state(1, np.uint64)[0] >> 1))
+
+
+def order(count: int, seed: int, epoch: int) -> Int[Tensor, " count"]:
+    """The order in which an epoch sees its training images."""
+    return torch.randperm(count, generator=draw(seed, 1, epoch))
+
+
+def moves(batch: int, size: int, seed: int, step: int) -> tuple[Int[Tensor, "batch 2"], Bool[Tensor, " batch"]]:
+    """How far each image of a step is moved, up to an eighth of its size either way, and whether it is mirrored."""
+    random, far = draw(seed, 2, step), size // 8
+    return torch.randint(-far, far + 1, (batch, 2), generator=random), torch.rand(batch, generator=random) < 0.5
+
+
+def moved(
+    pixels: UInt8[Tensor, "B size size channels"], by: Int[Tensor, "B 2"], mirrored: Bool[Tensor, " B"]
+) -> UInt8[Tensor, "B size size channels"]:
+    """Images moved by whole pixels, mirrored at the edges that come into view, in one gather."""
+    size, device = pixels.shape[1], pixels.device
+    line = torch.arange(size, device=device)
+    by, mirrored = by.to(device), mirrored.to(device)
+    down, right = line + by[:, :1], line + by[:, 1:]  # (B, size) each
+    right = torch.where(mirrored[:, None], right.flip(1), right)
+    down, right = (torch.where(at < 0, -at, torch.where(at >= size, 2 * size - 2 - at, at)) for at in (down, right))
+    image = torch.arange(len(pixels), device=device)[:, None, None]
+    return pixels[image, down[:, :, None], right[:, None, :]]
+
+
+def ready(pixels: UInt8[Tensor, "B size size channels"]) -> Float[Tensor, "B channels size size"]:
+    """Pixels as the encoder wants them: float32, standardized, channels last in memory."""
+    channels = pixels.shape[3]
+    mean, std = (torch.tensor(c[:channels], device=pixels.device) * 255 for c in (MEAN, STD))
+    return ((pixels.float() - mean) / std).permute(0, 3, 1, 2)

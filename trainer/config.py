@@ -1,0 +1,101 @@
+"""RunConfig: all that decides a run, as one flat frozen record of plain values."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from faces.datasets import find
+from faces.encoders import ENCODERS
+from faces.heads import HEADS
+from faces.knobs import Choice, Knob, Value, settle
+
+VERSION = 1  # of the record; raised when a field changes meaning
+
+TERMS: dict[str, Knob | Choice] = {
+    "epochs": Knob(5, 1, 200, "times the training images are seen, epochs", live=False),
+    "dim": Knob(128, 2, 512, "length of an embedding, numbers; 2 and 3 can be drawn as they are", live=False),
+    "batch": Knob(64, 8, 1024, "images in a training step", live=False),
+    "lr": Knob(0.05, 1e-5, 2.0, "peak learning rate, no unit", live=False),
+    "weight_decay": Knob(5e-4, 0.0, 0.1, "pull of the encoder's weights towards zero, no unit", live=False),
+    "optimizer": Choice(("sgd", "adamw"), "how weights follow the gradient", live=False),
+    "seed": Knob(0, 0, 2**31 - 1, "start of every random draw, no unit", live=False),
+    "probe": Knob(1000, 100, 100_000, "validation images embedded for the picture, images", live=False),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """What to train on what, for how long. Everything left out is filled in, so a stored record is complete.
+
+    `size` is the image size in pixels, `noise` the percentage of wrong training labels, `knobs` the head's
+    (s, m, ...). Raises ValueError, in one sentence, for a name or value that does not exist.
+    """
+
+    head: str = "ArcFace"
+    dataset: str = "digits"
+    knobs: Mapping[str, Value] = field(default_factory=dict)
+    size: int = 0
+    encoder: str = ""
+    dim: int = 128
+    epochs: int = 5
+    batch: int = 64
+    lr: float = 0.05
+    weight_decay: float = 5e-4
+    optimizer: str = "sgd"
+    augment: bool = True
+    pretrained: bool = False
+    noise: int = 0
+    seed: int = 0
+    probe: int = 1000
+
+    def __post_init__(self) -> None:
+        data = find(self.dataset)
+        size = self.size or data.sizes[0]
+        if size not in data.sizes:
+            raise ValueError(f"{data.title} has no images of {size} px. Sizes here: {', '.join(map(str, data.sizes))}.")
+        if self.noise not in data.noise:
+            raise ValueError(f"{data.title} has no labels with {self.noise} % noise. Here: {list(data.noise)} %.")
+        encoder = self.encoder or ("ConvNet" if size <= 16 else "ResNet9")
+        if self.pretrained and not getattr(ENCODERS.about(encoder), "pretrained", False):
+            raise ValueError(f"{encoder} has no pretrained weights. ResNet18 has.")
+        ENCODERS.about(encoder)
+        classes = len(data.class_names)
+        filled = {
+            "size": size,
+            "encoder": encoder,
+            "knobs": settle(HEADS.about(self.head).knobs, self.knobs, classes),
+            **settle(TERMS, {name: getattr(self, name) for name in TERMS}, classes),
+        }
+        for name, value in filled.items():
+            object.__setattr__(self, name, value)
+
+    def to_json(self) -> str:
+        """The record as one line of canonical JSON, with its version."""
+        return json.dumps({"version": VERSION, **dataclasses.asdict(self)}, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> "RunConfig":
+        """The record back from `to_json`, readable even when its dataset has gone since.
+
+        A newer version or an unknown field: ValueError.
+        """
+        values: dict[str, Any] = json.loads(text)
+        version = values.pop("version", VERSION)
+        fields = {f.name for f in dataclasses.fields(cls)}
+        if version > VERSION or set(values) - fields:
+            raise ValueError(f"These settings are of version {version}; this Faces reads up to version {VERSION}.")
+        record = object.__new__(cls)  # a stored record is complete and was checked when it was made
+        for f in dataclasses.fields(cls):
+            object.__setattr__(record, f.name, values.get(f.name, f.default))
+        return record
+
+    @property
+    def key(self) -> str:
+        """A short name for exactly these settings: 12 hexadecimal digits of their SHA-256."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()[:12]
+
+    def __hash__(self) -> int:
+        return hash(self.to_json())

@@ -1,0 +1,138 @@
+"""The files of one run: what a worker writes and everybody reads. No database here.
+
+    runs/<id>/config.json                       the settings
+    runs/<id>/wishes.json                       knobs as a person wants them now
+    runs/<id>/a0001/snapshots/00000123.safetensors
+    runs/<id>/a0001/checkpoints/00000123-<sha256, 12 digits>.safetensors     the two newest
+    runs/<id>/a0001/{log.txt, reason.txt, stop, progress.json}
+    runs/<id>/points/tsne-2/00000123.safetensors
+
+Every file is written beside its place, synced, and renamed into it, so it is there whole or not at all.
+A finished folder can be copied and opened elsewhere.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+from numpy import ndarray
+from safetensors.numpy import load, save
+
+from faces.knobs import Value
+from trainer.config import RunConfig
+from trainer.snapshot import Snapshot
+
+
+def write(path: Path, content: bytes | str) -> None:
+    """Write a file durably and all at once; OSError when the disk refuses."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with open(temporary, "wb") as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+    if hasattr(os, "O_DIRECTORY"):  # not on Windows, where a folder cannot be synced
+        folder = os.open(path.parent, os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file, or an empty one when there is no file."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+
+
+class Points(NamedTuple):
+    """A picture: images laid out on 2 or 3 axes, and the head's centers where the projection can place them."""
+
+    points: Float[ndarray, "N axes"]
+    labels: Int[ndarray, " N"]
+    centers: Float[ndarray, "M axes"]
+    center_labels: Int[ndarray, " M"]
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """One run's folder and what lies in it."""
+
+    path: Path
+
+    @property
+    def config(self) -> RunConfig:
+        """The settings that the run was submitted with."""
+        return RunConfig.from_json((self.path / "config.json").read_text(encoding="utf-8"))
+
+    def attempt(self, number: int) -> Path:
+        """The folder of one attempt."""
+        return self.path / f"a{number:04d}"
+
+    @property
+    def wishes(self) -> dict[str, Value]:
+        """The head's knobs as a person wants them now; empty when nobody turned any."""
+        return read_json(self.path / "wishes.json")
+
+    def wish(self, knobs: Mapping[str, Value]) -> None:
+        """Add to the wishes."""
+        write(self.path / "wishes.json", json.dumps({**self.wishes, **knobs}))
+
+    def keep(self, attempt: int, snapshot: Snapshot) -> None:
+        """Write a snapshot."""
+        write(self.attempt(attempt) / "snapshots" / f"{snapshot.step:08d}.safetensors", snapshot.to_bytes())
+
+    def snapshots(self, attempt: int) -> Iterator[tuple[int, Path]]:
+        """Steps and files of an attempt's snapshots, in order."""
+        for file in sorted((self.attempt(attempt) / "snapshots").glob("[0-9]*.safetensors")):
+            yield int(file.stem), file
+
+    def keep_checkpoint(self, attempt: int, step: int, content: bytes) -> None:
+        """Write what a resumed run starts from, named after its content, and drop all but the two newest."""
+        folder = self.attempt(attempt) / "checkpoints"
+        write(folder / f"{step:08d}-{hashlib.sha256(content).hexdigest()[:12]}.safetensors", content)
+        for old in sorted(folder.glob("[0-9]*.safetensors"))[:-2]:
+            old.unlink()
+
+    def checkpoint(self) -> bytes | None:
+        """The newest whole checkpoint of any attempt; a damaged one is passed over. None when there is none."""
+        files = sorted(self.path.glob("a[0-9]*/checkpoints/[0-9]*.safetensors"), key=lambda file: file.name)
+        for file in reversed(files):
+            content = file.read_bytes()
+            if hashlib.sha256(content).hexdigest()[:12] == file.stem.split("-")[1]:
+                return content
+        return None
+
+    def points_file(self, name: str, step: int) -> Path:
+        """Where the points of a picture are kept; `name` is like "tsne-2"."""
+        return self.path / "points" / name / f"{step:08d}.safetensors"
+
+    def keep_points(self, name: str, step: int, points: Points) -> None:
+        """Write a picture."""
+        arrays = {field: np.ascontiguousarray(array) for field, array in points._asdict().items()}
+        write(self.points_file(name, step), save(arrays))
+
+    def points(self, name: str, step: int) -> Points | None:
+        """A picture, or None when nobody has computed it."""
+        try:
+            return Points(**load(self.points_file(name, step).read_bytes()))
+        except FileNotFoundError:
+            return None
+
+    def drawn(self, name: str) -> list[int]:
+        """The steps of which this picture exists, in order."""
+        return sorted(int(file.stem) for file in self.points_file(name, 0).parent.glob("[0-9]*.safetensors"))
+
+    def earlier_points(self, name: str, step: int) -> Points | None:
+        """The last picture before this step, for the next one to start from."""
+        before = [drawn for drawn in self.drawn(name) if drawn < step]
+        return self.points(name, before[-1]) if before else None

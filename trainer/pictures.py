@@ -1,0 +1,81 @@
+"""Pictures: the points of a snapshot under one projection, computed once and kept for every viewer.
+
+A picture's name says all that decides it: "pca-3", "tsne-2", "tsne-2-perplexity=50". PCA is drawn by the
+worker that trains, with each snapshot; t-SNE and UMAP by the projectors, when somebody looks. Pictures
+show the first `probe` validation images, which are the same at every step of a run.
+"""
+
+import json
+import sys
+import traceback
+from pathlib import Path
+
+import numpy as np
+
+from faces.knobs import Value, settle
+from faces.projections import PROJECTIONS, carried
+from trainer.folder import Points, RunFolder
+from trainer.snapshot import Snapshot
+
+AT_ONCE = ("pca-2", "pca-3")  # cheap: a few milliseconds
+
+
+def picture_name(projection: str, axes: int, **knobs: Value) -> str:
+    """The name of a picture; knobs at their default are left out."""
+    default = settle(PROJECTIONS[projection].knobs, {}, 2)
+    told = [f"{name}={value:g}" for name, value in sorted(knobs.items()) if value != default[name]]
+    return "-".join([projection, str(axes), *told])
+
+
+def picture(name: str) -> tuple[str, int, dict[str, Value]]:
+    """Projection, axes and knobs of a picture's name; ValueError when it is none."""
+    projection, _, rest = name.partition("-")
+    axes, *told = rest.split("-", 1)
+    if projection not in PROJECTIONS or axes not in ("2", "3"):
+        raise ValueError(f"{name[:40]!r} is no picture. Pictures: {', '.join(f'{p}-2, {p}-3' for p in PROJECTIONS)}.")
+    known = PROJECTIONS[projection].knobs
+    given = dict(pair.split("=") for pair in told[0].split("-")) if told else {}
+    values = {knob: float(value) for knob, value in given.items()}
+    return projection, int(axes), settle(known, values, 2)
+
+
+def draw(folder: RunFolder, snapshot: Snapshot, name: str) -> None:
+    """Compute a picture of a snapshot and keep it; it starts from the run's picture before."""
+    projection, axes, knobs = picture(name)
+    embeddings = snapshot.embeddings[: folder.config.probe]
+    before = folder.earlier_points(name, snapshot.step)
+    start = before.points if before and len(before.points) == len(embeddings) else None
+    points = PROJECTIONS[projection].points(embeddings, axes, start, **knobs)
+    labels, center_labels = snapshot.labels[: len(points)], snapshot.center_labels
+    if projection == "pca":
+        centers = carried(snapshot.centers, embeddings, points)
+    else:  # only a linear picture has a place for vectors that were not laid out
+        centers, center_labels = np.empty((0, axes), np.float32), center_labels[:0]
+    folder.keep_points(name, snapshot.step, Points(points, labels, centers, center_labels))
+
+
+def project(projection: str) -> None:
+    """Serve one projection: a JSON line in for each picture, a JSON line out when it is there or has failed.
+
+    Ends with its input, so that it never outlives the supervisor.
+    """
+    warm(projection)
+    print(json.dumps({"ready": projection}), flush=True)
+    for line in sys.stdin:
+        job = json.loads(line)
+        try:
+            draw(RunFolder(Path(job["folder"])), Snapshot.read(job["file"]), job["name"])
+            job["reason"] = ""
+        except Exception as error:
+            traceback.print_exc()
+            job["reason"] = (
+                f"{PROJECTIONS[projection].title} failed: {str(error).splitlines()[0] if str(error) else error!r}"
+            )
+        print(json.dumps(job), flush=True)
+
+
+def warm(projection: str) -> None:
+    """Import and compile what the projection needs, by laying out a little noise."""
+    noise = np.random.default_rng(0).normal(size=(60, 8)).astype(np.float32)
+    for axes in (2, 3):
+        PROJECTIONS[projection].points(noise / np.linalg.norm(noise, axis=1, keepdims=True), axes)

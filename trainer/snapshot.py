@@ -1,0 +1,87 @@
+"""Snapshot: one moment of a run, as plain numbers and arrays; in memory, and as one safetensors file."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+from numpy import ndarray
+from safetensors import safe_open
+from safetensors.numpy import save
+
+from faces.knobs import Value
+
+ARRAYS = (
+    "embeddings", "labels", "predictions", "rows", "centers", "center_labels", "known", "known_labels",
+    "variance", "knn",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What a run is at one step.
+
+    `seconds` is training time so far, snapshots excluded. `embeddings` are unit rows of the asked
+    (validation) images, of which `rows` names the places in the dataset; the picture shows them. `known`
+    are training images, embedded at the end of an epoch only, since they cost most. `centers` are the
+    head's class directions. `variance` is the explained variance per component, `knn` rows of (k, KNN
+    accuracy). `knobs` are those in force, `turned` the ones that a person has turned so far:
+    (step, name, value). `state` gives what a resumed run starts from, valid until the run goes on.
+    """
+
+    step: int
+    steps: int
+    epoch: float
+    seconds: float
+    metrics: Mapping[str, float]
+    knobs: Mapping[str, Value]
+    embeddings: Float[ndarray, "N D"]
+    labels: Int[ndarray, " N"]
+    predictions: Int[ndarray, " N"]
+    rows: Int[ndarray, " N"]
+    centers: Float[ndarray, "M D"]
+    center_labels: Int[ndarray, " M"]
+    known: Float[ndarray, "K D"]
+    known_labels: Int[ndarray, " K"]
+    variance: Float[ndarray, " V"]
+    knn: Float[ndarray, "ks 2"]
+    turned: tuple[tuple[int, str, Value], ...] = ()
+    state: Callable[[], Mapping[str, Any]] | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def last(self) -> bool:
+        """Whether training is complete."""
+        return self.step == self.steps
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Everything but the arrays, as plain values."""
+        return {
+            "step": self.step, "steps": self.steps, "epoch": self.epoch, "seconds": round(self.seconds, 4),
+            "metrics": dict(self.metrics), "knobs": dict(self.knobs), "turned": [list(turn) for turn in self.turned],
+        }  # fmt: skip
+
+    def to_bytes(self) -> bytes:
+        """The snapshot as the content of a safetensors file; the plain values are in its header."""
+        arrays = {name: np.ascontiguousarray(getattr(self, name)) for name in ARRAYS}
+        return save(arrays, {"snapshot": json.dumps(self.facts)})
+
+    @classmethod
+    def read(cls, path: Any) -> "Snapshot":
+        """The snapshot in a file written from `to_bytes`."""
+        with safe_open(path, "numpy") as file:
+            facts = json.loads(file.metadata()["snapshot"])
+            turned = tuple((step, name, value) for step, name, value in facts.pop("turned"))
+            return cls(**facts, turned=turned, **{name: file.get_tensor(name) for name in ARRAYS})
+
+    def without_state(self) -> "Snapshot":
+        """The same moment, no longer tied to the running training."""
+        return replace(self, state=None)
+
+
+def read_facts(path: Any) -> dict[str, Any]:
+    """The plain values of a snapshot file, without its arrays."""
+    with safe_open(path, "numpy") as file:
+        return json.loads(file.metadata()["snapshot"])

@@ -1,0 +1,401 @@
+"""The store: which runs there are, what state each is in, and the index to their files.
+
+`meta.db` (SQLite) is the truth for intent, the files of `trainer.folder` for results. Pages and the
+command line write wishes here; only the supervisor moves runs through `claim` and `end`. Each change of
+state is one guarded update: it names the state it expects, and does nothing when that no longer holds.
+"""
+
+import hashlib
+import json
+import re
+import shutil
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+from sqlalchemy import Connection, Engine, create_engine, delete, event, insert, select, update
+from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy.pool import NullPool
+from ulid import ULID
+
+from faces.heads import HEADS
+from faces.home import home
+from faces.knobs import Value
+from trainer import tables as t
+from trainer.config import RunConfig
+from trainer.folder import RunFolder, read_json, write
+from trainer.snapshot import Snapshot, read_facts
+
+REVISION = "0001"  # of the tables, the newest file in trainer/migrations/versions
+TRIES = 3  # attempts in a row without a new snapshot before a run counts as broken
+PATIENCE = 30.0  # seconds a wanted picture is waited for when nobody asks again
+OPEN, ENDED = ("queued", "running"), ("finished", "failed", "stopped", "interrupted")
+SAFE_WAL = sqlite3.sqlite_version_info >= (3, 51, 3)  # earlier ones can corrupt a WAL that two processes write
+
+
+@dataclass(frozen=True)
+class Run:
+    """One row of the store. `state` is queued, running, finished, failed, stopped or interrupted."""
+
+    id: str
+    config: RunConfig
+    state: str
+    reason: str
+    attempt: int
+    idle_attempts: int
+    stop_wanted: bool
+    created: float
+    started: float | None
+    ended: float | None
+    note: str
+
+    @property
+    def open(self) -> bool:
+        """Whether it trains or waits to."""
+        return self.state in OPEN
+
+
+class Store:
+    """All runs under one home. Cheap to make; opens or creates the database at the first use."""
+
+    def __init__(self, path: Path | None = None):
+        self.path = path or home()
+
+    # ---- for pages and the command line ------------------------------------------------------------
+
+    def submit(self, config: RunConfig, note: str = "") -> str:
+        """Queue a run and return its id."""
+        name = str(ULID())
+        write(self.folder(name).path / "config.json", config.to_json())
+        row = {"id": name, "config": config.to_json(), "state": "queued", "created": time.time(), "note": note[:64]}
+        with self.writing() as db:
+            db.execute(insert(t.runs).values(**row))
+            _note(db, name, "submit", 0)
+        return name
+
+    def runs(self, states: Iterable[str] = OPEN + ENDED) -> list[Run]:
+        """All runs in these states, newest first."""
+        query = select(t.runs).where(t.runs.c.state.in_(list(states))).order_by(t.runs.c.id.desc())
+        with self.reading() as db:
+            return [_run(row) for row in db.execute(query)]
+
+    def run(self, name: str) -> Run:
+        """One run; ValueError when there is none of that id."""
+        with self.reading() as db:
+            row = db.execute(select(t.runs).where(t.runs.c.id == name)).first()
+        if row is None:
+            raise ValueError(f"There is no run {name[:40]!r} here; it may have been deleted.")
+        return _run(row)
+
+    def folder(self, name: str) -> RunFolder:
+        """The files of a run. ValueError when the id is none."""
+        if not re.fullmatch(r"[0-9A-HJKMNP-TV-Z]{26}", name):
+            raise ValueError(f"{name[:40]!r} is no run id.")
+        return RunFolder(self.path / "runs" / name)
+
+    def turn(self, name: str, **knobs: Value) -> None:
+        """Ask a queued or training run to use these knobs from its next step on.
+
+        ValueError for a knob that the head does not have or cannot change in a running training.
+        """
+        run = self.run(name)
+        known = HEADS.about(run.config.head).knobs
+        if fixed := sorted(name for name in knobs if name not in known or not known[name].live):
+            raise ValueError(f"{run.config.head} cannot turn {fixed} while it trains; it can turn {_live(known)}.")
+        if not run.open:
+            raise ValueError(f"This run is {run.state}; knobs turn while it trains.")
+        self.folder(name).wish({knob: known[knob].check(knob, value) for knob, value in knobs.items()})
+
+    def stop(self, name: str) -> None:
+        """Stop a run: a waiting one at once, a training one after its step and a last snapshot."""
+        if not self._move(name, ("queued",), "stopped", "stopped before it began"):
+            with self.writing() as db:
+                guard = (t.runs.c.id == name) & (t.runs.c.state == "running")
+                db.execute(update(t.runs).where(guard).values(stop_wanted=1))
+
+    def resume(self, name: str) -> None:
+        """Queue a stopped, failed or interrupted run again; it goes on from its last checkpoint."""
+        self._move(name, ("stopped", "failed", "interrupted"), "queued", idle_attempts=0, stop_wanted=0, ended=None)
+
+    def delete(self, name: str) -> None:
+        """Remove a run that does not train, with its files. ValueError while it trains."""
+        self._move(name, ("queued",), "stopped")
+        with self.writing() as db:
+            gone = db.execute(delete(t.runs).where((t.runs.c.id == name) & (t.runs.c.state.in_(ENDED)))).rowcount
+            if gone:
+                db.execute(delete(t.snapshots).where(t.snapshots.c.run == name))
+                db.execute(delete(t.wanted).where(t.wanted.c.run == name))
+        if not gone:
+            raise ValueError("This run is training; stop it before deleting it.")
+        shutil.rmtree(self.folder(name).path, ignore_errors=True)
+
+    def history(self, name: str) -> list[dict[str, Any]]:
+        """What each snapshot says (step, epoch, seconds, metrics, knobs, turned), in order."""
+        query = select(t.snapshots.c.facts).where(t.snapshots.c.run == name).order_by(t.snapshots.c.step)
+        with self.reading() as db:
+            return [json.loads(facts) for (facts,) in db.execute(query)]
+
+    def latest(self, names: Iterable[str]) -> dict[str, dict[str, Any]]:
+        """The newest snapshot's facts of each of these runs that has one, in two queries."""
+        from sqlalchemy import func, tuple_
+
+        c = t.snapshots.c
+        newest = select(c.run, func.max(c.step)).where(c.run.in_(list(names))).group_by(c.run)
+        with self.reading() as db:
+            rows = db.execute(select(c.run, c.facts).where(tuple_(c.run, c.step).in_(newest)))
+            return {run: json.loads(facts) for run, facts in rows}
+
+    def snapshot_file(self, name: str, step: int) -> Path:
+        """The file of a snapshot; ValueError when there is none or its content is not what was written."""
+        c = t.snapshots.c
+        with self.reading() as db:
+            row = db.execute(select(c.attempt, c.sha256).where((c.run == name) & (c.step == step))).first()
+        if row is None:
+            raise ValueError(f"This run has no snapshot at step {step}.")
+        file = self.folder(name).attempt(row.attempt) / "snapshots" / f"{step:08d}.safetensors"
+        if not file.exists() or hashlib.sha256(file.read_bytes()).hexdigest() != row.sha256:
+            raise ValueError(f"The snapshot at step {step} is damaged and is not shown.")
+        return file
+
+    def snapshot(self, name: str, step: int) -> Snapshot:
+        """One snapshot with its arrays; ValueError as `snapshot_file`."""
+        return Snapshot.read(self.snapshot_file(name, step))
+
+    def want(self, name: str, step: int, picture: str) -> str:
+        """Ask the projectors for a picture. Returns "" while it is on its way, or why it failed."""
+        key = (t.wanted.c.run == name) & (t.wanted.c.step == step) & (t.wanted.c.name == picture)
+        with self.reading() as db:
+            row = db.execute(select(t.wanted).where(key)).first()
+        if row is not None and (row.state != "waiting" or time.time() - row.asked < PATIENCE / 3):
+            return row.reason
+        fresh = {"run": name, "step": step, "name": picture, "asked": time.time(), "state": "waiting", "reason": ""}
+        with self.writing() as db:
+            wish = upsert(t.wanted).values(**fresh)
+            db.execute(wish.on_conflict_do_update(index_elements=["run", "step", "name"], set_={"asked": time.time()}))
+        return ""
+
+    def ask_data(self, *arguments: str) -> str:
+        """Queue a data job, `python -m trainer data ...`, and return its id."""
+        name = str(ULID())
+        row = {"id": name, "arguments": json.dumps(arguments), "state": "queued", "created": time.time()}
+        with self.writing() as db:
+            db.execute(insert(t.jobs).values(**row))
+        return name
+
+    def jobs(self) -> list[dict[str, Any]]:
+        """Data jobs, newest first, each with the progress it last reported."""
+        with self.reading() as db:
+            rows = [dict(row._mapping) for row in db.execute(select(t.jobs).order_by(t.jobs.c.id.desc()).limit(20))]
+        for row in rows:
+            row["arguments"] = json.loads(row["arguments"])
+            row["progress"] = read_json(self.job_file(row["id"]))
+        return rows
+
+    def job_file(self, job: str) -> Path:
+        """Where a data job reports its progress."""
+        return self.path / "jobs" / f"{job}.json"
+
+    def stop_job(self, job: str) -> None:
+        """Stop a data job; what it has fetched stays for the next try."""
+        self.end_job(job, "stopped", "")
+
+    # ---- for the supervisor ------------------------------------------------------------------------
+
+    def waiting(self) -> dict[str, Any]:
+        """What there is to do, in one look that takes no lock: queued runs, runs to stop, pictures, data jobs."""
+        with self.reading() as db:
+            open_runs = db.execute(
+                select(t.runs.c.id, t.runs.c.state, t.runs.c.stop_wanted).where(t.runs.c.state.in_(OPEN))
+            )
+            runs = open_runs.all()
+            wanted = db.execute(select(t.wanted.c.name).where(t.wanted.c.state == "waiting").distinct()).scalars()
+            pictures = {name.split("-")[0] for name in wanted}
+            recent = db.execute(select(t.jobs.c.id, t.jobs.c.state).order_by(t.jobs.c.id.desc()).limit(20)).all()
+        return {
+            "queued": sum(state == "queued" for _, state, _ in runs),
+            "stops": [name for name, state, stop in runs if state == "running" and stop],
+            "wanted": pictures,
+            "jobs": sum(state == "queued" for _, state in recent),
+            "stopped_jobs": [name for name, state in recent if state == "stopped"],
+        }
+
+    def claim(self) -> Run | None:
+        """Take the oldest waiting run into training, as its next attempt; None when nothing waits."""
+        oldest = select(t.runs.c.id).where(t.runs.c.state == "queued").order_by(t.runs.c.id).limit(1)
+        with self.writing() as db:
+            name = db.execute(oldest).scalar()
+            if name is None:
+                return None
+            taken = {
+                "state": "running", "attempt": t.runs.c.attempt + 1, "idle_attempts": t.runs.c.idle_attempts + 1,
+                "started": time.time(), "reason": "", "stop_wanted": 0,
+            }  # fmt: skip
+            db.execute(update(t.runs).where((t.runs.c.id == name) & (t.runs.c.state == "queued")).values(**taken))
+            run = _run(db.execute(select(t.runs).where(t.runs.c.id == name)).one())
+            _note(db, name, "claim", run.attempt)
+        return run
+
+    def index(self, name: str, attempt: int, known: int = -1) -> int:
+        """Enter an attempt's snapshots of steps above `known`; returns the last step entered, or `known`."""
+        for step, file in self.folder(name).snapshots(attempt):
+            if step <= known:
+                continue
+            row = {
+                "run": name, "step": step, "attempt": attempt, "facts": json.dumps(read_facts(file)),
+                "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
+            }  # fmt: skip
+            with self.writing() as db:
+                new = db.execute(upsert(t.snapshots).values(**row).on_conflict_do_nothing()).rowcount
+                guard = (t.runs.c.id == name) & (t.runs.c.attempt == attempt)
+                if new:
+                    db.execute(update(t.runs).where(guard).values(idle_attempts=0))
+            known = step
+        return known
+
+    def end(self, name: str, attempt: int, state: str, reason: str = "") -> bool:
+        """Record how an attempt ended; does nothing when another attempt has begun since."""
+        return self._move(name, ("running",), state, reason, attempt, ended=time.time())
+
+    def retry(self, name: str) -> None:
+        """Queue an interrupted run again, or give it up after too many attempts that got nowhere."""
+        run = self.run(name)
+        if run.idle_attempts >= TRIES:
+            said = run.reason or "it ended without a word"
+            self._move(name, ("interrupted",), "failed", f"Given up after {TRIES} attempts without progress: {said}")
+        else:
+            self._move(name, ("interrupted",), "queued", run.reason)
+
+    def next_wanted(self, projection: str) -> dict[str, Any] | None:
+        """Take the picture of this kind that was asked for last, forgetting those nobody waits for any more."""
+        c = t.wanted.c
+        with self.writing() as db:
+            db.execute(delete(t.wanted).where((c.asked < time.time() - PATIENCE) & (c.state != "working")))
+            mine = (c.state == "waiting") & c.name.startswith(f"{projection}-")
+            row = db.execute(select(t.wanted).where(mine).order_by(c.asked.desc()).limit(1)).first()
+            if row is None:
+                return None
+            key = (c.run == row.run) & (c.step == row.step) & (c.name == row.name)
+            db.execute(update(t.wanted).where(key).values(state="working"))
+        return dict(row._mapping)
+
+    def end_wanted(self, name: str, step: int, picture: str, reason: str) -> None:
+        """The picture is there (no reason), or failed for this reason."""
+        c = t.wanted.c
+        key = (c.run == name) & (c.step == step) & (c.name == picture)
+        with self.writing() as db:
+            if reason:
+                db.execute(update(t.wanted).where(key).values(state="failed", reason=reason, asked=time.time()))
+            else:
+                db.execute(delete(t.wanted).where(key))
+
+    def claim_job(self) -> dict[str, Any] | None:
+        """Take the oldest waiting data job; None when nothing waits."""
+        with self.writing() as db:
+            waiting = select(t.jobs).where(t.jobs.c.state == "queued").order_by(t.jobs.c.id).limit(1)
+            row = db.execute(waiting).first()
+            if row is None:
+                return None
+            db.execute(update(t.jobs).where(t.jobs.c.id == row.id).values(state="running"))
+        return {"id": row.id, "arguments": json.loads(row.arguments)}
+
+    def end_job(self, job: str, state: str, reason: str) -> None:
+        """Record how a data job ended, unless it has ended already."""
+        guard = (t.jobs.c.id == job) & t.jobs.c.state.in_(OPEN)
+        with self.writing() as db:
+            db.execute(update(t.jobs).where(guard).values(state=state, reason=reason))
+
+    def recover(self) -> None:
+        """After a supervisor that died: index what its workers left, and queue their runs again."""
+        for run in self.runs(("running",)):
+            self.index(run.id, run.attempt)
+            stopped = run.stop_wanted
+            said = "The trainer went away; the run goes on from its last checkpoint."
+            self.end(run.id, run.attempt, "stopped" if stopped else "interrupted", "" if stopped else said)
+        for run in self.runs(("interrupted",)):
+            self.retry(run.id)
+        with self.writing() as db:
+            db.execute(update(t.wanted).values(state="waiting"))
+            db.execute(update(t.jobs).where(t.jobs.c.state == "running").values(state="queued"))
+
+    # ---- the database ------------------------------------------------------------------------------
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """A transaction that has the write lock from its first line on."""
+        with self._writer.begin() as db:
+            yield db
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A connection that holds no lock between two statements."""
+        with self._reader.connect() as db:
+            yield db
+
+    def _move(
+        self, name: str, before: tuple[str, ...], state: str, reason: str = "", attempt: int | None = None, **more: Any
+    ) -> bool:
+        guard = (t.runs.c.id == name) & t.runs.c.state.in_(before)
+        if attempt is not None:
+            guard &= t.runs.c.attempt == attempt
+        with self.writing() as db:
+            moved = db.execute(update(t.runs).where(guard).values(state=state, reason=reason, **more)).rowcount == 1
+            if moved:
+                _note(db, name, f"{'|'.join(before)[:16]}>{state}", attempt or 0, reason)
+        return moved
+
+    @cached_property
+    def _writer(self) -> Engine:
+        engine = self._engine()
+        event.listen(engine, "begin", lambda db: db.exec_driver_sql("BEGIN IMMEDIATE"))
+        self._migrate(engine)
+        return engine
+
+    @cached_property
+    def _reader(self) -> Engine:
+        _ = self._writer  # which brings the tables up to date
+        return self._engine()
+
+    def _engine(self) -> Engine:
+        self.path.mkdir(parents=True, exist_ok=True)
+        engine = create_engine(f"sqlite:///{self.path / 'meta.db'}", poolclass=NullPool, connect_args={"timeout": 10})
+
+        def connected(raw: sqlite3.Connection, _: Any) -> None:
+            raw.isolation_level = None  # transactions begin where we say so
+            raw.execute(f"PRAGMA journal_mode={'WAL' if SAFE_WAL else 'TRUNCATE'}")
+            raw.execute("PRAGMA synchronous=FULL")
+
+        event.listen(engine, "connect", connected)
+        return engine
+
+    def _migrate(self, engine: Engine) -> None:
+        with engine.connect() as db:
+            found = db.exec_driver_sql("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'").first()
+            if found and db.exec_driver_sql("SELECT version_num FROM alembic_version").scalar() == REVISION:
+                return
+        from alembic import command
+        from alembic.config import Config
+
+        setup = Config()
+        setup.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+        with FileLock(self.path / "migrate.lock"), engine.begin() as db:
+            setup.attributes["connection"] = db
+            command.upgrade(setup, "head")
+
+
+def _run(row: Any) -> Run:
+    values = dict(row._mapping)
+    return Run(**{**values, "config": RunConfig.from_json(row.config), "stop_wanted": bool(row.stop_wanted)})
+
+
+def _note(db: Connection, run: str, edge: str, attempt: int, reason: str = "") -> None:
+    db.execute(insert(t.audit).values(run=run, at=time.time(), edge=edge[:32], attempt=attempt, reason=reason))
+
+
+def _live(knobs: Any) -> list[str]:
+    return [name for name, knob in knobs.items() if knob.live]

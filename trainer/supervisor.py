@@ -1,0 +1,218 @@
+"""The supervisor: one process per home that takes runs from the queue and sees them through.
+
+It loads no torch, holds no data, and may be killed at any time: what matters is in the store, and the
+next supervisor picks up from there.
+"""
+
+import json
+import queue
+import signal
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from subprocess import PIPE, Popen
+from typing import Any
+
+import psutil
+from filelock import FileLock, Timeout
+
+from faces.projections import PROJECTIONS
+from trainer import worker
+from trainer.engines import Engine
+from trainer.engines.local import LocalEngine, child
+from trainer.folder import read_json
+from trainer.pictures import AT_ONCE
+from trainer.store import Run, Store
+
+TICK = 0.2  # seconds
+GRACE = 10.0  # seconds that an attempt has to stop by itself
+PROJECTED = [name for name in PROJECTIONS if f"{name}-2" not in AT_ONCE]  # by a process of their own
+
+
+@dataclass
+class Training:
+    """An attempt that runs now."""
+
+    run: Run
+    handle: Any
+    indexed: int = -1
+    stop_by: float | None = None
+
+
+@dataclass
+class Projector:
+    """A warm process for one projection, at work on at most one picture."""
+
+    projection: str
+    process: Popen | None = None
+    replies: queue.Queue = field(default_factory=queue.Queue)
+    job: dict[str, Any] | None = None
+
+    def send(self, job: dict[str, Any]) -> None:
+        """Give it a picture to draw, starting it first when needed."""
+        if self.process is None or self.process.poll() is not None:
+            self.process, self.replies = child("project", self.projection, stdin=PIPE, stdout=PIPE), queue.Queue()
+            threading.Thread(target=self._listen, args=(self.process, self.replies), daemon=True).start()
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps(job) + "\n")
+        self.process.stdin.flush()
+        self.job = job
+
+    def reply(self) -> dict[str, Any] | None:
+        """The answer to the job, if it has come; a projector that died answers with a reason."""
+        assert self.process is not None
+        try:
+            answer = self.replies.get_nowait()
+        except queue.Empty:
+            if self.process.poll() is None:
+                return None
+            answer = {**(self.job or {}), "reason": "The projector ended without an answer; ask again."}
+        return answer if "reason" in answer else None
+
+    @staticmethod
+    def _listen(process: Popen, replies: queue.Queue) -> None:
+        assert process.stdout is not None
+        for line in process.stdout:
+            replies.put(json.loads(line))
+
+
+class Supervisor:
+    """The loop that moves runs, pictures and data jobs along."""
+
+    def __init__(self, store: Store, engine: Engine, idle: float | None = None, app: int | None = None):
+        self.store, self.engine, self.idle, self.app = store, engine, idle, app
+        self.training: list[Training] = []
+        self.projectors = [Projector(name) for name in PROJECTED]
+        self.job: tuple[dict[str, Any], Popen] | None = None
+        self.leaving = threading.Event()
+
+    def run(self) -> None:
+        """Serve until told to leave, or until nothing has happened for `idle` seconds and the app is gone."""
+        self.store.recover()
+        busy = time.monotonic()
+        while not self.leaving.wait(TICK):
+            if self.tick() or (self.app and psutil.pid_exists(self.app)):
+                busy = time.monotonic()
+            elif self.idle and time.monotonic() - busy > self.idle:
+                break
+        self.leave()
+
+    def tick(self) -> bool:
+        """One round; whether there was anything to do."""
+        waiting = self.store.waiting()
+        for training in list(self.training):
+            self._follow(training, training.run.id in waiting["stops"])
+        while waiting["queued"] and self.engine.free():
+            run = self.store.claim()
+            if run is None:
+                break
+            self.training.append(Training(run, self.engine.start(self.store.folder(run.id).path, run.attempt)))
+        if waiting["queued"] or not self.training:
+            self.engine.warm()
+        for projector in self.projectors:
+            self._project(projector, projector.projection in waiting["wanted"])
+        self._data(waiting["jobs"], waiting["stopped_jobs"])
+        return bool(self.training or self.job or waiting["queued"] or waiting["wanted"] or waiting["jobs"])
+
+    def leave(self) -> None:
+        """Let the workers stop with a checkpoint and record it; the next supervisor goes on from there."""
+        self.engine.close(GRACE)
+        for training in self.training:
+            self._follow(training, False)
+        for projector in self.projectors:
+            if projector.process:
+                projector.process.kill()
+        if self.job:
+            self.job[1].kill()
+
+    def _follow(self, training: Training, stop: bool) -> None:
+        run, now = training.run, time.monotonic()
+        code = self.engine.poll(training.handle)
+        training.indexed = self.store.index(run.id, run.attempt, training.indexed)
+        if code is not None:
+            self.training = [other for other in self.training if other is not training]
+            self._record(run, code, forced=training.stop_by is not None)
+        elif stop and training.stop_by is None:
+            training.stop_by = now + GRACE
+            (self.store.folder(run.id).attempt(run.attempt)).mkdir(parents=True, exist_ok=True)
+            (self.store.folder(run.id).attempt(run.attempt) / "stop").touch()
+        elif training.stop_by is not None and now > training.stop_by:
+            self.engine.kill(training.handle)
+
+    def _record(self, run: Run, code: int, forced: bool) -> None:
+        if code == worker.FINISHED:
+            self.store.end(run.id, run.attempt, "finished")
+        elif code == worker.STOPPED or forced:
+            self.store.end(run.id, run.attempt, "stopped")
+        elif code == worker.FAILED:
+            self.store.end(run.id, run.attempt, "failed", _reason(self.store, run))
+        else:
+            how = (
+                "interrupted" if code == worker.INTERRUPTED else f"signal {-code}" if code < 0 else f"exit code {code}"
+            )
+            self.store.end(run.id, run.attempt, "interrupted", f"The worker went away ({how}).")
+            if not self.leaving.is_set():
+                self.store.retry(run.id)
+
+    def _project(self, projector: Projector, wanted: bool) -> None:
+        if projector.job and (answer := projector.reply()):
+            self.store.end_wanted(answer["run"], answer["step"], answer["name"], answer["reason"])
+            projector.job = None
+        if wanted and projector.job is None and (job := self.store.next_wanted(projector.projection)):
+            try:
+                file = self.store.snapshot_file(job["run"], job["step"])
+            except ValueError as error:
+                self.store.end_wanted(job["run"], job["step"], job["name"], str(error))
+                return
+            job = {"run": job["run"], "step": job["step"], "name": job["name"], "file": str(file)}
+            projector.send({**job, "folder": str(self.store.folder(job["run"]).path)})
+
+    def _data(self, waiting: int, stopped: list[str]) -> None:
+        if self.job:
+            job, process = self.job
+            if job["id"] in stopped:
+                process.kill()
+            code = process.poll()
+            if code is not None:
+                reason = read_json(self.store.job_file(job["id"])).get("reason", "")
+                said = reason or f"The data job ended early (exit {code}); what it had fetched is kept."
+                self.store.end_job(job["id"], "failed" if code else "finished", said if code else "")
+                self.job = None
+        elif waiting and (taken := self.store.claim_job()):
+            report = str(self.store.job_file(taken["id"]))
+            self.job = taken, child("data", *taken["arguments"], "--report", report, stdin=PIPE)
+
+
+def serve(store: Store, slots: int | None = None, idle: float | None = None, app: int | None = None) -> bool:
+    """Be the supervisor of this home until told to leave (SIGTERM, SIGINT). False when it has one already.
+
+    `idle` seconds without work are enough to leave, but not while the process `app` lives.
+    """
+    store.path.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(store.path / "supervisor.lock", timeout=0):
+            supervisor = Supervisor(store, LocalEngine(slots), idle, app)
+            for name in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(name, lambda *_: supervisor.leaving.set())
+            supervisor.run()
+            return True
+    except Timeout:
+        return False
+
+
+def served(path: Path) -> bool:
+    """Whether a supervisor looks after this home now."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with FileLock(path / "supervisor.lock", timeout=0):
+            return False
+    except Timeout:
+        return True
+
+
+def _reason(store: Store, run: Run) -> str:
+    try:
+        return (store.folder(run.id).attempt(run.attempt) / "reason.txt").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return "Training failed without a word; its log may say more."

@@ -1,0 +1,152 @@
+"""One attempt at one run: train, write what comes, answer wishes. The same function on every engine.
+
+A worker gets no database, only its run's folder. It says how it ended by its exit code.
+"""
+
+import contextlib
+import dataclasses
+import json
+import math
+import os
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from faces.datasets import Progressed, find
+from faces.knobs import Value
+from trainer import pictures
+from trainer.folder import RunFolder, write
+from trainer.snapshot import Snapshot
+
+FINISHED, STOPPED, FAILED, INTERRUPTED = 0, 3, 4, 75  # exit codes; any other is a crash
+CHECKPOINT_AFTER = 20.0  # seconds; sooner at the end of an epoch, at a turned knob, at a stop
+
+
+def run_attempt(folder: RunFolder, attempt: int, interrupted: Callable[[], bool] = bool) -> int:
+    """Carry out one attempt from the newest checkpoint on; returns the exit code.
+
+    Stops after the step when the attempt's `stop` file appears (a person's wish) or when `interrupted`
+    says so (the supervisor went away).
+    """
+    here = folder.attempt(attempt)
+    stop = here / "stop"
+    try:
+        from trainer.training import train
+
+        config = folder.config
+        find(config.dataset).prepare(config.size, teller(here / "progress.json"))
+        content = folder.checkpoint()
+        start = None if content is None else unpack(content)
+        checkpointed, turned = time.monotonic(), 0
+        stopped = lambda: stop.exists() or interrupted()  # noqa: E731
+        for snapshot in train(config, Wishes(folder), stopped, start):
+            folder.keep(attempt, snapshot)
+            for name in pictures.AT_ONCE:
+                pictures.draw(folder, snapshot, name)
+            age = time.monotonic() - checkpointed
+            whole = math.isclose(snapshot.epoch, round(snapshot.epoch)) and age > 1
+            if snapshot.last or whole or age > CHECKPOINT_AFTER or len(snapshot.turned) > turned or stopped():
+                folder.keep_checkpoint(attempt, snapshot.step, pack(snapshot))
+                checkpointed, turned = time.monotonic(), len(snapshot.turned)
+        if snapshot.last:
+            return FINISHED
+        return STOPPED if stop.exists() else INTERRUPTED
+    except Exception as error:
+        traceback.print_exc()
+        write(here / "reason.txt", sentence(error))
+        return FAILED
+
+
+class Wishes:
+    """The run's wishes, read again only when the file has changed: asking costs microseconds."""
+
+    def __init__(self, folder: RunFolder):
+        self.folder, self.file = folder, folder.path / "wishes.json"
+        self.seen, self.values = 0, dict[str, Value]()
+
+    def __call__(self) -> Mapping[str, Value]:
+        with contextlib.suppress(FileNotFoundError):
+            if (changed := os.stat(self.file).st_mtime_ns) != self.seen:
+                self.seen, self.values = changed, self.folder.wishes
+        return self.values
+
+
+def pack(snapshot: Snapshot) -> bytes:
+    """What a resumed run starts from, as the content of a safetensors file."""
+    from safetensors.torch import save
+
+    assert snapshot.state is not None
+    state = snapshot.state()
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state["tensors"].items()}
+    return save(tensors, {"facts": json.dumps(state["facts"])})
+
+
+def unpack(content: bytes) -> dict[str, Any]:
+    """The inverse of `pack`."""
+    from safetensors.torch import load
+
+    length = int.from_bytes(content[:8], "little")  # safetensors: header length, header, data
+    facts = json.loads(content[8 : 8 + length])["__metadata__"]["facts"]
+    return {"facts": json.loads(facts), "tensors": load(content)}
+
+
+def teller(file: Path, every: float = 0.3) -> Callable[[Progressed], None]:
+    """A progress callback that writes to a file what is done, the rate, and the time left in seconds."""
+    began, told, doing, first = 0.0, -math.inf, "", 0
+
+    def tell(progressed: Progressed) -> None:
+        nonlocal began, told, doing, first
+        now = time.monotonic()
+        if progressed.doing != doing:
+            began, told, doing, first = now, -math.inf, progressed.doing, progressed.done
+        total = progressed.total
+        if now - told < every and progressed.done != total:
+            return
+        told = now
+        rate = (progressed.done - first) / (now - began) if now - began > 0.2 else 0.0
+        left = (total - progressed.done) / rate if total and rate else None
+        write(file, json.dumps({**dataclasses.asdict(progressed), "rate": rate, "left": left}))
+
+    return tell
+
+
+def sentence(error: BaseException) -> str:
+    """What went wrong, in one sentence for the run's card; the traceback is in its log."""
+    name = type(error).__name__
+    if "out of memory" in str(error).lower():
+        return "The device ran out of memory; try a smaller batch, image size or encoder."
+    said = " ".join(str(error).split())[:300]
+    plain = isinstance(error, ValueError) or name == "TrainingError"
+    return said if plain and said else f"Training broke with {name}: {said or 'no further word'}"
+
+
+def work() -> int:
+    """Wait, torch already loaded, for one JSON line that names a run; carry it out; return the exit code.
+
+    The end of the input means that the supervisor is gone: then the attempt stops and can be resumed.
+    """
+    import trainer.training  # noqa: F401  (slow: done before there is anything to do)
+
+    line = sys.stdin.readline()
+    if not line:
+        return FINISHED
+    job = json.loads(line)
+    os.environ.update(job["environment"])
+    folder = RunFolder(Path(job["folder"]))
+    log = folder.attempt(job["attempt"]) / "log.txt"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with open(log, "ab", buffering=0) as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    alone = threading.Event()
+
+    def listen() -> None:
+        sys.stdin.read()
+        alone.set()
+
+    threading.Thread(target=listen, daemon=True).start()
+    return run_attempt(folder, job["attempt"], alone.is_set)
