@@ -14,7 +14,7 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from faces.evaluation import nearest
-from faces.knobs import Choice, Knob, settle
+from faces.knobs import Choice, Knob, Value, settle
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from typing import Any
 from faces.datasets import Progressed, find
 from faces.knobs import Value
 from trainer import pictures
+from trainer.config import RunConfig
 from trainer.folder import RunFolder, write
 from trainer.snapshot import Snapshot
 
@@ -129,8 +130,10 @@ def work() -> int:
 
     The end of the input means that the supervisor is gone: then the attempt stops and can be resumed.
     """
-    import trainer.training  # noqa: F401  (slow: done before there is anything to do)
+    from trainer.training import train
 
+    for _ in train(RunConfig(dim=2, epochs=1, batch=1024, probe=100)):
+        pass  # the smallest training there is: now all that torch loads late is loaded
     line = sys.stdin.readline()
     if not line:
         return FINISHED

@@ -119,7 +119,9 @@ def routes(load_points: LoadPoints) -> list[Route]:
     def points(request: Request) -> Response:
         run, step, name = (request.path_params[part] for part in ("run", "step", "name"))
         if not ULID.fullmatch(run) or not NAME.fullmatch(name):
-            return PlainTextResponse("A run is named by 26 characters of a ULID, a layout by a-z, 0-9 and -.", 404)
+            return PlainTextResponse(
+                "A run is named by 26 characters of a ULID, a picture by letters, digits, - . = and _.", 404
+            )
         found = load_points(run, step, name)
         if found is None:
             return PlainTextResponse(f"There are no points {name} of step {step}.", 404)

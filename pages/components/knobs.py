@@ -24,8 +24,9 @@ def sliders(
         key = key_of(prefix, name, knob, classes)
         turned: dict[str, Any] = {"on_change": on_turn, "args": (name, key)} if on_turn and knob.live else {}
         if isinstance(knob, Choice):
-            label = f"{name}: {knob.meaning}"
-            values[name] = st.selectbox(label, knob.options, key=key, bind="query-params", **turned)
+            values[name] = st.selectbox(
+                f"**{name}** · {knob.meaning}", knob.options, key=key, bind="query-params", **turned
+            )
             continue
         kind = int if knob.whole else float
         values[name] = st.slider(

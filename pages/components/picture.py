@@ -16,17 +16,17 @@ from trainer.store import Run
 
 def projection_choice() -> tuple[str, int]:
     """Ask for projection and number of axes; both are kept in the URL."""
+    names = {projection.title: name for name, projection in PROJECTIONS.items()}
     with st.container(horizontal=True, vertical_alignment="center"):
-        names = list(PROJECTIONS)
-        projection = st.segmented_control(
-            "Projection", names, default=names[0], required=True, key="projection", bind="query-params",
-            format_func=lambda name: PROJECTIONS[name].title, label_visibility="collapsed",
+        title = st.segmented_control(
+            "Projection", list(names), default="PCA", required=True, key="projection", bind="query-params",
+            label_visibility="collapsed",
         )  # fmt: skip
         axes = st.segmented_control(
             "Axes", ["2-D", "3-D"], default="2-D", required=True, key="axes", bind="query-params",
             label_visibility="collapsed",
         )  # fmt: skip
-    return projection or names[0], int((axes or "2-D")[0])
+    return names[title or "PCA"], int((axes or "2-D")[0])
 
 
 def moment(run: Run, newest: int | None, name: str) -> tuple[int | None, str]:
@@ -60,7 +60,7 @@ def picture(runs: Sequence[Run], newest: dict[str, int], projection: str, axes: 
             rotate = _rotation(first, (run.id, step), name)
         panels.append(
             Panel(
-                run.id,
+                f"{run.id} {name}",  # another projection is another picture: the old one must not stand in for it
                 run.config.head if len(runs) > 1 else "",
                 _under(run, step, word),
                 blocks.address(run.id, step, name) if step is not None else None,

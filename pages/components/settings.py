@@ -12,7 +12,6 @@ from faces.knobs import Choice, Value
 from pages.components.knobs import key_of, sliders
 from trainer.config import TERMS, RunConfig
 
-LOOK = {"epochs": 5, "seed": 0, "dim": 128, "batch": 64}  # asked for with a plain number
 WORDS = {
     "epochs": "Epochs", "dim": "Embedding size D", "batch": "Batch", "lr": "Learning rate",
     "weight_decay": "Weight decay", "optimizer": "Optimizer", "seed": "Seed",
@@ -20,22 +19,18 @@ WORDS = {
 
 
 def ask_dataset() -> str:
-    """Which dataset; one that is not here yet says so."""
-    sets = available()
-
-    def told(name: str) -> str:
-        return sets[name].title + ("" if sets[name].counts else " · not here yet")
-
-    return st.selectbox("Dataset", list(sets), key="dataset", format_func=told, bind="query-params") or "digits"
+    """Which dataset, by name."""
+    names = {data.title: name for name, data in available().items()}
+    title = st.selectbox("Dataset", list(names), key="dataset", bind="query-params")
+    return names.get(title or "", "digits")
 
 
 def ask_head() -> str:
     """Which head, with what it is in a few words."""
-    head = st.selectbox(
-        "Head", list(HEADS), index=list(HEADS).index("ArcFace"), key="head", bind="query-params",
-        format_func=lambda name: f"{name} · {HEADS.about(name).title}",
-    )  # fmt: skip
-    return head or "ArcFace"
+    names = list(HEADS)
+    head = st.selectbox("Head", names, index=names.index("ArcFace"), key="head", bind="query-params") or "ArcFace"
+    st.caption(f"{HEADS.about(head).title}, [{HEADS.about(head).born[:4]}]({HEADS.about(head).source})")
+    return head
 
 
 def ask_knobs(head: str, dataset: str, on_turn: Callable[[str, str], None] | None = None) -> dict[str, Value]:
@@ -48,14 +43,12 @@ def ask_budget(dataset: str, seed: bool = True) -> dict[str, Any]:
     data = find(dataset)
     size = data.sizes[0]
     if len(data.sizes) > 1:
-        size = st.selectbox(
-            "Image size", data.sizes, format_func=lambda px: f"{px} px", key="size", bind="query-params"
-        )
+        size = st.selectbox("Image size, pixels", data.sizes, key="size", bind="query-params")
     encoders = list(ENCODERS)
     usual = encoders.index("ConvNet" if size <= 16 else "ResNet9")
     encoder = st.selectbox(
         "Encoder", encoders, index=usual, key=f"encoder{'-tiny' if size <= 16 else ''}", bind="query-params",
-        format_func=lambda name: f"{name} · {ENCODERS.about(name).title}",
+        help="  \n".join(f"**{name}**: {ENCODERS.about(name).title}" for name in encoders),
     )  # fmt: skip
     asked: dict[str, Any] = {"dataset": dataset, "size": size, "encoder": encoder}
     for name in WORDS:
@@ -72,7 +65,7 @@ def ask_budget(dataset: str, seed: bool = True) -> dict[str, Any]:
         )  # fmt: skip
     if len(data.noise) > 1:
         asked["noise"] = st.selectbox(
-            "Wrong training labels", data.noise, format_func=lambda rate: f"{rate} %", key="noise", bind="query-params",
+            "Wrong training labels, %", data.noise, key="noise", bind="query-params",
             help="Imagewoof comes with lists of labels made wrong on purpose; validation labels stay true.",
         )  # fmt: skip
     if getattr(ENCODERS.about(encoder), "pretrained", False):
@@ -85,21 +78,20 @@ def ask_budget(dataset: str, seed: bool = True) -> dict[str, Any]:
 
 def adopt(config: RunConfig, over: bool = True) -> None:
     """Set the controls to a run's settings, before they are drawn. Without `over`, what the URL says stays."""
-    classes = 0
-    values: dict[str, Any] = {
-        "dataset": config.dataset,
-        "head": config.head,
-        "size": config.size,
-        "noise": config.noise,
-    }
-    values |= {name: getattr(config, name) for name in WORDS}
-    values[f"encoder{'-tiny' if config.size <= 16 else ''}"] = config.encoder
-    values["pretrained"] = config.pretrained
     if config.dataset not in available() or config.head not in HEADS:
         return
-    classes = len(find(config.dataset).class_names)
+    data = find(config.dataset)
+    values: dict[str, Any] = {"dataset": data.title, "head": config.head}
+    values |= {name: getattr(config, name) for name in WORDS}
+    values[f"encoder{'-tiny' if config.size <= 16 else ''}"] = config.encoder
+    if len(data.sizes) > 1:
+        values["size"] = config.size
+    if len(data.noise) > 1:
+        values["noise"] = config.noise
+    if config.pretrained:
+        values["pretrained"] = True
     for name, knob in HEADS.about(config.head).knobs.items():
-        values[key_of(config.head, name, knob, classes)] = config.knobs[name]
+        values[key_of(config.head, name, knob, len(data.class_names))] = config.knobs[name]
     for key, value in values.items():
         if over or key not in st.query_params:
             st.session_state[key] = value

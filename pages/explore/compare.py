@@ -24,7 +24,7 @@ store = the_store()
 def train_all(knobs: dict[str, float], budget: dict, seeds: int) -> None:
     """Queue the seven heads and show them."""
     try:
-        st.session_state["group"] = comparison.submit_all(store, knobs, budget, seeds)
+        st.query_params["group"] = comparison.submit_all(store, knobs, budget, seeds)
         st.session_state["source"] = "Trained together"
     except ValueError as error:
         st.toast(sentence(error), icon=":material/error:")
@@ -67,18 +67,25 @@ def ask_runs(runs: list[Run]) -> tuple[list[Run], list[Run]]:
         label_visibility="collapsed",
     )  # fmt: skip
     if source == sources[0] and groups:
-        note = st.selectbox("Trained together", list(groups), key="group", bind="query-params")
-        chosen = groups[note or next(iter(groups))]
+        linked = st.query_params.get("group", "")
+        notes = list(groups)
+        note = st.selectbox("Trained together", notes, index=notes.index(linked) if linked in groups else 0)
+        st.query_params["group"] = note
+        chosen = groups[note]
         seeds = sorted({run.config.seed for run in chosen})
         seed = seeds[0]
         if len(seeds) > 1:
-            seed = st.segmented_control("Seed in the picture", seeds, default=seeds[0], required=True, key="drawn seed")
+            seed = st.segmented_control(
+                "Seed in the picture", seeds, default=seeds[0], required=True, key="drawn", bind="query-params"
+            )
         return chosen, [run for run in chosen if run.config.seed == seed][:MOST]
     by_id = {run.id: run for run in runs}
+    linked = [name for name in st.query_params.get("runs", "").split(",") if name in by_id]
     names = st.multiselect(
-        "Runs, two to seven", list(by_id), default=list(by_id)[:2], key="runs", bind="query-params",
-        max_selections=MOST, format_func=lambda name: offered(by_id[name]),
+        "Runs, two to seven", list(by_id), default=linked or list(by_id)[:2], max_selections=MOST,
+        format_func=lambda name: offered(by_id[name]),
     )  # fmt: skip
+    st.query_params["runs"] = ",".join(names)
     return [by_id[name] for name in names], [by_id[name] for name in names]
 
 

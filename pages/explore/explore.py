@@ -170,13 +170,11 @@ def curves(run: Run, history: list[dict]) -> None:
     with right:
         st.markdown("**Explained variance**")
         variance = np.cumsum(store.snapshot(run.id, history[-1]["step"]).variance)
-        two = {"to 16": (range(1, 17), variance[:16])}
-        if len(variance) > 16:
-            two = {"all components": (range(1, len(variance) + 1), variance)}
-        chart = lines(two, dict.fromkeys(two, ink), "components", "", percent=True)
-        shares = ", ".join(f"{variance[k - 1]:.0%} in {k}" for k in (2, 3, 16) if k <= len(variance))
+        first = {"variance": (range(1, len(variance[:16]) + 1), variance[:16])}
+        chart = lines(first, {"variance": ink}, "components", "", percent=True, dots=True)
+        shares = ", ".join(f"{variance[k - 1]:.0%} in {k}" for k in (2, 3, 16, 128) if k <= len(variance))
         st.echarts_chart(chart, height=230, key="variance", alt=f"Cumulative explained variance: {shares}.")
-        st.caption(f"Of all variance: {shares}.")
+        st.caption(f"{shares} components.")
     turned = [f"{name} = {value:.4g} at step {step}" for step, name, value in history[-1]["turned"]]
     if turned:
         st.caption(f":material/tune: Turned while training: {', '.join(turned)}. Kept out of rankings on equal terms.")

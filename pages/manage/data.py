@@ -73,7 +73,7 @@ def shelf(data: Dataset) -> None:
                     )
                     st.button(
                         "Decode", key=f"decode {data.name}", on_click=ask,
-                        args=("prepare", data.name, "--size", str(size)), help="Done by itself at the first training of this size.",
+                        args=("prepare", data.name, "--size", str(size)), help="Or leave it to the first training.",
                     )  # fmt: skip
         gallery(data)
 
@@ -84,7 +84,8 @@ def fetch(data: Imagewoof) -> None:
         download, bring = st.columns(2, gap="large")
         with download:
             st.markdown(
-                "**Download it**, from fastai's public archive, for research and education. A broken download goes on where it stopped."
+                "**Download it**, from fastai's public archive, for research and education. "
+                "A broken download goes on where it stopped."
             )
             archive = st.selectbox(
                 "Archive", list(ARCHIVES), format_func=lambda name: f"{name} · {ARCHIVES[name].bytes / 1e6:,.0f} MB"
@@ -110,8 +111,8 @@ def bring() -> None:
     with st.container(border=True):
         st.subheader("Your own images", anchor=False)
         st.markdown(
-            "A folder with one folder of images per class, `train/` and `val/` above if you have a split, or a zip of it. "
-            "JPEG, PNG, WebP, BMP and GIF. What cannot be read is listed and left out."
+            "A folder with one folder of images per class, `train/` and `val/` above if you have a split, or a zip of "
+            "it. JPEG, PNG, WebP, BMP and GIF. What cannot be read is listed and left out."
         )
         name = st.text_input("Name for the set", max_chars=64, key="own name")
         upload, folder = st.columns(2, gap="large")

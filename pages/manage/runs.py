@@ -23,7 +23,8 @@ store = the_store()
 
 st.title("What has been trained here?")
 st.markdown(
-    "Every run is kept with its settings and snapshots until you delete it. A stopped or failed run goes on from its last checkpoint."
+    "Every run is kept with its settings and snapshots until you delete it. "
+    "A stopped or failed run goes on from its last checkpoint."
 )
 
 which = st.segmented_control(
@@ -101,8 +102,9 @@ def card(run: Run, facts: dict | None) -> None:
                         args=("resume", run.id),
                     )
                 if facts:
+                    file = f"faces-{run.config.head}-{run.id}.zip"
                     st.download_button(
-                        "Download", lambda: export(store, run.id), f"faces-{run.config.head}-{run.id}.zip", "application/zip",
+                        "Download", lambda: export(store, run.id), file, "application/zip",
                         key=f"download {run.id}", icon=":material/download:", on_click="ignore",
                         help="Settings, metrics, the last snapshot's embeddings, and the weights, in one zip.",
                     )  # fmt: skip

@@ -1,0 +1,180 @@
+"""Pages, run without a browser: they open on an empty home, submit what is set, and say what is wrong."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from trainer import RunConfig
+from trainer.comparison import SEVEN
+from trainer.store import Store
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted(file.relative_to(ROOT / "pages").as_posix() for file in (ROOT / "pages").glob("*/*.py"))
+PAGES = [page for page in PAGES if not page.startswith("components")]
+
+
+def opened(page: str = "explore/explore.py", **params: str) -> AppTest:
+    app = AppTest.from_file(str(ROOT / "pages" / "router.py"), default_timeout=60)
+    for name, value in params.items():
+        app.query_params[name] = value
+    app.run()
+    return app if page == "explore/explore.py" else app.switch_page(str(ROOT / "pages" / page)).run()
+
+
+def button(app: AppTest, label: str):
+    return next(button for button in app.button if button.label == label)
+
+
+@pytest.fixture
+def store(faces_home) -> Store:
+    return Store(faces_home)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_page_opens_on_an_empty_home_and_asks_a_question(store, page):
+    app = opened(page)
+    assert not app.exception
+    assert app.title[0].value.endswith("?")
+
+
+def test_a_first_visit_finds_something_training(store):
+    app = opened()
+    (run,) = store.runs()
+    assert run.config.dataset == "digits"
+    assert app.query_params["run"] == run.id
+    assert "has just begun" in app.info[0].value
+    opened()
+    assert len(store.runs()) == 1  # a second visitor looks at the same one
+
+
+def test_train_submits_what_the_controls_say_and_shows_it(store):
+    opened()
+    app = opened()
+    app.selectbox(key="head").select("CosFace").run()
+    app.slider(key="CosFace.m").set_value(0.4).run()
+    app.number_input(key="epochs").set_value(3).run()
+    button(app, "Train").click().run()
+    assert not app.exception
+    run = store.runs()[0]
+    assert (run.config.head, run.config.knobs["m"], run.config.epochs) == ("CosFace", 0.4, 3)
+    assert run.config.knobs["s"] == pytest.approx(3.1073, abs=1e-3)
+    assert app.query_params["run"] == run.id
+
+
+def test_a_slider_turns_the_run_that_trains(store):
+    name = store.submit(RunConfig(head="ArcFace", epochs=200))
+    store.claim()
+    app = opened(run=name)
+    app.slider(key="ArcFace.m").set_value(0.45).run()
+    assert not app.exception
+    assert store.folder(name).wishes == {"m": 0.45}
+
+
+def test_stop_stops_and_resume_resumes(store):
+    name = store.submit(RunConfig())
+    app = opened(run=name)
+    button(app, "Stop").click().run()
+    assert store.run(name).state == "stopped"
+    button(app, "Resume").click().run()
+    assert store.run(name).state == "queued"
+
+
+def test_a_link_to_a_run_sets_the_controls_to_its_settings_unless_the_link_says_otherwise(store):
+    name = store.submit(RunConfig(head="CosFace", knobs={"m": 0.37}, epochs=9, seed=4))
+    app = opened(run=name)
+    assert app.selectbox(key="head").value == "CosFace"
+    assert app.slider(key="CosFace.m").value == 0.37
+    assert app.number_input(key="seed").value == 4
+    app = opened(run=name, epochs="12")
+    assert app.number_input(key="epochs").value == 12
+
+
+def test_a_link_to_a_run_that_is_gone_says_so(store):
+    app = opened(run="01ARZ3NDEKTSV4RRFFQ69G5FAV")
+    assert not app.exception
+    assert "no run" in app.warning[0].value
+
+
+def test_the_default_s_is_shown_as_formula_and_number(store):
+    app = opened()
+    assert any(r"\ln 9=3.107" in caption.value for caption in app.caption)
+
+
+def test_train_all_queues_the_seven_heads_on_equal_terms(store):
+    app = opened("explore/compare.py")
+    app.slider(key="seeds").set_value(2).run()
+    button(app, "Train all seven × 2 seeds").click().run()
+    assert not app.exception
+    runs = [run for run in store.runs() if run.note]
+    runs = [run for run in runs if run.note.startswith("all heads")]
+    assert sorted((run.config.head, run.config.seed) for run in runs) == sorted(
+        (head, seed) for head in SEVEN for seed in (0, 1)
+    )
+    assert len({run.note for run in runs}) == 1
+    for name in ("dataset", "size", "encoder", "dim", "epochs", "batch", "lr", "weight_decay", "optimizer"):
+        assert len({getattr(run.config, name) for run in runs}) == 1
+
+
+def test_runs_on_unequal_terms_are_called_that(store):
+    names = [store.submit(RunConfig(epochs=epochs)) for epochs in (2, 3)]
+    app = opened("explore/compare.py", runs=",".join(names), source="Chosen runs")
+    assert any("epochs" in warning.value and "not on equal terms" in warning.value for warning in app.warning)
+
+
+def test_runs_can_be_stopped_resumed_and_deleted(store):
+    name = store.submit(RunConfig(head="AdaCos"))
+    app = opened("manage/runs.py")
+    app.button(key=f"stop {name}").click().run()
+    assert store.run(name).state == "stopped"
+    app.button(key=f"resume {name}").click().run()
+    assert store.run(name).state == "queued"
+    app.button(key=f"stop {name}").click().run()
+    app.button(key=f"delete {name}").click().run()
+    assert not app.exception
+    assert name not in [run.id for run in store.runs()]
+
+
+def test_a_failed_run_says_why_on_its_card(store):
+    name = store.submit(RunConfig())
+    store.end(name, store.claim().attempt, "failed", "The loss is no finite number at step 3.")
+    app = opened("manage/runs.py")
+    assert any("no finite number" in error.value for error in app.error)
+
+
+def test_a_run_whose_dataset_is_gone_is_still_listed(store):
+    name = store.submit(RunConfig())
+    from sqlalchemy import update
+
+    from trainer.tables import runs
+
+    with store.writing() as db:
+        db.execute(update(runs).values(config=RunConfig().to_json().replace('"digits"', '"gone"')))
+    for page in PAGES:
+        assert not opened(page, run=name).exception
+
+
+def test_the_data_page_queues_what_it_is_asked_for(store):
+    app = opened("manage/data.py")
+    button(app, "Download").click().run()
+    assert store.jobs()[0]["arguments"] == ["fetch", "imagewoof", "--archive", "160 px"]
+    app.text_input(key="own name").input("my cats").run()
+    app.text_input(key="own path").input("/nowhere/cats.zip").run()
+    app.button(key="import own").click().run()
+    assert not app.exception
+    assert store.jobs()[0]["arguments"] == ["import", "my cats", "/nowhere/cats.zip"]
+
+
+def test_no_page_loads_torch_or_umap_into_the_web_process(faces_home):
+    code = f"""
+import sys
+from streamlit.testing.v1 import AppTest
+app = AppTest.from_file("{ROOT}/pages/router.py", default_timeout=60).run()
+for page in {PAGES!r}:
+    assert not app.switch_page("{ROOT}/pages/" + page).run().exception
+print(sorted({{"torch", "umap", "numba", "sklearn"}} & set(sys.modules)))
+"""
+    told = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert told.stdout.splitlines()[-1] == "[]"
