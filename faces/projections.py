@@ -14,7 +14,7 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from faces.evaluation import nearest
-from faces.knobs import Choice, Knob, Value, settle
+from faces.knobs import Choice, Knob, Number, Value, settle
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def pca(embeddings: Float[ndarray, "N D"], axes: int, start: ndarray | None) -> 
 
 
 def tsne(
-    embeddings: Float[ndarray, "N D"], axes: int, start: ndarray | None, perplexity: float
+    embeddings: Float[ndarray, "N D"], axes: int, start: ndarray | None, perplexity: Number
 ) -> Float[ndarray, "N axes"]:
     """t-SNE of the cosines, by scikit-learn, from PCA or from the earlier layout shrunk to a speck.
 
@@ -81,7 +81,7 @@ def tsne(
 
 
 def umap(
-    embeddings: Float[ndarray, "N D"], axes: int, start: ndarray | None, n_neighbors: int, min_dist: float
+    embeddings: Float[ndarray, "N D"], axes: int, start: ndarray | None, n_neighbors: int, min_dist: Number
 ) -> Float[ndarray, "N axes"]:
     """UMAP from an exact graph of nearest cosines and from PCA, or from the earlier layout.
 

@@ -13,7 +13,10 @@ import psutil
 import pytest
 
 from trainer import RunConfig, train
+from trainer.engines.children import Nursery, Spares
+from trainer.engines.local import LocalEngine
 from trainer.store import Store
+from trainer.worker import FINISHED, INTERRUPTED
 
 ROOT = Path(__file__).parents[1]
 LONG = {"epochs": 200, "dim": 16, "probe": 100}  # a minute: it is always interrupted
@@ -28,21 +31,37 @@ def trainer(*words: str, home: Path, **more) -> subprocess.Popen:
     )
 
 
-@pytest.fixture
-def store(tmp_path):
-    return Store(tmp_path / "home")
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """One home with one supervisor, for the tests that leave it alive."""
+    store = Store(tmp_path_factory.mktemp("shared") / "home")
+    supervisor = trainer("serve", home=store.path)
+    yield store, supervisor
+    supervisor.terminate()
+    supervisor.wait(30)
 
 
 @pytest.fixture
-def serve(store):
-    """serve() starts a supervisor; those still there at the end are ended."""
+def store(shared):
+    return shared[0]
+
+
+@pytest.fixture
+def supervisor(shared):
+    return shared[1]
+
+
+@pytest.fixture
+def own(tmp_path):
+    """A store of its own, and serve() to start supervisors on it; those still there at the end are ended."""
     started = []
+    store = Store(tmp_path / "home")
 
-    def start() -> subprocess.Popen:
+    def serve() -> subprocess.Popen:
         started.append(trainer("serve", home=store.path))
         return started[-1]
 
-    yield start
+    yield store, serve
     for process in started:
         if process.poll() is None:
             process.terminate()
@@ -59,18 +78,18 @@ def until(what, patience: float = 90.0):
 
 
 def workers(supervisor: subprocess.Popen) -> list[psutil.Process]:
-    children = psutil.Process(supervisor.pid).children()
-    return [child for child in children if "work" in child.cmdline()]
+    """The processes that train: forked by the nursery, or the supervisor's own."""
+    children = psutil.Process(supervisor.pid).children(recursive=True)
+    return [child for child in children if {"nurse", "work"} & set(child.cmdline()) and not child.children()]
 
 
 def snapshots(store: Store, name: str) -> int:
     return len(store.history(name))
 
 
-def test_runs_are_trained_one_after_the_other_and_equal_training_by_hand(store, serve):
+def test_runs_are_trained_one_after_the_other_and_equal_training_by_hand(store, supervisor):
     config = RunConfig(head="CosFace", epochs=2, dim=16, probe=100)
     names = [store.submit(config), store.submit(RunConfig(head="ArcFace", epochs=1, dim=16, probe=100))]
-    serve()
     until(lambda: all(store.run(name).state == "finished" for name in names))
     *_, by_hand = train(config)
     kept = store.snapshot(names[0], by_hand.step)
@@ -83,9 +102,8 @@ def test_runs_are_trained_one_after_the_other_and_equal_training_by_hand(store, 
     assert folder.points("tsne-2", by_hand.step).points.shape == (100, 2)
 
 
-def test_a_knob_turns_and_a_stop_stops_and_the_run_goes_on_from_there(store, serve):
+def test_a_knob_turns_and_a_stop_stops_and_the_run_goes_on_from_there(store, supervisor):
     name = store.submit(RunConfig(head="ArcFace", **LONG))
-    serve()
     until(lambda: snapshots(store, name) > 2)
     store.turn(name, m=0.4)
     until(lambda: store.history(name)[-1]["turned"])
@@ -103,9 +121,8 @@ def test_a_knob_turns_and_a_stop_stops_and_the_run_goes_on_from_there(store, ser
     store.delete(name)
 
 
-def test_killing_the_worker_loses_no_snapshot_and_the_run_goes_on_by_itself(store, serve):
+def test_killing_the_worker_loses_no_snapshot_and_the_run_goes_on_by_itself(store, supervisor):
     name = store.submit(RunConfig(**LONG))
-    supervisor = serve()
     until(lambda: snapshots(store, name) > 10)
     before = store.history(name)
     victim = max(workers(supervisor), key=lambda process: process.cpu_times().user)
@@ -115,48 +132,52 @@ def test_killing_the_worker_loses_no_snapshot_and_the_run_goes_on_by_itself(stor
     assert all(after[facts["step"]] == facts for facts in before)
     for facts in before:
         store.snapshot(name, facts["step"])  # whole
+    store.stop(name)
+    until(lambda: store.run(name).state == "stopped")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL.")
-def test_killing_the_supervisor_stops_its_workers_and_the_next_one_goes_on(store, serve):
+def test_killing_or_ending_the_supervisor_stops_its_workers_and_the_next_one_goes_on(own):
+    store, serve = own
     name = store.submit(RunConfig(**LONG))
-    supervisor = serve()
+    first = serve()
     until(lambda: snapshots(store, name) > 5)
-    before, family = store.history(name), workers(supervisor)
-    os.kill(supervisor.pid, signal.SIGKILL)
-    supervisor.wait()
+    second = trainer("serve", home=store.path)  # a home has one
+    assert "already serves" in second.communicate(timeout=60)[1]
+    before, family = store.history(name), workers(first)
+    assert family
+    os.kill(first.pid, signal.SIGKILL)
+    first.wait()
     until(lambda: not any(process.is_running() and process.status() != "zombie" for process in family), 20)
-    serve()
+    next_one = serve()
     until(lambda: store.run(name).attempt == 2 and store.history(name)[-1]["step"] > before[-1]["step"])
-    kept = {facts["step"] for facts in store.history(name)}
-    assert {facts["step"] for facts in before} <= kept
+    assert {facts["step"] for facts in before} <= {facts["step"] for facts in store.history(name)}
 
-
-def test_a_supervisor_that_is_asked_to_leave_keeps_what_was_trained(store, serve):
-    name = store.submit(RunConfig(**LONG))
-    supervisor = serve()
-    until(lambda: snapshots(store, name) > 2)
-    supervisor.terminate()
-    assert supervisor.wait(30) == 0
+    next_one.terminate()  # asked to leave, it keeps what was trained
+    assert next_one.wait(30) == 0
     assert store.run(name).state == "interrupted"
     assert store.folder(name).checkpoint()
 
 
-def test_a_home_has_one_supervisor(store, serve):
-    store.submit(RunConfig(epochs=1))
-    first = serve()
-    until(lambda: store.runs(("running", "finished")))
-    second = trainer("serve", home=store.path)
-    _, said = second.communicate(timeout=60)
-    assert "already serves" in said
-    assert first.poll() is None
+@pytest.mark.parametrize("nest", [Spares, Nursery] if sys.platform == "linux" else [Spares])
+def test_both_ways_of_starting_workers_keep_the_engine_contract(store, nest, tmp_path, monkeypatch):
+    store = Store(tmp_path / "home")
+    monkeypatch.setattr("trainer.engines.local.nest", nest)
+    engine = LocalEngine(slots=2)
+    names = [store.submit(RunConfig(epochs=1, batch=256, dim=8)), store.submit(RunConfig(**LONG))]
+    short, long = (engine.start(store.folder(name).path, 1) for name in names)
+    assert engine.free() == 0
+    until(lambda: engine.poll(short) is not None)
+    assert (engine.poll(short), engine.poll(long), engine.free()) == (FINISHED, None, 1)
+    until(lambda: list(store.folder(names[1]).snapshots(1)))
+    engine.close(20)
+    until(lambda: engine.poll(long) is not None)
+    assert engine.poll(long) == INTERRUPTED
+    assert store.folder(names[1]).checkpoint()
 
 
-def test_a_run_that_fails_says_why_in_one_sentence_with_the_traceback_in_its_log(store, serve):
-    name = store.submit(RunConfig(head="ArcFace", lr=2.0, optimizer="adamw", epochs=1))
-    config = store.folder(name).path / "config.json"
-    config.write_text(config.read_text().replace('"digits"', '"gone"'))  # removed after it was queued
-    serve()
+def test_a_run_that_fails_says_why_in_one_sentence_with_the_traceback_in_its_log(store, supervisor):
+    name = store.submit(RunConfig.from_json(RunConfig().to_json().replace('"digits"', '"gone"')))  # removed since
     until(lambda: store.run(name).state == "failed")
     run = store.run(name)
     assert "gone" in run.reason
@@ -194,8 +215,7 @@ def test_a_wrong_word_on_the_command_line_is_one_sentence_and_exit_code_2(tmp_pa
     assert "Traceback" not in err
 
 
-def test_a_run_submitted_listed_and_exported_from_the_command_line(store, serve):
-    serve()
+def test_a_run_submitted_listed_and_exported_from_the_command_line(store, supervisor):
     out, err = trainer(
         *["runs", "submit", "--epochs", "1", "--batch", "256", "--dim", "8"], home=store.path
     ).communicate(timeout=120)

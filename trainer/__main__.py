@@ -342,6 +342,7 @@ def parser() -> argparse.ArgumentParser:
     add(commands, "doctor", doctor)
 
     add(commands, "work", lambda _: internal("worker", "work"), "(for the trainer itself) carry out one attempt")
+    add(commands, "nurse", lambda _: internal("worker", "nurse"), "(for the trainer itself) fork workers")
     some = add(
         commands, "project", lambda a: internal("pictures", "project", a.projection), "(for the trainer itself) draw"
     )

@@ -20,7 +20,8 @@ from filelock import FileLock, Timeout
 from faces.projections import PROJECTIONS
 from trainer import worker
 from trainer.engines import Engine
-from trainer.engines.local import LocalEngine, child
+from trainer.engines.children import child, tell
+from trainer.engines.local import LocalEngine
 from trainer.folder import read_json
 from trainer.pictures import AT_ONCE
 from trainer.store import Run, Store
@@ -54,9 +55,7 @@ class Projector:
         if self.process is None or self.process.poll() is not None:
             self.process, self.replies = child("project", self.projection, stdin=PIPE, stdout=PIPE), queue.Queue()
             threading.Thread(target=self._listen, args=(self.process, self.replies), daemon=True).start()
-        assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps(job) + "\n")
-        self.process.stdin.flush()
+        tell(self.process, job)
         self.job = job
 
     def reply(self) -> dict[str, Any] | None:

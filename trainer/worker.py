@@ -8,6 +8,8 @@ import dataclasses
 import json
 import math
 import os
+import select
+import signal
 import sys
 import threading
 import time
@@ -19,7 +21,6 @@ from typing import Any
 from faces.datasets import Progressed, find
 from faces.knobs import Value
 from trainer import pictures
-from trainer.config import RunConfig
 from trainer.folder import RunFolder, write
 from trainer.snapshot import Snapshot
 
@@ -130,21 +131,10 @@ def work() -> int:
 
     The end of the input means that the supervisor is gone: then the attempt stops and can be resumed.
     """
-    from trainer.training import train
-
-    for _ in train(RunConfig(dim=2, epochs=1, batch=1024, probe=100)):
-        pass  # the smallest training there is: now all that torch loads late is loaded
+    load()
     line = sys.stdin.readline()
     if not line:
         return FINISHED
-    job = json.loads(line)
-    os.environ.update(job["environment"])
-    folder = RunFolder(Path(job["folder"]))
-    log = folder.attempt(job["attempt"]) / "log.txt"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with open(log, "ab", buffering=0) as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
     alone = threading.Event()
 
     def listen() -> None:
@@ -152,4 +142,69 @@ def work() -> int:
         alone.set()
 
     threading.Thread(target=listen, daemon=True).start()
-    return run_attempt(folder, job["attempt"], alone.is_set)
+    return carry_out(json.loads(line), alone.is_set)
+
+
+def nurse() -> int:
+    """Fork a worker for each JSON line, and print one with its exit code when it has ended.
+
+    The end of the input, or of this process, makes the workers stop. Nothing here may start a thread or
+    touch a GPU, since neither survives a fork.
+    """
+    load()
+    me, source, text, listening = os.getpid(), sys.stdin.fileno(), b"", True
+    names: dict[int, int] = {}
+    while listening or names:
+        if listening and select.select([source], [], [], 0.05)[0]:
+            read = os.read(source, 65536)
+            listening, text = bool(read), text + read
+            *lines, text = text.split(b"\n")
+            for line in lines:
+                job = json.loads(line)
+                names[pid := fork(job, me)] = job["name"]
+                print(json.dumps({"name": job["name"], "pid": pid, "code": None}), flush=True)
+            if not listening:
+                for pid in names:
+                    os.kill(pid, signal.SIGTERM)
+        elif not listening:
+            time.sleep(0.05)
+        while names and (ended := os.waitpid(-1, os.WNOHANG))[0]:
+            pid, status = ended
+            code = os.waitstatus_to_exitcode(status)
+            print(json.dumps({"name": names.pop(pid), "pid": pid, "code": code}), flush=True)
+    return FINISHED
+
+
+def fork(job: dict[str, Any], nursery: int) -> int:
+    """Carry out a job in a forked process; returns its id. It stops at SIGTERM, and when the nursery is gone."""
+    if pid := os.fork():
+        return pid
+    code = FAILED
+    try:
+        asked: list[int] = []
+        signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        code = carry_out(job, lambda: bool(asked) or os.getppid() != nursery)
+    finally:
+        os._exit(code)
+
+
+def load() -> None:
+    """Import all that a training needs, also what torch itself imports late (with the first optimizer)."""
+    from torch import nn, optim
+
+    import trainer.training  # noqa: F401
+
+    optim.SGD(nn.Linear(1, 1).parameters(), lr=0.1, momentum=0.9, nesterov=True)
+
+
+def carry_out(job: dict[str, Any], interrupted: Callable[[], bool]) -> int:
+    """Run the attempt that a job names, with its words in its log; returns the exit code."""
+    os.environ.update(job["environment"])
+    folder = RunFolder(Path(job["folder"]))
+    log = folder.attempt(job["attempt"]) / "log.txt"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with open(log, "ab", buffering=0) as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    return run_attempt(folder, job["attempt"], interrupted)

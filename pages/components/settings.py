@@ -40,6 +40,11 @@ def ask_knobs(head: str, dataset: str, on_turn: Callable[[str, str], None] | Non
 
 def ask_budget(dataset: str, seed: bool = True) -> dict[str, Any]:
     """Encoder, image size, epochs and the other settings that every head shares."""
+    with st.grid(min_column_width=130):
+        return _budget(dataset, seed)
+
+
+def _budget(dataset: str, seed: bool) -> dict[str, Any]:
     data = find(dataset)
     size = data.sizes[0]
     if len(data.sizes) > 1:

@@ -70,7 +70,7 @@ def ask_runs(runs: list[Run]) -> tuple[list[Run], list[Run]]:
         linked = st.query_params.get("group", "")
         notes = list(groups)
         note = st.selectbox("Trained together", notes, index=notes.index(linked) if linked in groups else 0)
-        st.query_params["group"] = note
+        remember("group", note)
         chosen = groups[note]
         seeds = sorted({run.config.seed for run in chosen})
         seed = seeds[0]
@@ -80,13 +80,19 @@ def ask_runs(runs: list[Run]) -> tuple[list[Run], list[Run]]:
             )
         return chosen, [run for run in chosen if run.config.seed == seed][:MOST]
     by_id = {run.id: run for run in runs}
-    linked = [name for name in st.query_params.get("runs", "").split(",") if name in by_id]
+    asked = [name for name in st.query_params.get("runs", "").split(",") if name in by_id]
     names = st.multiselect(
-        "Runs, two to seven", list(by_id), default=linked or list(by_id)[:2], max_selections=MOST,
+        "Runs, two to seven", list(by_id), default=asked or list(by_id)[:2], max_selections=MOST,
         format_func=lambda name: offered(by_id[name]),
     )  # fmt: skip
-    st.query_params["runs"] = ",".join(names)
+    remember("runs", ",".join(names))
     return [by_id[name] for name in names], [by_id[name] for name in names]
+
+
+def remember(name: str, value: str) -> None:
+    """Put a value into the URL, unless it is there: writing can undo what the browser changes at that moment."""
+    if st.query_params.get(name) != value:
+        st.query_params[name] = value
 
 
 def offered(run: Run) -> str:

@@ -113,8 +113,9 @@ def test_the_server_listens_on_this_machine_only_and_refuses_other_names(serve):
     def greeted_as(host: str) -> str:
         with socket.create_connection(("127.0.0.1", server.port)) as line:
             words = [
-                "GET /_stcore/stream HTTP/1.1", f"Host: {host}:{server.port}", "Upgrade: websocket", "Connection: Upgrade",
-                "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Version: 13", "", "",
+                "GET /_stcore/stream HTTP/1.1", f"Host: {host}:{server.port}", "Upgrade: websocket",
+                "Connection: Upgrade", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Version: 13",
+                "", "",
             ]  # fmt: skip
             line.sendall("\r\n".join(words).encode())
             return line.recv(64).decode().split()[1]
@@ -129,6 +130,8 @@ def test_a_first_visit_watches_a_training_move_and_its_link_opens_the_same_elsew
     page.get_by_text("ArcFace on Digits").wait_for()
     page.get_by_text("finished").first.wait_for(timeout=90_000)
     page.get_by_text("step 400").wait_for()
+    page.get_by_text("Training time").wait_for()
+    time.sleep(1)  # the page runs once more when a training has ended
     page.get_by_text("3-D", exact=True).click()
     until(lambda: "axes=3-D" in page.url)
     assert "run=" in page.url

@@ -1,0 +1,155 @@
+"""Worker processes that start at once: forked from a process that has torch loaded (Linux), or a warm spare."""
+
+import contextlib
+import json
+import os
+import sys
+import threading
+from pathlib import Path
+from subprocess import DEVNULL, PIPE, Popen, TimeoutExpired
+from typing import Any, Protocol
+
+import psutil
+
+ONE_THREAD = {
+    "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1",
+}  # fmt: skip
+GONE = -9  # the exit code of a worker that ended without leaving one
+
+
+class Child(Protocol):
+    """A worker process."""
+
+    def poll(self) -> int | None:
+        """None while it runs, then its exit code; negative for a signal."""
+
+    def kill(self) -> None:
+        """End it at once."""
+
+
+def child(*arguments: str, **pipes: Any) -> Popen:
+    """`python -m trainer ...` with one thread, at low priority, from anywhere."""
+    root = str(Path(__file__).parents[2])
+    path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+    process = Popen(
+        [sys.executable, "-m", "trainer", *arguments],
+        env={**os.environ, **ONE_THREAD, "PYTHONPATH": path}, text=True, **pipes,
+    )  # fmt: skip
+    with contextlib.suppress(psutil.Error, OSError):
+        psutil.Process(process.pid).nice(psutil.BELOW_NORMAL_PRIORITY_CLASS if os.name == "nt" else 5)
+    return process
+
+
+def tell(process: Popen, words: dict[str, Any]) -> None:
+    """Write a JSON line to a child's input; one that has just died will be noticed by its exit code."""
+    assert process.stdin is not None
+    with contextlib.suppress(OSError):
+        process.stdin.write(json.dumps(words) + "\n")
+        process.stdin.flush()
+
+
+class Spares:
+    """A new process for each attempt, and a warm one kept ready. Works everywhere."""
+
+    def __init__(self) -> None:
+        self.spare: Popen | None = None
+        self.started: list[Popen] = []
+
+    def warm(self) -> None:
+        """Have a worker ready, torch loaded."""
+        if self.spare is None or self.spare.poll() is not None:
+            self.spare = child("work", stdin=PIPE, stdout=DEVNULL)
+
+    def start(self, job: dict[str, Any]) -> Child:
+        """Hand a job (`trainer.worker`) to the spare."""
+        self.warm()
+        assert self.spare is not None
+        worker, self.spare = self.spare, None
+        tell(worker, job)
+        self.started = [process for process in self.started if process.poll() is None] + [worker]
+        return worker
+
+    def close(self, patience: float) -> None:
+        """Let the workers stop: the end of their input tells them to. End those that have not after `patience` s."""
+        if self.spare:
+            self.spare.kill()
+            self.spare.wait()
+        for worker in self.started:
+            end(worker, patience)
+
+
+class ForkedChild:
+    """A worker that a nursery forked; its exit code comes from there."""
+
+    def __init__(self, nursery: Popen):
+        self.nursery, self.pid, self.code = nursery, None, None
+
+    pid: int | None
+    code: int | None
+
+    def poll(self) -> int | None:
+        """None while it runs, then its exit code; negative for a signal, or when the nursery is gone."""
+        lost = self.code is None and self.nursery.poll() is not None
+        return GONE if lost else self.code
+
+    def kill(self) -> None:
+        """End it at once."""
+        if self.pid and self.code is None:
+            with contextlib.suppress(psutil.Error):
+                psutil.Process(self.pid).kill()
+
+
+class Nursery:
+    """One process that has torch loaded and forks a worker for each attempt, in a tenth of a second."""
+
+    def __init__(self) -> None:
+        self.process: Popen | None = None
+        self.children: dict[int, ForkedChild] = {}
+
+    def warm(self) -> None:
+        """Have the nursery running."""
+        if self.process is None or self.process.poll() is not None:
+            self.process, self.children = child("nurse", stdin=PIPE, stdout=PIPE), {}
+            threading.Thread(target=self._listen, args=(self.process, self.children), daemon=True).start()
+
+    def start(self, job: dict[str, Any]) -> Child:
+        """Fork a worker for a job."""
+        self.warm()
+        assert self.process is not None
+        name = len(self.children)
+        self.children[name] = ForkedChild(self.process)
+        tell(self.process, {**job, "name": name})
+        return self.children[name]
+
+    def close(self, patience: float) -> None:
+        """Let the workers stop; the nursery leaves after them."""
+        if self.process:
+            end(self.process, patience)
+
+    @staticmethod
+    def _listen(process: Popen, children: dict[int, ForkedChild]) -> None:
+        assert process.stdout is not None
+        for line in process.stdout:
+            said = json.loads(line)
+            children[said["name"]].pid = said["pid"]
+            children[said["name"]].code = said["code"]
+
+
+def end(process: Popen, patience: float) -> None:
+    """Close a child's input, which asks it to stop, and end it, with its own children, when it does not in time."""
+    with contextlib.suppress(OSError):
+        assert process.stdin is not None
+        process.stdin.close()
+    try:
+        process.wait(patience)
+    except TimeoutExpired:
+        with contextlib.suppress(psutil.Error):
+            for late in psutil.Process(process.pid).children(recursive=True):
+                late.kill()
+        process.kill()
+        process.wait()
+
+
+def nest() -> Spares | Nursery:
+    """The faster of the two that this system can be trusted with."""
+    return Nursery() if sys.platform == "linux" else Spares()
