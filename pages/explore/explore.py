@@ -105,8 +105,6 @@ with controls:
             st.caption(":material/tune: The sliders above turn this run while it trains.")
     elif run and run.state in ("stopped", "failed", "interrupted"):
         st.button("Resume", icon=":material/resume:", width="stretch", on_click=store.resume, args=(run.id,))
-    st.caption(f"**What to notice.** {HEADS.about(head).notice}")
-    st.latex(HEADS.about(head).formula)
 
 
 def show(run_id: str, projection: str, axes: int) -> None:
@@ -195,3 +193,6 @@ with view:
         pending = newest is not None and newest["step"] not in store.folder(run.id).drawn(name)
         st.session_state["polling"] = run.open or pending
         st.fragment(show, run_every=told.POLL if run.open or pending else None)(run.id, projection, axes)
+        if run.config.head in HEADS:
+            st.markdown(f"**What to notice.** {HEADS.about(run.config.head).notice} The training logits are")
+            st.latex(HEADS.about(run.config.head).formula)
