@@ -45,11 +45,14 @@ def draw(folder: RunFolder, snapshot: Snapshot, name: str) -> None:
     embeddings = snapshot.embeddings[: folder.config.probe]
     before = folder.earlier_points(name, snapshot.step)
     start = before.points if before and len(before.points) == len(embeddings) else None
-    points = PROJECTIONS[projection].points(embeddings, axes, start, **knobs)
-    labels, center_labels = snapshot.labels[: len(points)], snapshot.center_labels
-    if projection == "pca":
+    labels, center_labels = snapshot.labels[: len(embeddings)], snapshot.center_labels
+    if projection == "pca" and embeddings.shape[1] == axes:  # on the circle or the sphere: drawn as they are
+        points, centers = embeddings, snapshot.centers
+    elif projection == "pca":
+        points = PROJECTIONS[projection].points(embeddings, axes, start)
         centers = carried(snapshot.centers, embeddings, points)
     else:  # only a linear picture has a place for vectors that were not laid out
+        points = PROJECTIONS[projection].points(embeddings, axes, start, **knobs)
         centers, center_labels = np.empty((0, axes), np.float32), center_labels[:0]
     folder.keep_points(name, snapshot.step, Points(points, labels, centers, center_labels))
 

@@ -9,6 +9,7 @@ class ResNet18(nn.Module):
 
     With `pretrained`, the weights are ImageNet's. Imagewoof is cut from ImageNet, so those weights have
     already seen most validation images with their labels: a pretrained run is labelled as such everywhere.
+    They are fetched once, at the first such run; ValueError when that fails.
     """
 
     title = "the article's encoder; wants a GPU"
@@ -19,7 +20,12 @@ class ResNet18(nn.Module):
         super().__init__()
         from torchvision.models import ResNet18_Weights, resnet18
 
-        self.net = resnet18(weights=ResNet18_Weights.IMAGENET1K_V1 if pretrained else None)
+        try:
+            self.net = resnet18(weights=ResNet18_Weights.IMAGENET1K_V1 if pretrained else None)
+        except OSError as why:
+            raise ValueError(
+                f"ImageNet weights could not be fetched ({why}). Connect to the network, or train from random weights."
+            ) from why
         self.net.fc = nn.Linear(self.net.fc.in_features, dim)
 
     def forward(self, images: Float[Tensor, "B channels size size"]) -> Float[Tensor, "B dim"]:
