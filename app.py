@@ -25,8 +25,9 @@ async def lifespan(app: Any) -> AsyncIterator[None]:
     async def watch() -> None:
         while True:
             if not started or started[-1].poll() is not None:
-                new = await asyncio.to_thread(service.ensure, home(), True)
-                started.extend([new] if new else [])
+                with suppress(OSError):  # a full disk, say: tried again
+                    new = await asyncio.to_thread(service.ensure, home(), True)
+                    started.extend([new] if new else [])
             await asyncio.sleep(WATCH)
 
     watching = asyncio.create_task(watch())

@@ -25,6 +25,7 @@ DECLARATIONS = (
     "knobs",
     "notice",
     "pretrained",
+    "smallest",
 )  # what is read; the rest is the class's own
 WORDS = {"math": math, **vars(knobs)}  # what a declaration may use
 

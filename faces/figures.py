@@ -43,6 +43,8 @@ def still_lines(curves: Mapping[str, Curve], colors: Mapping[str, str], x: str, 
     """A Plotly figure of shares of one (shown as per cent) over one axis, one line per name."""
     import plotly.graph_objects as go
 
+    shares = [float(share) for _, ys in curves.values() for share in ys]
+    close = max(shares, default=1) - min(shares, default=0) < 0.1  # else two ticks would read the same
     figure = go.Figure()
     for name, (xs, ys) in curves.items():
         figure.add_scatter(
@@ -50,9 +52,9 @@ def still_lines(curves: Mapping[str, Curve], colors: Mapping[str, str], x: str, 
             marker={"size": 5}, hovertemplate="%{y:.1%}",
         )  # fmt: skip
     figure.update_layout(
-        height=330, margin={"l": 8, "r": 8, "t": 8, "b": 8}, hovermode="x unified",
-        legend={"orientation": "h", "y": -0.22, "x": 0},
+        height=360, margin={"l": 8, "r": 8, "t": 8, "b": 8}, hovermode="x unified",
+        legend={"orientation": "h", "y": -0.32, "x": 0},
     )  # fmt: skip
     figure.update_xaxes(title=x, type="log" if log else "linear", showgrid=False)
-    figure.update_yaxes(title=y, tickformat=".0%")
+    figure.update_yaxes(title=y, tickformat=".1%" if close else ".0%", nticks=6)
     return figure

@@ -178,3 +178,57 @@ print(sorted({{"torch", "umap", "numba", "sklearn"}} & set(sys.modules)))
 """
     told = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert told.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_choice_turns_too_and_its_run_stays_readable(store):
+    name = store.submit(RunConfig(head="ArcFace", epochs=200))
+    store.claim()
+    app = opened(run=name)
+    app.selectbox(key="ArcFace.seam").select("clamp_pi").run()
+    assert not app.exception
+    assert store.folder(name).wishes == {"seam": "clamp_pi"}
+
+
+def test_a_run_that_is_deleted_while_it_is_shown_is_said_to_be_gone(store):
+    name = store.submit(RunConfig(head="ArcFace"))
+    app = opened(run=name)
+    store.stop(name)
+    store.delete(name)
+    app.slider(key="ArcFace.m").set_value(0.4).run()
+    assert not app.exception
+    assert any("no run" in warning.value for warning in app.warning)
+
+
+def test_every_choice_on_compare_counts(store):
+    names = [store.submit(RunConfig(seed=seed)) for seed in range(4)]
+    app = opened("explore/compare.py", source="Chosen runs")
+    for name in names:
+        chosen = app.multiselect(key="chosen").value
+        app.multiselect(key="chosen").set_value(list(dict.fromkeys([*chosen, name]))).run()
+    assert set(app.multiselect(key="chosen").value) == set(names)
+    assert set(app.query_params["runs"].split(",")) == set(names)
+
+
+@pytest.mark.parametrize("link", ["a,a", "nothing", ""])
+def test_an_odd_link_to_compare_breaks_nothing(store, link):
+    name = store.submit(RunConfig())
+    app = opened("explore/compare.py", runs=f"{name},{name},{link}", source="Chosen runs", group="gone")
+    assert not app.exception
+    assert app.multiselect(key="chosen").value == [name]
+
+
+def test_a_picture_that_failed_is_said_and_not_asked_for_again_and_again(store):
+    from trainer.training import train
+
+    name = store.submit(RunConfig(epochs=1, batch=256, dim=8, probe=100))
+    attempt = store.claim().attempt
+    *_, last = train(store.run(name).config)
+    store.folder(name).keep(attempt, last)
+    store.index(name, attempt)
+    store.end(name, attempt, "finished")
+    store.want(name, last.step, "umap-2")
+    store.end_wanted(name, last.step, "umap-2", "UMAP failed: too few")
+    app = opened(run=name, projection="UMAP")
+    assert any("too few" in warning.value for warning in app.warning)
+    assert not opened(run=name).exception  # its PCA, which nobody drew, is drawn now
+    assert store.folder(name).drawn("pca-2") == [last.step]

@@ -192,3 +192,54 @@ def test_the_tables_are_those_of_the_migrations(store):
     store.runs()
     with store._writer.connect() as db:
         assert compare_metadata(MigrationContext.configure(db), tables) == []
+
+
+def test_a_snapshot_that_cannot_be_read_is_left_out_and_stops_nothing(store):
+    name = store.submit(RunConfig(**SHORT))
+    attempt = store.claim().attempt
+    snapshots = list(train(store.run(name).config))
+    for snapshot in snapshots:
+        store.folder(name).keep(attempt, snapshot)
+    (_, first), *_ = store.folder(name).snapshots(attempt)
+    first.write_bytes(first.read_bytes()[:100])
+    store.recover()
+    assert [facts["step"] for facts in store.history(name)] == [snapshot.step for snapshot in snapshots[1:]]
+    assert edges(store, name) == "queued"
+
+
+def test_writes_and_wishes_of_several_threads_do_not_meet(store):
+    from concurrent.futures import ThreadPoolExecutor
+
+    name = store.submit(RunConfig(head="ArcFace"))
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda turn: store.turn(name, **turn), [{"m": 0.4}, {"s": 9.0}] * 20))
+    assert store.folder(name).wishes == {"m": 0.4, "s": 9.0}
+
+
+def test_of_many_first_visitors_one_starts_a_training(store):
+    from concurrent.futures import ThreadPoolExecutor
+
+    store.runs()
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: store.submit_first(RunConfig(), "first visit"), range(4)))
+    assert len(store.runs()) == 1
+
+
+def test_the_same_data_job_is_queued_once_while_it_is_open(store):
+    first = store.ask_data("fetch", "imagewoof")
+    assert store.ask_data("fetch", "imagewoof") == first
+    store.end_job(first, "failed", "no network")
+    assert store.ask_data("fetch", "imagewoof") != first
+
+
+def test_a_run_whose_knobs_were_turned_is_not_averaged_with_untouched_ones(store):
+    from trainer.comparison import alike, siblings, unequal
+
+    runs = [store.run(store.submit(RunConfig(seed=seed))) for seed in range(3)]
+    facts = {run.id: {"turned": []} for run in runs}
+    assert [len(group) for group in siblings(runs, facts)] == [3]
+    facts[runs[0].id] = {"turned": [[3, "m", 0.4]]}
+    assert sorted(len(group) for group in siblings(runs, facts)) == [1, 2]
+    longer = store.run(store.submit(RunConfig(epochs=9)))
+    assert unequal([runs[0], longer]) == ["epochs"]
+    assert longer.id not in alike([*runs, longer])

@@ -181,3 +181,18 @@ def test_a_snapshot_survives_its_file(tmp_path):
     assert back.facts == snapshot.facts
     assert np.array_equal(back.embeddings, snapshot.embeddings)
     assert np.array_equal(back.knn, snapshot.knn)
+
+
+def test_no_two_snapshots_of_a_run_share_a_step_however_knobs_are_turned():
+    wishes = iter({"m": 0.1 + 0.01 * turn} for turn in range(1000))
+    steps = [snapshot.step for snapshot in train(RunConfig(**{**SHORT, "epochs": 3}), turned=lambda: next(wishes))]
+    assert len(steps) == len(set(steps))
+
+
+def test_a_run_resumed_after_its_last_step_ends_with_the_same_snapshot():
+    config = RunConfig(**SHORT)
+    *_, whole = train(config)
+    (again,) = train(config, start=unpack(pack(whole)))
+    assert again.last
+    assert np.array_equal(again.embeddings, whole.embeddings)
+    assert again.metrics["knn_accuracy"] == whole.metrics["knn_accuracy"]

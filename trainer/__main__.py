@@ -16,6 +16,7 @@ from faces.encoders import ENCODERS
 from faces.heads import HEADS
 from faces.home import home
 from faces.knobs import Value
+from trainer.comparison import NOTE
 from trainer.config import TERMS, RunConfig
 from trainer.store import Store
 
@@ -86,9 +87,13 @@ TOLD = (("loss", "loss", ".3f"), ("DNN", "dnn_accuracy", ".1%"), ("KNN", "knn_ac
 
 def submit(arguments: argparse.Namespace) -> None:
     """Queue runs, with a trainer to see to them, and print their ids."""
-    store = Store()
-    for head in heads(arguments.head):
-        print(store.submit(wished(arguments, head), arguments.note), head, flush=True)
+    store, configs = Store(), [wished(arguments, head) for head in heads(arguments.head)]
+    data = find(configs[0].dataset)
+    if data.counts is None:
+        raise ValueError(f"{data.state} Get it first: `data fetch` or `data import`, or the page Data.")
+    note = arguments.note or (f"{NOTE} · {data.title} · {time.strftime('%Y-%m-%d %H:%M:%S')}" if configs[1:] else "")
+    for config in configs:
+        print(store.submit(config, note), config.head, flush=True)
     ensure(store)
 
 
@@ -198,12 +203,10 @@ def import_data(arguments: argparse.Namespace, progress: Progress) -> str:
     if len(arguments.path) != 1:
         raise ValueError(f"{len(arguments.path)} paths were given; your own images come as one folder or one zip.")
     (path,) = (Path(path).expanduser() for path in arguments.path)
+    if not path.exists():
+        raise ValueError(f"{path} does not exist. Give a folder with one folder of images per class, or a zip of it.")
     take = own.import_folder if path.is_dir() else own.import_zip
-    try:
-        imported = take(path, arguments.name, progress)
-    finally:
-        if path.parent == home() / "uploads":  # the page's own copy
-            path.unlink(missing_ok=True)
+    imported = take(path, arguments.name, progress)
     arguments.name = imported.name
     left_out = "".join(f"\n{file}: {why}" for file, why in imported.skipped[:50])
     said = prepare_data(arguments, progress)

@@ -50,12 +50,22 @@ def unequal(runs: Sequence[Run]) -> list[str]:
     return [name for name in names if len({getattr(run.config, name) for run in runs}) > 1]
 
 
-def siblings(runs: Iterable[Run]) -> list[list[Run]]:
-    """Runs that differ in nothing but their seed, together."""
+def alike(runs: Sequence[Run]) -> list[str]:
+    """The newest run that has not failed and those on equal terms with it, newest first, by id."""
+    good = [run for run in runs if run.state != "failed"]
+    return [run.id for run in good if not unequal([good[0], run])]
+
+
+def siblings(runs: Iterable[Run], latest: Mapping[str, Mapping[str, Any]]) -> list[list[Run]]:
+    """Runs that differ in nothing but their seed, together. One whose knobs a person has turned stands apart.
+
+    `latest` are the facts of each run's newest snapshot.
+    """
     groups: dict[str, list[Run]] = defaultdict(list)
     for run in runs:
         alike = {name: value for name, value in vars(run.config).items() if name != "seed"}
-        groups[repr(alike)].append(run)
+        turned = latest[run.id]["turned"] if run.id in latest else []
+        groups[repr((alike, turned))].append(run)
     return list(groups.values())
 
 

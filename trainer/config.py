@@ -22,7 +22,7 @@ TERMS: dict[str, Knob | Choice] = {
     "weight_decay": Knob(5e-4, 0.0, 0.1, "pull of the encoder's weights towards zero, no unit", live=False),
     "optimizer": Choice(("sgd", "adamw"), "how weights follow the gradient", live=False),
     "seed": Knob(0, 0, 2**31 - 1, "start of every random draw, no unit", live=False),
-    "probe": Knob(1000, 100, 100_000, "validation images embedded for the picture, images", live=False),
+    "probe": Knob(500, 100, 100_000, "validation images embedded for the picture, images", live=False),
 }  # fmt: skip
 
 
@@ -49,7 +49,7 @@ class RunConfig:
     pretrained: bool = False
     noise: int = 0
     seed: int = 0
-    probe: int = 1000
+    probe: int = 500
 
     def __post_init__(self) -> None:
         data = find(self.dataset)
@@ -61,7 +61,8 @@ class RunConfig:
         encoder = self.encoder or ("ConvNet" if size <= 16 else "ResNet9")
         if self.pretrained and not getattr(ENCODERS.about(encoder), "pretrained", False):
             raise ValueError(f"{encoder} has no pretrained weights. ResNet18 has.")
-        ENCODERS.about(encoder)
+        if size < getattr(ENCODERS.about(encoder), "smallest", 1):
+            raise ValueError(f"{encoder} needs images of {ENCODERS.about(encoder).smallest} px or more, not {size}.")
         classes = len(data.class_names)
         filled = {
             "size": size,

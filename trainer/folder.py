@@ -14,12 +14,14 @@ A finished folder can be copied and opened elsewhere.
 import hashlib
 import json
 import os
+import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from filelock import FileLock
 from jaxtyping import Float, Int
 from numpy import ndarray
 from safetensors.numpy import load, save
@@ -32,7 +34,7 @@ from trainer.snapshot import Snapshot
 def write(path: Path, content: bytes | str) -> None:
     """Write a file durably and all at once; OSError when the disk refuses."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     with open(temporary, "wb") as file:
         file.write(content.encode() if isinstance(content, str) else content)
         file.flush()
@@ -85,7 +87,8 @@ class RunFolder:
 
     def wish(self, knobs: Mapping[str, Value]) -> None:
         """Add to the wishes."""
-        write(self.path / "wishes.json", json.dumps({**self.wishes, **knobs}))
+        with FileLock(self.path / "wishes.lock"):
+            write(self.path / "wishes.json", json.dumps({**self.wishes, **knobs}))
 
     def keep(self, attempt: int, snapshot: Snapshot) -> None:
         """Write a snapshot."""

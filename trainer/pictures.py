@@ -6,6 +6,8 @@ show the first `probe` validation images, which are the same at every step of a 
 """
 
 import json
+import os
+import signal
 import sys
 import traceback
 from pathlib import Path
@@ -62,8 +64,11 @@ def project(projection: str) -> None:
 
     Ends with its input, so that it never outlives the supervisor.
     """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the supervisor
+    replies = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # whatever a library prints must not be taken for a reply
     warm(projection)
-    print(json.dumps({"ready": projection}), flush=True)
+    print(json.dumps({"ready": projection}), file=replies, flush=True)
     for line in sys.stdin:
         job = json.loads(line)
         try:
@@ -74,7 +79,7 @@ def project(projection: str) -> None:
             job["reason"] = (
                 f"{PROJECTIONS[projection].title} failed: {str(error).splitlines()[0] if str(error) else error!r}"
             )
-        print(json.dumps(job), flush=True)
+        print(json.dumps(job), file=replies, flush=True)
 
 
 def warm(projection: str) -> None:

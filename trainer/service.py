@@ -12,6 +12,8 @@ import psutil
 
 from trainer.supervisor import served
 
+_started: dict[Path, subprocess.Popen] = {}  # by this process
+
 IDLE = 600.0  # seconds without work after which a supervisor leaves
 
 
@@ -21,7 +23,8 @@ def ensure(path: Path, stay: bool = False) -> subprocess.Popen | None:
     It leaves after a while without work; with `stay`, not before this process has ended. Its words go
     to `supervisor.log` in the home.
     """
-    if served(path):
+    newest = _started.get(path)
+    if (newest and newest.poll() is None) or served(path):
         return None
     root = str(Path(__file__).parents[1])
     environment = {**os.environ, "FACES_HOME": str(path), "OMP_NUM_THREADS": "1"}
@@ -29,10 +32,11 @@ def ensure(path: Path, stay: bool = False) -> subprocess.Popen | None:
     stays = ["--app", str(os.getpid())] if stay else []
     apart: dict[str, Any] = {"creationflags": 0x00000200} if os.name == "nt" else {"start_new_session": True}
     with open(path / "supervisor.log", "ab") as log:
-        return subprocess.Popen(
+        _started[path] = subprocess.Popen(
             [sys.executable, "-m", "trainer", "serve", "--idle", str(IDLE), *stays],
             env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **apart,
         )  # fmt: skip
+    return _started[path]
 
 
 def end(process: subprocess.Popen, patience: float = 15.0) -> None:

@@ -10,6 +10,7 @@ import json
 import re
 import shutil
 import sqlite3
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
+from safetensors import SafetensorError
 from sqlalchemy import Connection, Engine, create_engine, delete, event, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.pool import NullPool
@@ -79,6 +81,12 @@ class Store:
             _note(db, name, "submit", 0)
         return name
 
+    def submit_first(self, config: RunConfig, note: str) -> None:
+        """Queue a run if there has been none yet; of several that ask at once, one does."""
+        with FileLock(self.path / "first.lock"):
+            if not self.runs():
+                self.submit(config, note)
+
     def runs(self, states: Iterable[str] = OPEN + ENDED) -> list[Run]:
         """All runs in these states, newest first."""
         query = select(t.runs).where(t.runs.c.state.in_(list(states))).order_by(t.runs.c.id.desc())
@@ -90,13 +98,13 @@ class Store:
         with self.reading() as db:
             row = db.execute(select(t.runs).where(t.runs.c.id == name)).first()
         if row is None:
-            raise ValueError(f"There is no run {name[:40]!r} here; it may have been deleted.")
+            raise ValueError("There is no run of this id here; it may have been deleted.")
         return _run(row)
 
     def folder(self, name: str) -> RunFolder:
         """The files of a run. ValueError when the id is none."""
         if not re.fullmatch(r"[0-9A-HJKMNP-TV-Z]{26}", name):
-            raise ValueError(f"{name[:40]!r} is no run id.")
+            raise ValueError("A run is named by 26 letters and digits; this is no run id.")
         return RunFolder(self.path / "runs" / name)
 
     def turn(self, name: str, **knobs: Value) -> None:
@@ -132,6 +140,7 @@ class Store:
                 db.execute(delete(t.snapshots).where(t.snapshots.c.run == name))
                 db.execute(delete(t.wanted).where(t.wanted.c.run == name))
         if not gone:
+            self.run(name)  # says so when there is none
             raise ValueError("This run is training; stop it before deleting it.")
         shutil.rmtree(self.folder(name).path, ignore_errors=True)
 
@@ -181,7 +190,10 @@ class Store:
         return ""
 
     def ask_data(self, *arguments: str) -> str:
-        """Queue a data job, `python -m trainer data ...`, and return its id."""
+        """Queue a data job, `python -m trainer data ...`, and return its id; the same one while it is still open."""
+        for job in self.jobs():
+            if job["state"] in OPEN and job["arguments"] == list(arguments):
+                return job["id"]
         name = str(ULID())
         row = {"id": name, "arguments": json.dumps(arguments), "state": "queued", "created": time.time()}
         with self.writing() as db:
@@ -246,16 +258,18 @@ class Store:
         for step, file in self.folder(name).snapshots(attempt):
             if step <= known:
                 continue
-            row = {
-                "run": name, "step": step, "attempt": attempt, "facts": json.dumps(read_facts(file)),
-                "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
-            }  # fmt: skip
+            known = step
+            try:
+                facts, sha256 = read_facts(file), hashlib.sha256(file.read_bytes()).hexdigest()
+            except (OSError, SafetensorError) as why:  # damaged since it was written: passed over, not shown
+                print(f"{file} cannot be read ({why}); it is left out.", file=sys.stderr)
+                continue
+            row = {"run": name, "step": step, "attempt": attempt, "facts": json.dumps(facts), "sha256": sha256}
             with self.writing() as db:
                 new = db.execute(upsert(t.snapshots).values(**row).on_conflict_do_nothing()).rowcount
                 guard = (t.runs.c.id == name) & (t.runs.c.attempt == attempt)
                 if new:
                     db.execute(update(t.runs).where(guard).values(idle_attempts=0))
-            known = step
         return known
 
     def end(self, name: str, attempt: int, state: str, reason: str = "") -> bool:
@@ -309,6 +323,10 @@ class Store:
         guard = (t.jobs.c.id == job) & t.jobs.c.state.in_(OPEN)
         with self.writing() as db:
             db.execute(update(t.jobs).where(guard).values(state=state, reason=reason))
+            words = db.execute(select(t.jobs.c.arguments).where(t.jobs.c.id == job)).scalar()
+        for path in map(Path, json.loads(words or "[]")):
+            if path.parent == self.path / "uploads":  # the page's own copy
+                path.unlink(missing_ok=True)
 
     def recover(self) -> None:
         """After a supervisor that died: index what its workers left, and queue their runs again."""

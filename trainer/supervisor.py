@@ -9,6 +9,8 @@ import queue
 import signal
 import threading
 import time
+import traceback
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from subprocess import PIPE, Popen
@@ -88,10 +90,17 @@ class Supervisor:
 
     def run(self) -> None:
         """Serve until told to leave, or until nothing has happened for `idle` seconds and the app is gone."""
+        for run in self.store.runs(("running",)):
+            outlast(self.store.folder(run.id).attempt(run.attempt) / "worker.json")
         self.store.recover()
         busy = time.monotonic()
         while not self.leaving.wait(TICK):
-            if self.tick() or (self.app and psutil.pid_exists(self.app)):
+            try:
+                active = self.tick()
+            except Exception:  # a locked database, a full disk: said in the log, tried again
+                traceback.print_exc()
+                active = not self.leaving.wait(1.0)
+            if active or (self.app and psutil.pid_exists(self.app)):
                 busy = time.monotonic()
             elif self.idle and time.monotonic() - busy > self.idle:
                 break
@@ -181,6 +190,18 @@ class Supervisor:
         elif waiting and (taken := self.store.claim_job()):
             report = str(self.store.job_file(taken["id"]))
             self.job = taken, child("data", *taken["arguments"], "--report", report, stdin=PIPE)
+
+
+def outlast(file: Path) -> None:
+    """Wait for a worker of an earlier supervisor to stop, and end it when it does not."""
+    told = read_json(file)
+    with suppress(psutil.Error, KeyError):
+        worker = psutil.Process(told["pid"])
+        if abs(worker.create_time() - told["born"]) < 1:
+            try:
+                worker.wait(GRACE)
+            except psutil.TimeoutExpired:
+                worker.kill()
 
 
 def serve(store: Store, slots: int | None = None, idle: float | None = None, app: int | None = None) -> bool:

@@ -25,7 +25,7 @@ from trainer.snapshot import Snapshot
 
 KS = (1, 3, 5, 10, 15, 20, 30, 50)  # the k of KNN accuracy; 5 is the one that tables show
 COMPONENTS = 128  # of explained variance that a snapshot keeps
-LIVE_SHARE = 0.1  # of the time may go into snapshots within an epoch
+LIVE_SHARE = 0.15  # of the time may go into snapshots within an epoch
 
 
 class TrainingError(RuntimeError):
@@ -36,13 +36,15 @@ def train(
     config: RunConfig,
     turned: Callable[[], Mapping[str, Value]] = dict,
     stopped: Callable[[], bool] = bool,
+    moved: Callable[[int, int, Tensor], object] = lambda step, steps, loss: None,
     start: Mapping[str, Any] | None = None,
     device: str | None = None,
 ) -> Iterator[Snapshot]:
     """Train as the settings say and yield a snapshot at the start, live within epochs, after each, and at the end.
 
     `turned` is asked before every step for the head's knobs as a person wants them now; what changes
-    takes effect at that step and is recorded. `stopped` is asked too; a stop yields one more snapshot.
+    takes effect at that step and is recorded. `stopped` is asked after it; a stop yields one more snapshot.
+    `moved` is told (step, steps, loss) after every step.
     `start` is what an earlier snapshot's `state()` returned: the run then goes on as if never interrupted.
     Same settings, same machine: the same weights, bit for bit, on a CPU (which uses one thread). Raises
     ValueError when the dataset is not ready, TrainingError when the loss is no longer finite.
@@ -67,16 +69,15 @@ def train(
     first = state["step"]
     with one_thread(device):
         losses: list[Tensor] = []
-        shot = time.perf_counter()
         looked = 0.0  # seconds the last snapshot took
-        if first == 0:
-            yield probe.look(model, state, steps, 0.0, losses, optimizer)
+        if first in (0, steps):
+            yield probe.look(model, state, steps, first / steps_per_epoch, losses, optimizer, whole=first == steps)
+        shot = time.perf_counter()
         for step in range(first, steps):
             began = time.perf_counter()
             if wish := news(turned(), model.head.knob_values()):
                 model.head.turn(**wish)
                 state["turned"] += [(step, name, value) for name, value in wish.items()]
-                yield probe.look(model, state, steps, step / steps_per_epoch, losses, optimizer)
 
             epoch, place = divmod(step, steps_per_epoch)
             if place == 0 or step == first:
@@ -100,8 +101,9 @@ def train(
             done, whole = (step + 1) / steps_per_epoch, place + 1 == steps_per_epoch
             if device == "cpu" and not math.isfinite(loss.item()):
                 raise TrainingError(not_finite(step + 1, model.head.knob_values(), config.lr))
-            due = now - shot > max(0.7, looked / LIVE_SHARE, state["seconds"] / 50)
-            if whole or due or stopped():
+            due = now - shot > max(0.7, looked / LIVE_SHARE, state["seconds"] / 150)
+            moved(step + 1, steps, losses[-1])
+            if whole or due or wish or stopped():
                 yield probe.look(model, state, steps, done, losses, optimizer, whole=whole)
                 shot = time.perf_counter()
                 looked = shot - now
@@ -149,7 +151,7 @@ class Probe:
         knn = {}
         if len(known):
             knn = knn_accuracies(known_embeddings, self.labels[known], embeddings, self.labels[asked], KS)
-            metrics |= {"knn_accuracy": knn[5], "known": float(len(known))}
+            metrics |= {"known": float(len(known))} | ({"knn_accuracy": knn[5]} if 5 in knn else {})
         metrics |= {name: float(value) for name, value in model.head.named_buffers() if value.numel() == 1}
         centers = model.head.weight.detach().float()
         return Snapshot(

@@ -18,6 +18,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from faces.datasets import Progressed, find
 from faces.knobs import Value
 from trainer import pictures
@@ -45,7 +47,7 @@ def run_attempt(folder: RunFolder, attempt: int, interrupted: Callable[[], bool]
         start = None if content is None else unpack(content)
         checkpointed, turned = time.monotonic(), 0
         stopped = lambda: stop.exists() or interrupted()  # noqa: E731
-        for snapshot in train(config, Wishes(folder), stopped, start):
+        for snapshot in train(config, Wishes(folder), stopped, mover(here / "progress.json"), start):
             folder.keep(attempt, snapshot)
             for name in pictures.AT_ONCE:
                 pictures.draw(folder, snapshot, name)
@@ -61,6 +63,19 @@ def run_attempt(folder: RunFolder, attempt: int, interrupted: Callable[[], bool]
         traceback.print_exc()
         write(here / "reason.txt", sentence(error))
         return FAILED
+
+
+def mover(file: Path, every: float = 0.5) -> Callable[[int, int, Any], None]:
+    """Writes step and loss to a file now and then, so that a page moves between two snapshots."""
+    told = -math.inf
+
+    def move(step: int, steps: int, loss: Any) -> None:
+        nonlocal told
+        if time.monotonic() - told > every:
+            write(file, json.dumps({"step": step, "steps": steps, "loss": loss.item()}))
+            told = time.monotonic()
+
+    return move
 
 
 class Wishes:
@@ -123,7 +138,7 @@ def sentence(error: BaseException) -> str:
         return "The device ran out of memory; try a smaller batch, image size or encoder."
     said = " ".join(str(error).split())[:300]
     plain = isinstance(error, ValueError) or name == "TrainingError"
-    return said if plain and said else f"Training broke with {name}: {said or 'no further word'}"
+    return said if plain and said else f"It broke with {name}: {said or 'no further word'}"
 
 
 def work() -> int:
@@ -151,6 +166,9 @@ def nurse() -> int:
     The end of the input, or of this process, makes the workers stop. Nothing here may start a thread or
     touch a GPU, since neither survives a fork.
     """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the supervisor, which then closes our input
+    replies = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # whatever a library prints must not be taken for a reply
     load()
     me, source, text, listening = os.getpid(), sys.stdin.fileno(), b"", True
     names: dict[int, int] = {}
@@ -162,7 +180,7 @@ def nurse() -> int:
             for line in lines:
                 job = json.loads(line)
                 names[pid := fork(job, me)] = job["name"]
-                print(json.dumps({"name": job["name"], "pid": pid, "code": None}), flush=True)
+                print(json.dumps({"name": job["name"], "pid": pid, "code": None}), file=replies, flush=True)
             if not listening:
                 for pid in names:
                     os.kill(pid, signal.SIGTERM)
@@ -171,19 +189,19 @@ def nurse() -> int:
         while names and (ended := os.waitpid(-1, os.WNOHANG))[0]:
             pid, status = ended
             code = os.waitstatus_to_exitcode(status)
-            print(json.dumps({"name": names.pop(pid), "pid": pid, "code": code}), flush=True)
+            print(json.dumps({"name": names.pop(pid), "pid": pid, "code": code}), file=replies, flush=True)
     return FINISHED
 
 
 def fork(job: dict[str, Any], nursery: int) -> int:
     """Carry out a job in a forked process; returns its id. It stops at SIGTERM, and when the nursery is gone."""
+    asked: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))
     if pid := os.fork():
+        signal.signal(signal.SIGTERM, before)
         return pid
     code = FAILED
     try:
-        asked: list[int] = []
-        signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
         code = carry_out(job, lambda: bool(asked) or os.getppid() != nursery)
     finally:
         os._exit(code)
@@ -207,4 +225,6 @@ def carry_out(job: dict[str, Any], interrupted: Callable[[], bool]) -> int:
     with open(log, "ab", buffering=0) as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
+    me = psutil.Process()
+    write(log.with_name("worker.json"), json.dumps({"pid": me.pid, "born": me.create_time()}))
     return run_attempt(folder, job["attempt"], interrupted)

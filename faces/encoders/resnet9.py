@@ -27,6 +27,7 @@ class ResNet9(nn.Module):
 
     title = "small residual network, live on a laptop"
     source, born = "https://myrtle.ai/learn/how-to-train-your-resnet/", "2018-09"
+    smallest = 16
     width = 32
 
     def __init__(self, channels: int, size: int, dim: int):
@@ -49,4 +50,5 @@ class ResNet9Wide(ResNet9):
 
     title = "ResNet9 with twice the channels, better and slower"
     source, born = "https://myrtle.ai/learn/how-to-train-your-resnet/", "2018-10"
+    smallest = 16
     width = 64

@@ -25,12 +25,12 @@ def sliders(
         turned: dict[str, Any] = {"on_change": on_turn, "args": (name, key)} if on_turn and knob.live else {}
         if isinstance(knob, Choice):
             values[name] = st.selectbox(
-                f"**{name}** · {knob.meaning}", knob.options, key=key, bind="query-params", **turned
+                f"{name} · {knob.meaning}", knob.options, key=key, bind="query-params", **turned
             )
             continue
         kind = int if knob.whole else float
         values[name] = st.slider(
-            f"**{name}** · {knob.meaning}", kind(knob.low), kind(knob.high), kind(knob.start(classes)),
+            f"{name} · {knob.meaning}", kind(knob.low), kind(knob.high), kind(knob.start(classes)),
             step=1 if knob.whole else 0.01, key=key, bind="query-params", **turned,
         )  # fmt: skip
         if knob.default is fixed_scale:

@@ -8,10 +8,12 @@ import streamlit as st
 from faces.projections import PROJECTIONS, turn
 from pages.components import blocks
 from pages.components.faceview import Panel, faceview
-from pages.components.runs import class_names
+from pages.components.runs import class_names, plain
 from pages.components.session import the_store
-from trainer.pictures import AT_ONCE, picture_name
+from trainer.pictures import AT_ONCE, draw, picture_name
 from trainer.store import Run
+
+COMPUTING = "computing"
 
 
 def projection_choice() -> tuple[str, int]:
@@ -37,10 +39,19 @@ def moment(run: Run, newest: int | None, name: str) -> tuple[int | None, str]:
     if newest in drawn:
         return newest, ""
     before = [step for step in drawn if step < newest]
-    if name in AT_ONCE:  # the worker draws these with the snapshot, which is indexed a moment before or after
+    if name in AT_ONCE and run.open:  # the worker draws these with the snapshot, a moment before or after
         return (before[-1] if before else None), ""
+    if name in AT_ONCE:  # it went away between the two
+        draw(the_store().folder(run.id), the_store().snapshot(run.id, newest), name)
+        return newest, ""
     reason = the_store().want(run.id, newest, name)
-    return (before[-1] if before else None), reason or "computing"
+    return (before[-1] if before else None), reason or COMPUTING
+
+
+def pending(runs: Sequence[Run], newest: dict[str, int], projection: str, axes: int) -> bool:
+    """Whether a picture of some run's newest snapshot is still being computed."""
+    name = picture_name(projection, axes)
+    return any(moment(run, newest.get(run.id), name)[1] == COMPUTING for run in runs)
 
 
 def picture(runs: Sequence[Run], newest: dict[str, int], projection: str, axes: int, *, height: int, key: str) -> bool:
@@ -72,21 +83,20 @@ def picture(runs: Sequence[Run], newest: dict[str, int], projection: str, axes: 
     kind = f"{PROJECTIONS[projection].title} on {axes} axes"
     label = f"{kind} of the embeddings of {shown}, coloured by {len(classes)} classes"
     faceview(panels, classes, 3 if axes == 3 else 2, height=height, label=label, key=key)
-    if "computing" in waits:
-        warm = (
-            " The first one after a start also has to load and compile, up to a minute." if projection == "umap" else ""
-        )
+    if COMPUTING in waits:
+        warm = " The first one after a start loads and compiles for a minute or more." if projection == "umap" else ""
         st.caption(
             f":material/hourglass_top: {PROJECTIONS[projection].title} of the newest moment is being computed.{warm}"
         )
-    for word in set(waits) - {"", "computing"}:
-        st.warning(word)
-    return all(word != "computing" for word in waits)
+    for word in set(waits) - {"", COMPUTING}:
+        st.warning(plain(word))
+    return all(word != COMPUTING for word in waits)
 
 
 def _under(run: Run, step: int | None, word: str) -> str:
     if step is None:
-        return "waiting for its turn" if run.state == "queued" else "computing" if word else "starting"
+        states = {"queued": "waiting for its turn", "running": "starting"}
+        return COMPUTING if word else states.get(run.state, run.state)
     return f"step {step}"
 
 

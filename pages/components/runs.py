@@ -1,5 +1,8 @@
 """How a run is told on a page: its name, its state, how far it is."""
 
+import functools
+import re
+from collections.abc import Callable
 from typing import Any
 
 import streamlit as st
@@ -20,6 +23,29 @@ BADGES: dict[str, tuple[str, Any]] = {
 POLL = 1.0  # seconds between two looks at something that moves
 
 
+def plain(text: str) -> str:
+    """Text from outside, to be shown as it is where Markdown is read."""
+    return re.sub(r"([\\`*_{}\[\]()<>#+!|~$:-])", r"\\\1", text)
+
+
+def said(name: str, value: Any) -> str:
+    """A knob and its value."""
+    return f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
+
+
+def forgiving(show: Callable[..., None]) -> Callable[..., None]:
+    """A part of a page that says what is not there (any more) instead of breaking the page."""
+
+    @functools.wraps(show)
+    def shown(*arguments: Any) -> None:
+        try:
+            show(*arguments)
+        except ValueError as error:
+            st.warning(plain(str(error)), icon=":material/error:")
+
+    return shown
+
+
 def badge(state: str) -> None:
     """The state of a run as a coloured word."""
     icon, color = BADGES[state]
@@ -33,19 +59,18 @@ def title(config: RunConfig) -> str:
 
 def subtitle(config: RunConfig) -> str:
     """What sets a run apart from its siblings."""
-    knobs = [f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in shown(config)]
-    said = [
-        *knobs,
+    words = [
+        *(said(name, value) for name, value in shown(config)),
         f"{config.encoder} {config.size} px",
         f"D = {config.dim}",
-        f"{config.epochs} epochs",
+        "1 epoch" if config.epochs == 1 else f"{config.epochs} epochs",
         f"seed {config.seed}",
     ]
     if config.noise:
-        said.append(f"{config.noise} % wrong labels")
+        words.append(f"{config.noise} % wrong labels")
     if config.pretrained:
-        said.append("pretrained: has seen most validation images")
-    return " · ".join(said)
+        words.append("pretrained: has seen most validation images")
+    return " · ".join(words)
 
 
 def shown(config: RunConfig) -> list[tuple[str, Any]]:
@@ -81,23 +106,26 @@ def progress(store: Store, run: Run, facts: dict[str, Any] | None) -> None:
         st.progress(0.0, f"Waiting; {before} before it." if before else "Next in line; the trainer is getting ready.")
     elif run.state == "running" and facts is None:
         told = read_json(store.folder(run.id).attempt(run.attempt) / "progress.json")
-        st.progress(*work(told) if told else (0.0, "Starting."))
+        st.progress(*work(told) if "doing" in told else (0.0, "Starting."))
     elif run.state == "running" and facts is not None:
-        st.progress(facts["step"] / facts["steps"], pace(run, facts))
+        now = read_json(store.folder(run.id).attempt(run.attempt) / "progress.json")
+        step = max(facts["step"], now.get("step", 0))
+        st.progress(step / facts["steps"], pace(run, facts, step, now.get("loss")))
     elif run.state in ("failed", "interrupted"):
-        st.error(run.reason, icon=":material/error:")
+        st.error(plain(run.reason), icon=":material/error:")
     elif run.state == "stopped":
         done = f" at epoch {facts['epoch']:.1f} of {run.config.epochs}" if facts else ""
         st.info(f"Stopped{done}. Resume goes on from there.", icon=":material/stop:")
 
 
-def pace(run: Run, facts: dict[str, Any]) -> str:
+def pace(run: Run, facts: dict[str, Any], step: int, loss: float | None) -> str:
     """Epoch, rate and time left of a run that trains."""
-    said = f"Epoch {facts['epoch']:.1f} of {run.config.epochs}"
+    said = f"Epoch {step / facts['steps'] * run.config.epochs:.1f} of {run.config.epochs}"
+    said += f" · loss {loss:.3f}" if loss is not None else ""
     if not facts["seconds"]:
         return said
     rate = facts["step"] / facts["seconds"]
-    said += f" · {rate * run.config.batch:,.0f} images/s · {duration((facts['steps'] - facts['step']) / rate)} left"
+    said += f" · {rate * run.config.batch:,.0f} images/s · {duration((facts['steps'] - step) / rate)} left"
     return said + (" · stopping" if run.stop_wanted else "")
 
 

@@ -8,7 +8,7 @@ import streamlit as st
 from faces.datasets import available, find
 from faces.encoders import ENCODERS
 from faces.heads import HEADS
-from faces.knobs import Choice, Value
+from faces.knobs import Choice, Knob, Value
 from pages.components.knobs import key_of, sliders
 from trainer.config import TERMS, RunConfig
 
@@ -33,9 +33,12 @@ def ask_head() -> str:
     return head
 
 
-def ask_knobs(head: str, dataset: str, on_turn: Callable[[str, str], None] | None = None) -> dict[str, Value]:
-    """The head's own knobs."""
-    return sliders(HEADS.about(head).knobs, len(find(dataset).class_names), head, on_turn)
+def ask_knobs(
+    head: str, dataset: str, kind: type[Knob | Choice], on_turn: Callable[[str, str], None] | None = None
+) -> dict[str, Value]:
+    """The head's own knobs that are numbers (`kind` Knob), or those that are one of a few names (Choice)."""
+    knobs = {name: knob for name, knob in HEADS.about(head).knobs.items() if isinstance(knob, kind)}
+    return sliders(knobs, len(find(dataset).class_names), head, on_turn)
 
 
 def ask_budget(dataset: str, seed: bool = True) -> dict[str, Any]:
@@ -49,7 +52,7 @@ def _budget(dataset: str, seed: bool) -> dict[str, Any]:
     size = data.sizes[0]
     if len(data.sizes) > 1:
         size = st.selectbox("Image size, pixels", data.sizes, key="size", bind="query-params")
-    encoders = list(ENCODERS)
+    encoders = [name for name in ENCODERS if size >= getattr(ENCODERS.about(name), "smallest", 1)]
     usual = encoders.index("ConvNet" if size <= 16 else "ResNet9")
     encoder = st.selectbox(
         "Encoder", encoders, index=usual, key=f"encoder{'-tiny' if size <= 16 else ''}", bind="query-params",
@@ -93,10 +96,11 @@ def adopt(config: RunConfig, over: bool = True) -> None:
         values["size"] = config.size
     if len(data.noise) > 1:
         values["noise"] = config.noise
-    if config.pretrained:
-        values["pretrained"] = True
+    values["pretrained"] = config.pretrained
     for name, knob in HEADS.about(config.head).knobs.items():
-        values[key_of(config.head, name, knob, len(data.class_names))] = config.knobs[name]
+        values[key_of(config.head, name, knob, len(data.class_names))] = config.knobs.get(
+            name, knob.start(len(data.class_names))
+        )
     for key, value in values.items():
         if over or key not in st.query_params:
             st.session_state[key] = value

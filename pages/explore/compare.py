@@ -9,7 +9,7 @@ from faces.datasets import find
 from faces.figures import still_lines
 from faces.knobs import fixed_scale
 from pages.components import runs as told
-from pages.components.picture import picture, projection_choice
+from pages.components.picture import pending, picture, projection_choice
 from pages.components.session import head_colors, the_store
 from pages.components.settings import ask_budget, ask_dataset
 from trainer import comparison
@@ -24,7 +24,7 @@ store = the_store()
 def train_all(knobs: dict[str, float], budget: dict, seeds: int) -> None:
     """Queue the seven heads and show them."""
     try:
-        st.query_params["group"] = comparison.submit_all(store, knobs, budget, seeds)
+        st.session_state["together"] = comparison.submit_all(store, knobs, budget, seeds)
         st.session_state["source"] = "Trained together"
     except ValueError as error:
         st.toast(sentence(error), icon=":material/error:")
@@ -39,10 +39,10 @@ def ask_all(first: bool) -> None:
             classes = len(find(dataset).class_names)
             word = "for every head that has one"
             s = st.slider(
-                f"**s** · scale of the logits, {word}", 0.5, 64.0, fixed_scale(classes), 0.01, key=f"all.s{classes}",
+                f"s · scale of the logits, {word}", 0.5, 64.0, fixed_scale(classes), 0.01, key=f"all.s{classes}",
                 bind="query-params",
             )  # fmt: skip
-            m = st.slider(f"**m** · margin, {word}", 0.0, 1.0, 0.25, 0.01, key="all.m", bind="query-params")
+            m = st.slider(f"m · margin, {word}", 0.0, 1.0, 0.25, 0.01, key="all.m", bind="query-params")
             seeds = st.slider("Seeds: trainings of each head", 1, 5, 1, key="seeds", bind="query-params")
             st.caption("The spread between seeds is chance: one seed shows pictures, three or more support a ranking.")
         with right:
@@ -67,9 +67,11 @@ def ask_runs(runs: list[Run]) -> tuple[list[Run], list[Run]]:
         label_visibility="collapsed",
     )  # fmt: skip
     if source == sources[0] and groups:
-        linked = st.query_params.get("group", "")
         notes = list(groups)
-        note = st.selectbox("Trained together", notes, index=notes.index(linked) if linked in groups else 0)
+        if st.session_state.get("together") not in groups:
+            linked = st.query_params.get("group", "")
+            st.session_state["together"] = linked if linked in groups else notes[0]
+        note = st.selectbox("Trained together", notes, key="together")
         remember("group", note)
         chosen = groups[note]
         seeds = sorted({run.config.seed for run in chosen})
@@ -80,9 +82,12 @@ def ask_runs(runs: list[Run]) -> tuple[list[Run], list[Run]]:
             )
         return chosen, [run for run in chosen if run.config.seed == seed][:MOST]
     by_id = {run.id: run for run in runs}
-    asked = [name for name in st.query_params.get("runs", "").split(",") if name in by_id]
+    if "chosen" not in st.session_state:
+        asked = [name for name in dict.fromkeys(st.query_params.get("runs", "").split(",")) if name in by_id]
+        st.session_state["chosen"] = asked[:MOST] or comparison.alike(runs)[:2]
+    st.session_state["chosen"] = [name for name in st.session_state["chosen"] if name in by_id]
     names = st.multiselect(
-        "Runs, two to seven", list(by_id), default=asked or list(by_id)[:2], max_selections=MOST,
+        "Runs, two to seven", list(by_id), max_selections=MOST, key="chosen",
         format_func=lambda name: offered(by_id[name]),
     )  # fmt: skip
     remember("runs", ",".join(names))
@@ -100,6 +105,7 @@ def offered(run: Run) -> str:
     return f"{told.title(run.config)} · {told.subtitle(run.config)} · {run.state}"
 
 
+@told.forgiving
 def show(chosen: list[str], drawn: list[str], projection: str, axes: int) -> None:
     """The live part: progress, pictures and the table."""
     runs = {name: store.run(name) for name in chosen}
@@ -119,13 +125,14 @@ def show(chosen: list[str], drawn: list[str], projection: str, axes: int) -> Non
 def table(runs: list[Run], latest: dict[str, dict]) -> None:
     """DNN and KNN accuracy of each head, with the spread over its seeds, and what chance alone can do."""
     rows = []
-    for group in comparison.siblings(runs):
-        facts = [latest[run.id] for run in group if run.id in latest]
+    for group in comparison.siblings(runs, latest):
+        begun = [latest[run.id] for run in group if run.id in latest]
+        facts = [one for one in begun if one["step"] == one["steps"]] or begun
         config, metrics = group[0].config, [one["metrics"] for one in facts]
         knobs = ", ".join(f"{name} {value:.4g}" for name, value in told.shown(config) if not isinstance(value, str))
         rows.append(
             {
-                "Head": config.head,
+                "Head": config.head + (" (turned)" if facts and facts[0]["turned"] else ""),
                 "Knobs": knobs or "–",
                 "DNN accuracy": comparison.spread([one["dnn_accuracy"] for one in metrics]),
                 "KNN accuracy, k = 5": comparison.spread(
@@ -133,7 +140,7 @@ def table(runs: list[Run], latest: dict[str, dict]) -> None:
                 ),
                 "Seeds": len(group),
                 "Training time": told.duration(fmean(one["seconds"] for one in facts)) if facts else "–",
-                "Done": fmean(one["step"] / one["steps"] for one in facts) if facts else 0.0,
+                "Done": fmean(one["step"] / one["steps"] for one in begun) if begun else 0.0,
                 "State": ", ".join(sorted({run.state for run in group})),
             }
         )
@@ -210,10 +217,9 @@ if any(run.config.pretrained for run in chosen):
 
 projection, axes = projection_choice()
 latest = store.latest([run.id for run in chosen])
-name = f"{projection}-{axes}"
-pending = any(run.id in latest and latest[run.id]["step"] not in store.folder(run.id).drawn(name) for run in drawn)
-moving = pending or any(run.open for run in chosen)
+newest = {name: facts["step"] for name, facts in latest.items()}
+moving = any(run.open for run in chosen) or pending(drawn, newest, projection, axes)
 st.session_state["polling"] = moving
 ids = [run.id for run in chosen], [run.id for run in drawn]
 st.fragment(show, run_every=told.POLL if moving else None)(*ids, projection, axes)
-curves(drawn, latest)
+told.forgiving(curves)(drawn, latest)

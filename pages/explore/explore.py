@@ -6,9 +6,10 @@ import streamlit as st
 from faces.datasets import find
 from faces.figures import history_curve, lines
 from faces.heads import HEADS
+from faces.knobs import Choice, Knob
 from faces.projections import PROJECTIONS
 from pages.components import runs as told
-from pages.components.picture import picture, projection_choice
+from pages.components.picture import pending, picture, projection_choice
 from pages.components.session import head_colors, the_store
 from pages.components.settings import adopt, ask_budget, ask_dataset, ask_head, ask_knobs
 from trainer.config import RunConfig
@@ -45,7 +46,7 @@ def current() -> Run | None:
             return None
     newest = store.runs()[:1]
     if not newest:
-        store.submit(DEMO, "first visit")
+        store.submit_first(DEMO, "first visit")
         st.session_state["welcome"] = True
         newest = store.runs()[:1]
     st.query_params["run"] = newest[0].id
@@ -59,10 +60,13 @@ def open_run(name: str) -> None:
 
 def turn(knob: str, key: str) -> None:
     """Hand a turned knob to the run that trains."""
-    run = store.run(st.query_params["run"])
-    if run.open and run.config.head == st.session_state.get("head", "ArcFace"):
-        store.turn(run.id, **{knob: st.session_state[key]})
-        st.toast(f"{knob} = {st.session_state[key]:.4g} from the next step on", icon=":material/tune:")
+    try:
+        run = store.run(st.query_params["run"])
+        if run.open and run.config.head == st.session_state.get("head", "ArcFace"):
+            store.turn(run.id, **{knob: st.session_state[key]})
+            st.toast(f"{told.said(knob, st.session_state[key])} from the next step on", icon=":material/tune:")
+    except ValueError as error:
+        st.toast(told.plain(str(error)), icon=":material/error:")
 
 
 run = current()
@@ -86,8 +90,9 @@ with controls:
     dataset = ask_dataset()
     head = ask_head()
     live = run is not None and run.open and run.config.head == head
-    knobs = ask_knobs(head, dataset, turn if run else None)
+    knobs = ask_knobs(head, dataset, Knob, turn if run else None)
     with st.expander("Encoder, epochs, seed", icon=":material/settings:"):
+        knobs |= ask_knobs(head, dataset, Choice, turn if run else None)
         budget = ask_budget(dataset)
     here = find(dataset).counts is not None
     if not here:
@@ -107,6 +112,7 @@ with controls:
         st.button("Resume", icon=":material/resume:", width="stretch", on_click=store.resume, args=(run.id,))
 
 
+@told.forgiving
 def show(run_id: str, projection: str, axes: int) -> None:
     """The live part: how far the run is, its scores, its picture, its curves."""
     run = store.run(run_id)
@@ -173,9 +179,9 @@ def curves(run: Run, history: list[dict]) -> None:
         shares = ", ".join(f"{variance[k - 1]:.0%} in {k}" for k in (2, 3, 16, 128) if k <= len(variance))
         st.echarts_chart(chart, height=230, key="variance", alt=f"Cumulative explained variance: {shares}.")
         st.caption(f"{shares} components.")
-    turned = [f"{name} = {value:.4g} at step {step}" for step, name, value in history[-1]["turned"]]
+    turned = [f"{told.said(name, value)} at step {step}" for step, name, value in history[-1]["turned"]]
     if turned:
-        st.caption(f":material/tune: Turned while training: {', '.join(turned)}. Kept out of rankings on equal terms.")
+        st.caption(f":material/tune: Turned while training: {', '.join(turned)}. Compare lists it apart.")
 
 
 def alt(name: str, curve: tuple) -> str:
@@ -187,12 +193,13 @@ with view:
     if run is None:
         st.info("Choose settings and press Train.", icon=":material/arrow_back:")
     else:
+        if (run.config.head, run.config.dataset) != (head, dataset):
+            st.caption(f":material/info: Shown is an earlier run. Press Train to see {head} on {find(dataset).title}.")
         projection, axes = projection_choice()
-        newest = store.latest([run.id]).get(run.id)
-        name = f"{projection}-{axes}"
-        pending = newest is not None and newest["step"] not in store.folder(run.id).drawn(name)
-        st.session_state["polling"] = run.open or pending
-        st.fragment(show, run_every=told.POLL if run.open or pending else None)(run.id, projection, axes)
+        newest = {name: facts["step"] for name, facts in store.latest([run.id]).items()}
+        moving = run.open or pending([run], newest, projection, axes)
+        st.session_state["polling"] = moving
+        st.fragment(show, run_every=told.POLL if moving else None)(run.id, projection, axes)
         if run.config.head in HEADS:
             st.markdown(f"**What to notice.** {HEADS.about(run.config.head).notice} The training logits are")
             st.latex(HEADS.about(run.config.head).formula)

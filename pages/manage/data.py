@@ -21,6 +21,14 @@ def ask(*arguments: str) -> None:
     store.ask_data(*arguments)
 
 
+def remove(name: str) -> None:
+    """Remove a set of one's own."""
+    try:
+        own.remove(name)
+    except ValueError as error:
+        st.toast(told.plain(str(error)), icon=":material/error:")
+
+
 def decoded(data: Dataset) -> list[int]:
     """The sizes at which a dataset can be used at once."""
     return [size for size in sorted(data.sizes) if data.ready(size)]
@@ -61,9 +69,7 @@ def shelf(data: Dataset) -> None:
             if data.skipped:
                 with st.expander(f"{len(data.skipped)} files were left out"):
                     st.dataframe([{"file": file, "reason": why} for file, why in data.skipped], hide_index=True)
-            st.button(
-                "Remove", key=f"remove {data.name}", icon=":material/delete:", on_click=own.remove, args=(data.name,)
-            )
+            st.button("Remove", key=f"remove {data.name}", icon=":material/delete:", on_click=remove, args=(data.name,))
         if data.counts and len(data.sizes) > 1:
             missing = [size for size in sorted(data.sizes) if size not in decoded(data)]
             if missing:
@@ -126,7 +132,7 @@ def bring() -> None:
                 take(clean_name(name), zipped, path.strip())
                 st.rerun()
             except (ValueError, OSError) as error:
-                st.error(str(error))
+                st.error(told.plain(str(error)))
 
 
 def take(name: str, zipped: Any, path: str) -> None:
@@ -142,7 +148,7 @@ def take(name: str, zipped: Any, path: str) -> None:
 def work() -> None:
     """Data jobs that run, and how the last ones ended."""
     jobs = store.jobs()
-    for job in jobs[:5]:
+    for job in jobs[:3]:
         what = " ".join(job["arguments"][:2])
         if job["state"] in ("queued", "running"):
             with st.container(horizontal=True, vertical_alignment="center"):
@@ -150,13 +156,13 @@ def work() -> None:
                 st.button(
                     "Stop", key=f"stop {job['id']}", icon=":material/stop:", on_click=store.stop_job, args=(job["id"],)
                 )
-        elif job["state"] == "failed" and job is jobs[0]:
-            st.error(f"{what}: {job['reason']}", icon=":material/error:")
+        elif job["state"] == "failed":
+            st.error(told.plain(f"{what}: {job['reason']}"), icon=":material/error:")
         elif job["state"] == "finished" and job is jobs[0]:
             first, *rest = str(job["progress"].get("said", "Done.")).split("\n")
-            st.success(first, icon=":material/check:")
+            st.success(told.plain(first), icon=":material/check:")
             if rest:
-                st.caption("  \n".join(rest))
+                st.code("\n".join(rest), language=None)
     if st.session_state.get("data polling") and not any(job["state"] in ("queued", "running") for job in jobs):
         st.rerun()
 

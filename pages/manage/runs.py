@@ -48,6 +48,7 @@ def act(what: str, name: str) -> None:
         st.toast(str(error), icon=":material/error:")
 
 
+@told.forgiving
 def show(names: list[str]) -> None:
     """The cards, read anew."""
     latest = store.latest(names)
@@ -74,7 +75,7 @@ def card(run: Run, facts: dict | None) -> None:
             if run.config.pretrained:
                 st.badge("pretrained: has seen most validation images", icon=":material/warning:", color="orange")
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(run.created))
-        st.caption(f"{told.subtitle(run.config)} · {when}" + (f" · {run.note}" if run.note else ""))
+        st.caption(f"{told.subtitle(run.config)} · {when}" + (f" · {told.plain(run.note)}" if run.note else ""))
         if run.state != "finished":
             told.progress(store, run, facts)
         if facts:

@@ -75,6 +75,8 @@ class Spares:
             self.spare.kill()
             self.spare.wait()
         for worker in self.started:
+            hush(worker)
+        for worker in self.started:
             end(worker, patience)
 
 
@@ -104,13 +106,15 @@ class Nursery:
 
     def __init__(self) -> None:
         self.process: Popen | None = None
+        self.listener: threading.Thread | None = None
         self.children: dict[int, ForkedChild] = {}
 
     def warm(self) -> None:
         """Have the nursery running."""
         if self.process is None or self.process.poll() is not None:
             self.process, self.children = child("nurse", stdin=PIPE, stdout=PIPE), {}
-            threading.Thread(target=self._listen, args=(self.process, self.children), daemon=True).start()
+            self.listener = threading.Thread(target=self._listen, args=(self.process, self.children), daemon=True)
+            self.listener.start()
 
     def start(self, job: dict[str, Any]) -> Child:
         """Fork a worker for a job."""
@@ -123,8 +127,9 @@ class Nursery:
 
     def close(self, patience: float) -> None:
         """Let the workers stop; the nursery leaves after them."""
-        if self.process:
+        if self.process and self.listener:
             end(self.process, patience)
+            self.listener.join(5)  # so that the last exit codes are known
 
     @staticmethod
     def _listen(process: Popen, children: dict[int, ForkedChild]) -> None:
@@ -137,9 +142,7 @@ class Nursery:
 
 def end(process: Popen, patience: float) -> None:
     """Close a child's input, which asks it to stop, and end it, with its own children, when it does not in time."""
-    with contextlib.suppress(OSError):
-        assert process.stdin is not None
-        process.stdin.close()
+    hush(process)
     try:
         process.wait(patience)
     except TimeoutExpired:
@@ -148,6 +151,13 @@ def end(process: Popen, patience: float) -> None:
                 late.kill()
         process.kill()
         process.wait()
+
+
+def hush(process: Popen) -> None:
+    """Close a child's input."""
+    with contextlib.suppress(OSError):
+        assert process.stdin is not None
+        process.stdin.close()
 
 
 def nest() -> Spares | Nursery:
