@@ -55,7 +55,10 @@ class Projector:
     def send(self, job: dict[str, Any]) -> None:
         """Give it a picture to draw, starting it first when needed."""
         if self.process is None or self.process.poll() is not None:
-            self.process, self.replies = child("project", self.projection, stdin=PIPE, stdout=PIPE), queue.Queue()
+            self.process, self.replies = (
+                child("project", self.projection, modest=False, stdin=PIPE, stdout=PIPE),
+                queue.Queue(),
+            )
             threading.Thread(target=self._listen, args=(self.process, self.replies), daemon=True).start()
         tell(self.process, job)
         self.job = job

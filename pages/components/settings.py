@@ -50,8 +50,9 @@ def ask_budget(dataset: str, seed: bool = True) -> dict[str, Any]:
 def _budget(dataset: str, seed: bool) -> dict[str, Any]:
     data = find(dataset)
     size = data.sizes[0]
-    if len(data.sizes) > 1:
-        size = st.selectbox("Image size, pixels", data.sizes, key="size", bind="query-params")
+    with st.container():  # keeps the places of what follows: a widget that moves drops out of the URL
+        if len(data.sizes) > 1:
+            size = st.selectbox("Image size, pixels", data.sizes, key="size", bind="query-params")
     encoders = [name for name in ENCODERS if size >= getattr(ENCODERS.about(name), "smallest", 1)]
     usual = encoders.index("ConvNet" if size <= 16 else "ResNet9")
     encoder = st.selectbox(

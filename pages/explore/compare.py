@@ -203,17 +203,18 @@ ask_all(first=not comparison.together(runs))
 if not runs:
     st.info("Nothing has been trained here yet. Train all seven heads above.", icon=":material/arrow_upward:")
     st.stop()
-chosen, drawn = ask_runs(runs)
-if not chosen:
-    st.info("Choose two or more runs.", icon=":material/arrow_upward:")
-    st.stop()
-if different := comparison.unequal(chosen):
-    word = f"These runs are not on equal terms: they differ in {', '.join(different)}. Read no ranking from them."
-    st.warning(word, icon=":material/balance:")
-if any(run.config.pretrained for run in chosen):
-    st.warning(
-        "Pretrained weights have seen most of these validation images with their labels.", icon=":material/warning:"
-    )
+with st.container():  # keeps the places of what follows: a widget that moves drops out of the URL
+    chosen, drawn = ask_runs(runs)
+    if not chosen:
+        st.info("Choose two or more runs.", icon=":material/arrow_upward:")
+        st.stop()
+    if different := comparison.unequal(chosen):
+        word = f"These runs are not on equal terms: they differ in {', '.join(different)}. Read no ranking from them."
+        st.warning(word, icon=":material/balance:")
+    if any(run.config.pretrained for run in chosen):
+        st.warning(
+            "Pretrained weights have seen most of these validation images with their labels.", icon=":material/warning:"
+        )
 
 projection, axes = projection_choice()
 latest = store.latest([run.id for run in chosen])

@@ -69,7 +69,8 @@ def turn(knob: str, key: str) -> None:
         st.toast(told.plain(str(error)), icon=":material/error:")
 
 
-run = current()
+with st.container():
+    run = current()
 if run and "adopted" not in st.session_state:
     adopt(run.config, over=False)
 st.session_state["adopted"] = True
@@ -79,20 +80,23 @@ st.markdown(
     "Train a head on top of a small encoder and watch where it puts the validation images. "
     "Turn **s** and **m** while it trains: they take effect at the next step."
 )
-if st.session_state.pop("welcome", False):
-    st.info(
-        "Nothing had been trained here yet, so a short training on digits has just begun.",
-        icon=":material/waving_hand:",
-    )
+with st.container():  # holds its place when it is empty: a widget that moves on the page drops out of the URL
+    if st.session_state.pop("welcome", False):
+        st.info(
+            "Nothing had been trained here yet, so a short training on digits has just begun.",
+            icon=":material/waving_hand:",
+        )
 
 controls, view = st.columns([1, 2.6], gap="large")
 with controls:
     dataset = ask_dataset()
     head = ask_head()
     live = run is not None and run.open and run.config.head == head
-    knobs = ask_knobs(head, dataset, Knob, turn if run else None)
+    with st.container():
+        knobs = ask_knobs(head, dataset, Knob, turn if run else None)
     with st.expander("Encoder, epochs, seed", icon=":material/settings:"):
-        knobs |= ask_knobs(head, dataset, Choice, turn if run else None)
+        with st.container():
+            knobs |= ask_knobs(head, dataset, Choice, turn if run else None)
         budget = ask_budget(dataset)
     here = find(dataset).counts is not None
     if not here:
@@ -193,8 +197,11 @@ with view:
     if run is None:
         st.info("Choose settings and press Train.", icon=":material/arrow_back:")
     else:
-        if (run.config.head, run.config.dataset) != (head, dataset):
-            st.caption(f":material/info: Shown is an earlier run. Press Train to see {head} on {find(dataset).title}.")
+        with st.container():
+            if (run.config.head, run.config.dataset) != (head, dataset):
+                st.caption(
+                    f":material/info: Shown is an earlier run. Press Train to see {head} on {find(dataset).title}."
+                )
         projection, axes = projection_choice()
         newest = {name: facts["step"] for name, facts in store.latest([run.id]).items()}
         moving = run.open or pending([run], newest, projection, axes)

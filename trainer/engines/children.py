@@ -27,8 +27,8 @@ class Child(Protocol):
         """End it at once."""
 
 
-def child(*arguments: str, **pipes: Any) -> Popen:
-    """`python -m trainer ...` with one thread, at low priority, from anywhere."""
+def child(*arguments: str, modest: bool = True, **pipes: Any) -> Popen:
+    """`python -m trainer ...` with one thread, from anywhere; a `modest` one has low priority."""
     root = str(Path(__file__).parents[2])
     path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
     process = Popen(
@@ -36,7 +36,8 @@ def child(*arguments: str, **pipes: Any) -> Popen:
         env={**os.environ, **ONE_THREAD, "PYTHONPATH": path}, text=True, **pipes,
     )  # fmt: skip
     with contextlib.suppress(psutil.Error, OSError):
-        psutil.Process(process.pid).nice(psutil.BELOW_NORMAL_PRIORITY_CLASS if os.name == "nt" else 5)
+        if modest:
+            psutil.Process(process.pid).nice(psutil.BELOW_NORMAL_PRIORITY_CLASS if os.name == "nt" else 5)
     return process
 
 
