@@ -1,5 +1,6 @@
 """The embeddings of one or more runs in one picture, at their newest moment or at one that is asked for."""
 
+import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,7 +9,7 @@ import streamlit as st
 from faces.projections import PROJECTIONS, turn
 from pages.components import blocks
 from pages.components.faceview import Panel, faceview
-from pages.components.runs import class_names, plain
+from pages.components.runs import class_names, duration, plain
 from pages.components.session import the_store
 from trainer.pictures import AT_ONCE, draw, picture_name
 from trainer.store import Run
@@ -85,9 +86,10 @@ def picture(runs: Sequence[Run], newest: dict[str, int], projection: str, axes: 
     faceview(panels, classes, 3 if axes == 3 else 2, height=height, label=label, key=key)
     if COMPUTING in waits:
         warm = " The first one after a start loads and compiles for a minute or more." if projection == "umap" else ""
-        st.caption(
-            f":material/hourglass_top: {PROJECTIONS[projection].title} of the newest moment is being computed.{warm}"
-        )
+        began = st.session_state.setdefault(f"since {name} {sorted(newest.items())}", time.monotonic())
+        done = f"{waits.count('')} of {len(waits)} done, " if len(waits) > 1 else ""
+        said = f"{PROJECTIONS[projection].title} is being computed: {done}{duration(time.monotonic() - began)} so far."
+        st.caption(f":material/hourglass_top: {said}{warm}")
     for word in set(waits) - {"", COMPUTING}:
         st.warning(plain(word))
     return all(word != COMPUTING for word in waits)

@@ -86,7 +86,11 @@ def _budget(dataset: str, seed: bool) -> dict[str, Any]:
 
 
 def adopt(config: RunConfig, over: bool = True) -> None:
-    """Set the controls to a run's settings, before they are drawn. Without `over`, what the URL says stays."""
+    """Set the controls to a run's settings, before they are drawn.
+
+    Without `over`, a URL that says anything about settings is left to say it all: it names only those that
+    are not at their default.
+    """
     if config.dataset not in available() or config.head not in HEADS:
         return
     data = find(config.dataset)
@@ -102,6 +106,5 @@ def adopt(config: RunConfig, over: bool = True) -> None:
         values[key_of(config.head, name, knob, len(data.class_names))] = config.knobs.get(
             name, knob.start(len(data.class_names))
         )
-    for key, value in values.items():
-        if over or key not in st.query_params:
-            st.session_state[key] = value
+    if over or not set(values) & set(st.query_params):
+        st.session_state.update(values)
