@@ -18,6 +18,7 @@ from typing import Any
 from faces import knobs
 
 DECLARATIONS = (
+    "family",
     "title",
     "born",
     "source",

@@ -28,6 +28,10 @@ class EncoderWithHead(nn.Module):
         features = self.encoder(images)
         return self.head(features) if labels is None else self.head(features, labels)
 
+    def loss(self, images: Float[Tensor, "B channels size size"], labels: Int[Tensor, " B"]) -> Float[Tensor, ""]:
+        """What training makes smaller, as the head says."""
+        return self.head.loss(self.encoder(images), labels)
+
     def embed(self, images: Float[Tensor, "B channels size size"]) -> Float[Tensor, "B D"]:
         """Unit-length rows, ready for KNN and pictures, whatever the head trained on."""
         return normalize(self.encoder(images), eps=1e-6)

@@ -10,6 +10,7 @@ Images = Float[Tensor, "B channels height width"]  # as an encoder takes them
 Features = Float[Tensor, "B D"]  # what an encoder returns, any length
 Labels = Int[Tensor, " B"]  # true class indices, int64
 Logits = Float[Tensor, "B C"]  # what cross-entropy takes
+Loss = Float[Tensor, ""]  # one number, with its graph
 CosineTable = Float[Tensor, "B C"]  # every feature against every class, -1 to 1
 Cosines = Float[Tensor, " B"]  # one cosine per sample, to its own class; also any line of cosines
 Rows = Float[Tensor, "*rows D"]  # vectors along the last axis

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy import ndarray
 from torch import Tensor
-from torch.nn.functional import cross_entropy, normalize
+from torch.nn.functional import normalize
 
 from faces.datasets import Images, find
 from faces.encoders import ENCODERS
@@ -90,7 +90,7 @@ def train(
             for group in optimizer.param_groups:
                 group["lr"] = config.lr * schedule(step / steps)
             with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
-                loss = cross_entropy(model(batches.ready(batch), labels[seen]), labels[seen])
+                loss = model.loss(batches.ready(batch), labels[seen])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

@@ -9,3 +9,4 @@ from pathlib import Path
 from faces.catalogue import catalogue
 
 HEADS = catalogue("faces.heads", Path(__file__).parent)
+FAMILIES = ("Article's heads", "United margin", "Newer heads", "Metric learning")  # in the order of menus

@@ -19,6 +19,7 @@ class AdaCos(CosineHead):
     the rule has no positive resting point, so s never moves.
     """
 
+    family = "Article's heads"
     title = "a scale that follows the training"
     source, born = "https://arxiv.org/abs/1905.00292", "2019-05"
     formula = r"\tilde{s} \cos\theta_y"

@@ -10,6 +10,7 @@ class ArcMarginProduct(CosineHead):
     same name is often given to ArcFace.
     """
 
+    family = "Article's heads"
     title = "a cosine classifier, s = 1"
     source, born = "https://arxiv.org/abs/1702.05870", "2017-02"
     formula = r"\cos\theta_y"

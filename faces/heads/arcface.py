@@ -9,6 +9,7 @@ from faces.shapes import Cosines
 class ArcFace(CosineHead):
     """s * cos(theta + m) on the true class."""
 
+    family = "Article's heads"
     title = "a margin on the angle"
     source, born = "https://arxiv.org/abs/1801.07698", "2018-01"
     formula = r"s \cos(\theta_y + m)"

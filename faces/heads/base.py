@@ -1,8 +1,9 @@
 """What every head promises, and what the heads on cosines share.
 
-    head(features)            inference logits (B, C)
-    head(features, labels)    training logits (B, C): the own-class logit carries the margin
-    head.turn(m=0.4)          sets live knobs while training runs
+    head(features)                inference logits (B, C)
+    head(features, labels)        training logits (B, C): the own-class logit carries the margin
+    head.loss(features, labels)   what training makes smaller: cross-entropy of the training logits, mostly
+    head.turn(m=0.4)              sets live knobs while training runs
 
 Buffers (AdaCos.s, CurricularFace.t) change only in train() with labels, before they are used.
 """
@@ -11,9 +12,10 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
 from faces.knobs import Choice, Knob, Value, fixed_scale, settle
-from faces.shapes import Cosines, CosineTable, Features, Labels, Logits, Rows
+from faces.shapes import Cosines, CosineTable, Features, Labels, Logits, Loss, Rows
 
 SHORTEST = 1e-6  # length under which a vector has no direction
 
@@ -26,6 +28,9 @@ class Head(nn.Module):
     not fit: ValueError. All arithmetic is float32 or wider, also under autocast.
     """
 
+    family: str  # one of faces.heads.FAMILIES
+    scored = True  # whether there are inference logits, and so a DNN accuracy
+    balanced = False  # whether a batch must hold several images of each of its classes
     title: str
     born: str
     source: str
@@ -42,6 +47,10 @@ class Head(nn.Module):
 
     def weight_shape(self, dim: int) -> tuple[int, ...]:
         return self.classes, dim
+
+    def loss(self, features: Features, labels: Labels) -> Loss:
+        """What training makes smaller, a mean over the batch."""
+        return cross_entropy(self(features, labels), labels)
 
     def knob_values(self) -> dict[str, Value]:
         """The knobs in force."""

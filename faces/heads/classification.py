@@ -11,6 +11,7 @@ from faces.shapes import Features, Labels, Logits
 class Classification(Head):
     """w . x + b for every class; lengths count, so it has no cosines of its own."""
 
+    family = "Article's heads"
     title = "a linear classifier with a bias"
     source, born = "https://doi.org/10.1007/978-3-642-76153-9_28", "1990-01"
     formula = r"w_y \cdot x + b_y"

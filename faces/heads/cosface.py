@@ -8,6 +8,7 @@ from faces.shapes import Cosines
 class CosFace(CosineHead):
     """s * (cos(theta) - m) on the true class."""
 
+    family = "Article's heads"
     title = "a margin on the cosine"
     source, born = "https://arxiv.org/abs/1801.09414", "2018-01"
     formula = r"s\,(\cos\theta_y - m)"

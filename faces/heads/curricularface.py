@@ -16,6 +16,7 @@ class CurricularFace(ArcFace):
     code, which they call the right version where the paper has it the other way round.
     """
 
+    family = "Article's heads"
     title = "hard wrong classes count more as training goes on"
     source, born = "https://arxiv.org/abs/2004.00288", "2020-04"
     formula = r"s \cos(\theta_y + m), \quad \text{hard } j\!: s \cos\theta_j\,(t + \cos\theta_j)"

@@ -7,6 +7,7 @@ from faces.knobs import Knob, fixed_scale
 class NormFace(ArcMarginProduct):
     """s * cos(theta) for every class: the control for every margin head at the same s."""
 
+    family = "Article's heads"
     title = "a cosine classifier with a free scale"
     source, born = "https://arxiv.org/abs/1704.06369", "2017-04"
     formula = r"s \cos\theta_y"

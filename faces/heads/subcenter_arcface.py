@@ -12,6 +12,7 @@ class SubCenterArcFace(ArcFace):
     `weight` is (C, K, D). Only the nearest center of a class gets a gradient. k = 1 is ArcFace.
     """
 
+    family = "Article's heads"
     title = "several centers per class, the nearest counts"
     source, born = "https://www.ecva.net/papers/eccv_2020/papers_ECCV/papers/123560715.pdf", "2020-08"
     formula = r"s \cos(\theta_y + m), \quad \theta_y = \min_k \theta_{yk}"
