@@ -65,12 +65,16 @@ class Panel {
     this.subtitle.textContent = this.subtitle.title = spec.subtitle ?? "";
   }
 
-  // Takes a block in. Equal N: the points travel. Else they are simply there.
+  // Takes a block in. The points that were there before travel, new ones are simply there.
   take(block, rotate, animated) {
     const { points, centers } = this.now(), { n, m, axes, unit } = block;
     this.to = place(block.points, axes, unit, rotate);
     this.centers = place(block.centers, axes, unit, rotate);
-    this.from = n === this.n ? points : this.to;
+    this.from = this.to;
+    if (this.n) {
+      this.from = this.to.slice();
+      this.from.set(points.subarray(0, 3 * Math.min(n, this.n)));
+    }
     this.oldCenters = n === this.n && m === this.m ? centers : this.centers;
     const known = this.n > 0, near = reachOf(this.to);
     const far = m && this.spec.centers !== false ? reachOf(this.centers) * 1.05 : 0, reach = clamp(far, near, near * 1.6);
@@ -447,6 +451,7 @@ header p { margin: 0 0 0 auto; font-size: 12px; color: var(--quiet); font-varian
 .over .view:not(:active) { cursor: pointer; }
 .note { position: absolute; inset: auto 8px 6px; margin: 0; font-size: 11.5px; color: var(--quiet); text-align: center; }
 .legend { grid-column: 1 / -1; display: flex; flex-wrap: wrap; align-items: center; gap: 2px 4px; margin: 0 0 0 -7px; }
+.legend:not(.cell) { max-height: 8.5em; overflow-y: auto; }
 .legend.cell { grid-column: auto; order: 1; flex-direction: column; flex-wrap: nowrap; align-items: flex-start;
   align-self: center; justify-content: center; padding-left: 12px; }
 .chip { display: inline-flex; align-items: center; gap: 5px; max-width: 100%; padding: 2px 7px; border: 0;

@@ -1,11 +1,14 @@
 """Projections: embeddings (N, D) laid out as points on 2 or 3 axes. A new one is one function with its line below.
 
-    PROJECTIONS["pca"].points(embeddings, axes=2, start=None, **knobs) -> points (N, axes) float32
+    PROJECTIONS["pca"].points(embeddings, axes=2, start=None, progress=silent, **knobs) -> points (N, axes) float32
 
 `start` is the layout of the same images a moment earlier: the new points begin there, or are turned to
 lie near it, so that a picture moves only when the embeddings do. The same input gives the same points.
 """
 
+import contextlib
+import io
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -13,6 +16,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
+from faces.datasets.base import Progress, Progressed, silent
 from faces.evaluation import nearest
 from faces.knobs import Choice, Knob, Number, Value, settle
 
@@ -25,20 +29,48 @@ class Projection:
     layout: Callable[..., Float[ndarray, "N axes"]]
     notice: str
     knobs: Mapping[str, Knob | Choice] = field(default_factory=dict)
+    fewest: int = 1  # images that it can lay out
 
     def points(
         self,
         embeddings: Float[ndarray, "N D"],
         axes: int = 2,
-        start: Float[ndarray, "N axes"] | None = None,
+        start: Float[ndarray, "before axes"] | None = None,
+        progress: Progress = silent,
         **knobs: Value,
     ) -> Float[ndarray, "N axes"]:
-        """Points on 2 or 3 axes, centered and turned towards `start`. ValueError for other axes or knobs."""
+        """Points on 2 or 3 axes, centered and turned towards `start`, which may be of more or of fewer of the images.
+
+        ValueError for other axes or knobs, for too few images, and when the layout came out without numbers.
+        """
         if axes not in (2, 3):
             raise ValueError(f"axes = {axes} cannot be drawn; 2 or 3 can.")
-        laid = self.layout(embeddings, axes, start, **settle(self.knobs, knobs, 2))
+        if len(embeddings) < self.fewest:
+            raise ValueError(f"{self.title} lays out {self.fewest} images or more; here are {len(embeddings)}.")
+        heard = Listener(f"Computing {self.title}", progress)
+        first = start[: len(embeddings)] if start is not None and len(start) >= len(embeddings) else None
+        laid = self.layout(embeddings, axes, first, heard, **settle(self.knobs, knobs, 2))
+        if not np.isfinite(laid).all():
+            raise ValueError(f"{self.title} found no places for these {len(laid)} images; PCA does.")
         laid = laid - laid.mean(0)
-        return np.ascontiguousarray(laid if start is None else laid @ turn(laid, start), dtype=np.float32)
+        if start is not None:
+            both = min(len(laid), len(start))
+            laid = laid @ turn(laid[:both], start[:both])
+        return np.ascontiguousarray(laid, dtype=np.float32)
+
+
+class Listener(io.TextIOBase):
+    """A stream for what a library says while it works, from which it reads "17/100" or "Iteration 17"."""
+
+    total: int | None = None
+
+    def __init__(self, doing: str, progress: Progress):
+        self.doing, self.progress = doing, progress
+
+    def write(self, text: str) -> int:
+        for done in re.findall(r"(?:^|Iteration )(\d+)", text.strip()):
+            self.progress(Progressed(self.doing, int(done), self.total, "rounds"))
+        return len(text)
 
 
 def turn(points: Float[ndarray, "N axes"], reference: Float[ndarray, "N axes"]) -> Float[ndarray, "axes axes"]:
@@ -50,7 +82,9 @@ def turn(points: Float[ndarray, "N axes"], reference: Float[ndarray, "N axes"]) 
     return left @ right
 
 
-def pca(embeddings: Float[ndarray, "N D"], axes: int, start: ndarray | None) -> Float[ndarray, "N axes"]:
+def pca(
+    embeddings: Float[ndarray, "N D"], axes: int, start: ndarray | None = None, heard: Listener | None = None
+) -> Float[ndarray, "N axes"]:
     """The axes of largest variance; each points to where its largest deviation lies."""
     spread = (embeddings - embeddings.mean(0)).astype(np.float64)
     _, vectors = np.linalg.eigh(spread.T @ spread)  # (D, D), smallest first
@@ -62,7 +96,7 @@ def pca(embeddings: Float[ndarray, "N D"], axes: int, start: ndarray | None) -> 
 
 
 def tsne(
-    embeddings: Float[ndarray, "N D"], axes: int, start: ndarray | None, perplexity: Number
+    embeddings: Float[ndarray, "N D"], axes: int, start: ndarray | None, heard: Listener, perplexity: Number
 ) -> Float[ndarray, "N axes"]:
     """t-SNE of the cosines, by scikit-learn, from PCA or from the earlier layout shrunk to a speck.
 
@@ -71,17 +105,24 @@ def tsne(
     """
     from sklearn.manifold import TSNE
 
-    first = pca(embeddings, axes, None) if start is None else start
+    first = pca(embeddings, axes) if start is None else start
     first = first / max(float(first.std(0).max()), 1e-12) * 1e-4
+    heard.total = 500
     model = TSNE(
         axes, perplexity=min(perplexity, (len(embeddings) - 1) / 3), init=first.astype(np.float32), random_state=0,
-        max_iter=500, n_jobs=1,
+        max_iter=heard.total, n_jobs=1, verbose=2,
     )  # fmt: skip
-    return model.fit_transform(embeddings)
+    with contextlib.redirect_stdout(heard):
+        return model.fit_transform(embeddings)
 
 
 def umap(
-    embeddings: Float[ndarray, "N D"], axes: int, start: ndarray | None, n_neighbors: int, min_dist: Number
+    embeddings: Float[ndarray, "N D"],
+    axes: int,
+    start: ndarray | None,
+    heard: Listener,
+    n_neighbors: int,
+    min_dist: Number,
 ) -> Float[ndarray, "N axes"]:
     """UMAP from an exact graph of nearest cosines and from PCA, or from the earlier layout.
 
@@ -95,11 +136,13 @@ def umap(
     warnings.filterwarnings("ignore", message="precomputed_knn", module="umap")  # its index is for new images only
     n_neighbors = min(n_neighbors, len(embeddings) - 1)
     rows, cosines = nearest(embeddings, embeddings, n_neighbors)
-    first = pca(embeddings, axes, None) if start is None else start
+    first = pca(embeddings, axes) if start is None else start
     first = first / max(float(np.abs(first).max()), 1e-12) * 10
+    heard.total = 100
     model = UMAP(
-        n_neighbors, axes, min_dist=min_dist, metric="cosine", n_epochs=100, init=first.astype(np.float32),
+        n_neighbors, axes, min_dist=min_dist, metric="cosine", n_epochs=heard.total, init=first.astype(np.float32),
         random_state=0, n_jobs=1, precomputed_knn=(rows, np.maximum(1 - cosines, 0).astype(np.float32)),
+        tqdm_kwds={"disable": False, "file": heard, "bar_format": "{n_fmt}"},
     )  # fmt: skip
     return model.fit_transform(embeddings)
 
@@ -111,6 +154,7 @@ PROJECTIONS = {
     "tsne": Projection(
         "t-SNE", tsne, "Who is near whom is meant; the size of a cluster and the gap between two are not.",
         {"perplexity": Knob(30, 5, 100, "how many neighbours each image tries to keep, no unit")},
+        fewest=4,
     ),
     "umap": Projection(
         "UMAP", umap, "Neighbourhoods are meant; distances between far clusters mean little.",
@@ -118,6 +162,7 @@ PROJECTIONS = {
             "n_neighbors": Knob(15, 2, 100, "size of the neighbourhood that is kept, images"),
             "min_dist": Knob(0.1, 0.0, 0.99, "how tightly points may pack, no unit"),
         },
+        fewest=4,
     ),
 }  # fmt: skip
 

@@ -94,6 +94,30 @@ def test_a_picture_that_starts_from_another_lies_near_it(name):
     assert correlation > (0.9999 if name == "pca" else 0.5)
 
 
+@pytest.mark.parametrize("before", [60, 200])
+def test_a_picture_may_start_from_one_of_fewer_or_more_images(before):
+    embeddings, _ = blobs(200)
+    earlier = PROJECTIONS["pca"].points(embeddings[:before], 2) @ np.array([[0, 1], [-1, 0]], np.float32)
+    points = PROJECTIONS["pca"].points(embeddings[:120], 2, start=earlier)
+    both = min(before, 120)
+    apart = np.linalg.norm(points[:both] - earlier[:both], axis=1).mean()
+    assert apart < 0.35 * np.linalg.norm(points, axis=1).mean()
+
+
+@pytest.mark.parametrize("name", ["tsne", "umap"])
+def test_a_long_layout_says_how_far_it_is(name):
+    told = []
+    PROJECTIONS[name].points(blobs(60)[0], 2, progress=told.append)
+    assert [one.done for one in told] == sorted(one.done for one in told)
+    assert told[-1].done == told[-1].total > 0
+
+
+@pytest.mark.parametrize("name", ["tsne", "umap"])
+def test_too_few_images_are_refused_in_words(name):
+    with pytest.raises(ValueError, match="4 images or more; here are 3"):
+        PROJECTIONS[name].points(blobs(3)[0], 2)
+
+
 @pytest.mark.parametrize("name", PROJECTIONS)
 def test_four_axes_and_unknown_knobs_are_refused(name):
     rows, _ = blobs()

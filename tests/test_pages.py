@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from pages.components.runs import class_names
 from trainer import RunConfig
 from trainer.comparison import SEVEN
 from trainer.store import Store
@@ -92,6 +93,17 @@ def test_a_link_to_a_run_sets_the_controls_to_its_settings_unless_the_link_says_
     assert app.number_input(key="epochs").value == 12
 
 
+def test_a_link_whose_controls_are_at_their_defaults_opens_with_them(store):
+    name = store.submit(RunConfig(head="CosFace", epochs=9))
+    app = opened(run=name)
+    assert "own" not in app.query_params
+    app.selectbox(key="head").set_value("ArcFace").run()
+    app.number_input(key="epochs").set_value(5).run()
+    assert "own" in app.query_params
+    app = opened(run=name, own="1")
+    assert (app.selectbox(key="head").value, app.number_input(key="epochs").value) == ("ArcFace", 5)
+
+
 def test_a_link_to_a_run_that_is_gone_says_so(store):
     app = opened(run="01ARZ3NDEKTSV4RRFFQ69G5FAV")
     assert not app.exception
@@ -142,6 +154,12 @@ def test_a_failed_run_says_why_on_its_card(store):
     store.end(name, store.claim().attempt, "failed", "The loss is no finite number at step 3.")
     app = opened("manage/runs.py")
     assert any("no finite number" in error.value for error in app.error)
+
+
+def test_a_run_keeps_its_class_names_when_its_dataset_is_gone(store):
+    name = store.submit(RunConfig())
+    store.folder(name).begin("", ["one", "two"])
+    assert class_names(store, store.run(name)) == ("one", "two")
 
 
 def test_a_run_whose_dataset_is_gone_is_still_listed(store):

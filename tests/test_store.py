@@ -50,8 +50,15 @@ def test_a_stopped_run_can_be_resumed_and_a_finished_one_cannot(store):
     assert edges(store, name) == "queued"
     attempt = store.claim().attempt
     store.end(name, attempt, "finished")
-    store.resume(name)
+    with pytest.raises(ValueError, match="finished; there is nothing left"):
+        store.resume(name)
     assert edges(store, name) == "finished"
+
+
+@pytest.mark.parametrize("act", ["stop", "resume", "delete"])
+def test_a_run_that_is_not_there_is_named_as_such(store, act):
+    with pytest.raises(ValueError, match="no run of this id"):
+        getattr(store, act)("0" * 26)
 
 
 def test_an_attempt_that_is_over_changes_nothing(store):
@@ -140,6 +147,23 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(store):
     assert folder.checkpoint() == b"three"
     files[-1].write_bytes(b"thr")
     assert folder.checkpoint() == b"two"
+
+
+def test_a_run_does_not_go_on_with_other_images(store):
+    folder = store.folder(store.submit(RunConfig()))
+    folder.begin("a print", ["cat", "dog"])
+    folder.begin("a print", ["cat", "dog"])
+    assert folder.class_names == ("cat", "dog")
+    with pytest.raises(ValueError, match="have changed since this run began"):
+        folder.begin("another print", ["cat", "dog"])
+
+
+def test_only_the_two_newest_checkpoints_of_a_run_are_kept(store):
+    folder = store.folder(store.submit(RunConfig()))
+    for attempt, step in [(1, 10), (1, 20), (1, 30), (2, 40), (2, 50)]:
+        folder.keep_checkpoint(attempt, step, f"{step}".encode())
+    assert sorted(file.name[:8] for file in folder.path.glob("a*/checkpoints/*")) == ["00000040", "00000050"]
+    assert folder.checkpoint() == b"50"
 
 
 def test_what_a_dead_supervisor_left_is_indexed_and_goes_on(store):

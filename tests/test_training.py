@@ -1,5 +1,7 @@
 """Training: the same again, resumed as if uninterrupted, turned while it runs, and honest about scores."""
 
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ import torch
 from faces.datasets import find
 from faces.heads import HEADS
 from faces.model import EncoderWithHead
-from trainer import RunConfig, batches, train
+from trainer import RunConfig, batches, train, training
 from trainer.snapshot import Snapshot
 from trainer.training import TrainingError, fresh_model, spread_out
 from trainer.worker import pack, unpack
@@ -133,6 +135,26 @@ def test_a_loss_that_is_no_number_fails_within_one_step_with_a_hint(monkeypatch)
     monkeypatch.setattr(EncoderWithHead, "loss", lambda self, x, y: self.head.weight.sum() * torch.nan)
     with pytest.raises(TrainingError, match=r"step 1 .*m = 0.25.*learning rate"):
         list(train(RunConfig(**SHORT)))
+
+
+def test_a_slow_encoder_shows_fewer_images_within_an_epoch_and_all_after_it(monkeypatch):
+    quick = training.Probe.embed
+
+    def slow(self, model, rows):
+        time.sleep(0.01 + len(rows) / 20000)
+        return quick(self, model, rows)
+
+    monkeypatch.setattr(training, "LIVE_GAP", (0.01, 0.01))
+    monkeypatch.setattr(training, "LIVE_SHARE", 0.9)
+    monkeypatch.setattr(training.Probe, "embed", slow)
+    shots = list(train(RunConfig(epochs=2, dim=16, batch=16, probe=500)))
+    within = [len(shot.embeddings) for shot in shots if shot.epoch % 1]
+    assert within == sorted(within, reverse=True)
+    assert within[-1] == training.FEWEST
+    assert [len(shot.embeddings) for shot in shots if shot.epoch in (1, 2)] == [500, 500]
+    few = next(shot for shot in shots if len(shot.embeddings) == training.FEWEST)
+    assert "dnn_accuracy" not in few.metrics  # too few images for a share
+    assert np.array_equal(few.rows, shots[-1].rows[: training.FEWEST])
 
 
 def test_training_leaves_the_threads_and_the_random_numbers_of_its_caller_alone():

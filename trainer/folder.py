@@ -1,9 +1,10 @@
 """The files of one run: what a worker writes and everybody reads. No database here.
 
     runs/<id>/config.json                       the settings
+    runs/<id>/data.json                         on which images it began: their fingerprint and class names
     runs/<id>/wishes.json                       knobs as a person wants them now
     runs/<id>/a0001/snapshots/00000123.safetensors
-    runs/<id>/a0001/checkpoints/00000123-<sha256, 12 digits>.safetensors     the two newest
+    runs/<id>/a0001/checkpoints/00000123-<sha256, 12 digits>.safetensors     the run's two newest
     runs/<id>/a0001/{log.txt, reason.txt, stop, progress.json}
     runs/<id>/points/tsne-2/00000123.safetensors
 
@@ -15,7 +16,7 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -76,6 +77,18 @@ class RunFolder:
         """The settings that the run was submitted with."""
         return RunConfig.from_json((self.path / "config.json").read_text(encoding="utf-8"))
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes that the labels stand for; empty before the first attempt."""
+        return tuple(read_json(self.path / "data.json").get("class_names", ()))
+
+    def begin(self, print: str, class_names: Iterable[str]) -> None:
+        """Record on which images the run trains. ValueError when an earlier attempt began on others."""
+        now, before = {"print": print, "class_names": list(class_names)}, read_json(self.path / "data.json")
+        if before and before != now:
+            raise ValueError("The images have changed since this run began, so it cannot go on; start a new one.")
+        write(self.path / "data.json", json.dumps(now))
+
     def attempt(self, number: int) -> Path:
         """The folder of one attempt."""
         return self.path / f"a{number:04d}"
@@ -100,24 +113,30 @@ class RunFolder:
             yield int(file.stem), file
 
     def keep_checkpoint(self, attempt: int, step: int, content: bytes) -> None:
-        """Write what a resumed run starts from, named after its content, and drop all but the two newest."""
+        """Write what a resumed run starts from, named after its content, and drop all but the run's two newest."""
         folder = self.attempt(attempt) / "checkpoints"
         write(folder / f"{step:08d}-{hashlib.sha256(content).hexdigest()[:12]}.safetensors", content)
-        for old in sorted(folder.glob("[0-9]*.safetensors"))[:-2]:
-            old.unlink()
+        for old in self._checkpoints()[:-2]:
+            old.unlink(missing_ok=True)
 
     def checkpoint(self) -> bytes | None:
         """The newest whole checkpoint of any attempt; a damaged one is passed over. None when there is none."""
-        files = sorted(self.path.glob("a[0-9]*/checkpoints/[0-9]*.safetensors"), key=lambda file: file.name)
-        for file in reversed(files):
+        for file in reversed(self._checkpoints()):
             content = file.read_bytes()
             if hashlib.sha256(content).hexdigest()[:12] == file.stem.split("-")[1]:
                 return content
         return None
 
+    def _checkpoints(self) -> list[Path]:
+        return sorted(self.path.glob("a[0-9]*/checkpoints/[0-9]*.safetensors"), key=lambda file: file.name)
+
     def points_file(self, name: str, step: int) -> Path:
         """Where the points of a picture are kept; `name` is like "tsne-2"."""
         return self.path / "points" / name / f"{step:08d}.safetensors"
+
+    def progress_file(self, name: str, step: int) -> Path:
+        """Where a projector tells how far a picture is; there is no such file before and after."""
+        return self.points_file(name, step).with_suffix(".json")
 
     def keep_points(self, name: str, step: int, points: Points) -> None:
         """Write a picture."""

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
+from faces.datasets.base import Progress, Progressed, silent
+from faces.home import home
 from faces.knobs import Value, settle
 from faces.projections import PROJECTIONS, carried
 from trainer.folder import Points, RunFolder
@@ -41,12 +43,12 @@ def picture(name: str) -> tuple[str, int, dict[str, Value]]:
     return projection, int(axes), settle(known, values, 2)
 
 
-def draw(folder: RunFolder, snapshot: Snapshot, name: str) -> None:
+def draw(folder: RunFolder, snapshot: Snapshot, name: str, progress: Progress = silent) -> None:
     """Compute a picture of a snapshot and keep it; it starts from the run's picture before."""
     projection, axes, knobs = picture(name)
     embeddings = snapshot.embeddings[: folder.config.probe]
     before = folder.earlier_points(name, snapshot.step)
-    start = before.points if before and len(before.points) == len(embeddings) else None
+    start = before.points if before else None
     labels, center_labels = snapshot.labels[: len(embeddings)], snapshot.center_labels
     if projection == "pca" and embeddings.shape[1] == axes:  # on the circle or the sphere: drawn as they are
         points, centers = embeddings, snapshot.centers
@@ -54,7 +56,7 @@ def draw(folder: RunFolder, snapshot: Snapshot, name: str) -> None:
         points = PROJECTIONS[projection].points(embeddings, axes, start)
         centers = carried(snapshot.centers, embeddings, points)
     else:  # only a linear picture has a place for vectors that were not laid out
-        points = PROJECTIONS[projection].points(embeddings, axes, start, **knobs)
+        points = PROJECTIONS[projection].points(embeddings, axes, start, progress, **knobs)
         centers, center_labels = np.empty((0, axes), np.float32), center_labels[:0]
     folder.keep_points(name, snapshot.step, Points(points, labels, centers, center_labels))
 
@@ -67,23 +69,36 @@ def project(projection: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the supervisor
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever a library prints must not be taken for a reply
-    warm(projection)
-    print(json.dumps({"ready": projection}), file=replies, flush=True)
+    from trainer.worker import teller
+
+    warming = warming_file(projection)
+    warm(projection, teller(warming))
+    warming.unlink(missing_ok=True)
     for line in sys.stdin:
         job = json.loads(line)
+        folder = RunFolder(Path(job["folder"]))
+        told = folder.progress_file(job["name"], job["step"])
         try:
-            draw(RunFolder(Path(job["folder"])), Snapshot.read(job["file"]), job["name"])
+            draw(folder, Snapshot.read(job["file"]), job["name"], teller(told))
             job["reason"] = ""
         except Exception as error:
             traceback.print_exc()
             job["reason"] = (
                 f"{PROJECTIONS[projection].title} failed: {str(error).splitlines()[0] if str(error) else error!r}"
             )
+        told.unlink(missing_ok=True)
         print(json.dumps(job), file=replies, flush=True)
 
 
-def warm(projection: str) -> None:
+def warming_file(projection: str) -> Path:
+    """Where a projector tells how far its start is; there is no such file before and after."""
+    return home() / "projectors" / f"{projection}.json"
+
+
+def warm(projection: str, progress: Progress) -> None:
     """Import and compile what the projection needs, by laying out a little noise."""
+    doing = f"Loading and compiling {PROJECTIONS[projection].title}"
     noise = np.random.default_rng(0).normal(size=(60, 8)).astype(np.float32)
-    for axes in (2, 3):
+    for done, axes in enumerate((2, 3)):
+        progress(Progressed(doing, done, 2, "parts"))
         PROJECTIONS[projection].points(noise / np.linalg.norm(noise, axis=1, keepdims=True), axes)

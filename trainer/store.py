@@ -121,15 +121,24 @@ class Store:
         self.folder(name).wish({knob: known[knob].check(knob, value) for knob, value in knobs.items()})
 
     def stop(self, name: str) -> None:
-        """Stop a run: a waiting one at once, a training one after its step and a last snapshot."""
+        """Stop a run: a waiting one at once, a training one after its step and a last snapshot.
+
+        Nothing happens to a run that has ended. ValueError when there is none of that id.
+        """
         if not self._move(name, ("queued",), "stopped", "stopped before it began"):
+            self.run(name)
             with self.writing() as db:
                 guard = (t.runs.c.id == name) & (t.runs.c.state == "running")
                 db.execute(update(t.runs).where(guard).values(stop_wanted=1))
 
     def resume(self, name: str) -> None:
-        """Queue a stopped, failed or interrupted run again; it goes on from its last checkpoint."""
-        self._move(name, ("stopped", "failed", "interrupted"), "queued", idle_attempts=0, stop_wanted=0, ended=None)
+        """Queue a stopped, failed or interrupted run again; it goes on from its last checkpoint.
+
+        Nothing happens to one that is open. ValueError for a finished run, and when there is none of that id.
+        """
+        before, again = ("stopped", "failed", "interrupted"), dict[str, Any](idle_attempts=0, stop_wanted=0, ended=None)
+        if not self._move(name, before, "queued", **again) and self.run(name).state == "finished":
+            raise ValueError("This run is finished; there is nothing left to resume. Start a new one.")
 
     def delete(self, name: str) -> None:
         """Remove a run that does not train, with its files. ValueError while it trains."""

@@ -72,7 +72,7 @@ class Projector:
             if self.process.poll() is None:
                 return None
             answer = {**(self.job or {}), "reason": "The projector ended without an answer; ask again."}
-        return answer if "reason" in answer else None
+        return answer
 
     @staticmethod
     def _listen(process: Popen, replies: queue.Queue) -> None:

@@ -26,6 +26,9 @@ from trainer.snapshot import Snapshot
 KS = (1, 3, 5, 10, 15, 20, 30, 50)  # the k of KNN accuracy; 5 is the one that tables show
 COMPONENTS = 128  # of explained variance that a snapshot keeps
 LIVE_SHARE = 0.15  # of the time may go into snapshots within an epoch
+LIVE_GAP = (0.7, 2.0)  # seconds between two of them, at first and after five minutes
+FEWEST = 32  # images that a snapshot within an epoch shows of an encoder however slow
+COUNTABLE = 200  # images from which on a share of right answers is worth telling
 
 
 class TrainingError(RuntimeError):
@@ -101,12 +104,15 @@ def train(
             done, whole = (step + 1) / steps_per_epoch, place + 1 == steps_per_epoch
             if device == "cpu" and not math.isfinite(loss.item()):
                 raise TrainingError(not_finite(step + 1, model.head.knob_values(), config.lr))
-            due = now - shot > max(0.7, looked / LIVE_SHARE, state["seconds"] / 150)
+            gap = min(max(LIVE_GAP[0], state["seconds"] / 150), LIVE_GAP[1])
+            due = now - shot > max(gap, looked / LIVE_SHARE)
             moved(step + 1, steps, losses[-1])
             if whole or due or wish or stopped():
                 yield probe.look(model, state, steps, done, losses, optimizer, whole=whole)
                 shot = time.perf_counter()
                 looked = shot - now
+                if not whole and looked > LIVE_SHARE * gap:
+                    probe.glance = max(FEWEST, probe.glance // 2)
                 if stopped():
                     return
 
@@ -114,12 +120,14 @@ def train(
 class Probe:
     """The images that snapshots look at, embedded in eval mode with inference logits that saw no label.
 
-    Within and after an epoch: `config.probe` validation images, the same at each look, and twice as many
-    training images for KNN; after the last epoch, all of them.
+    After an epoch: `config.probe` validation images, the same each time, and twice as many training images
+    for KNN; after the last epoch, all of them. Within an epoch the first `glance` of the validation images:
+    all of the probe for a fast encoder, fewer for a slow one, so that the picture moves every second or two.
     """
 
     def __init__(self, config: RunConfig, images: Images, pixels: Tensor):
         self.config, self.pixels, self.labels = config, pixels, images.labels
+        self.glance = config.probe
         self.asked = spread_out(images.val_rows, images.labels)
         self.known = spread_out(images.train_rows, images.labels)
 
@@ -135,14 +143,16 @@ class Probe:
     ) -> Snapshot:
         """The snapshot of this moment; forgets the losses that it has averaged."""
         last = state["step"] == steps
-        asked = self.asked if last else self.asked[: self.config.probe]
+        asked = self.asked if last else self.asked[: self.config.probe if whole else self.glance]
         known = self.known[:0] if not whole else self.known if last else self.known[: 2 * self.config.probe]
         model.eval()
         embeddings, predictions = self.embed(model, asked)
         known_embeddings, _ = self.embed(model, known)
         model.train()
 
-        metrics = {"dnn_accuracy": float((predictions == self.labels[asked]).mean()), "asked": float(len(asked))}
+        metrics = {"asked": float(len(asked))}
+        if len(asked) >= min(COUNTABLE, len(self.asked)):
+            metrics["dnn_accuracy"] = float((predictions == self.labels[asked]).mean())
         if losses:
             metrics["loss"] = float(torch.stack(losses).mean())
             losses.clear()

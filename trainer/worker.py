@@ -42,7 +42,9 @@ def run_attempt(folder: RunFolder, attempt: int, interrupted: Callable[[], bool]
         from trainer.training import train
 
         config = folder.config
-        find(config.dataset).prepare(config.size, teller(here / "progress.json"))
+        data = find(config.dataset)
+        data.prepare(config.size, teller(here / "progress.json"))
+        folder.begin(data.print, data.class_names)
         content = folder.checkpoint()
         start = None if content is None else unpack(content)
         checkpointed, turned = time.monotonic(), 0

@@ -5,6 +5,7 @@
 
 import { project } from "./lens.js";
 
+const MOST = 2048; // classes, the narrowest texture that every WebGL2 offers
 const SHAPES = ["circle", "square", "triangle", "plus", "diamond", "ring"]; // as numbered in the shader
 export const OUTLINES = { // the same in a box of 16 x 16
   circle: "M8 3a5 5 0 1 0 0 10a5 5 0 1 0 0-10z", square: "M3.5 3.5h9v9h-9z", triangle: "M8 2.5l6 10.5h-12z",
@@ -107,7 +108,7 @@ export function glPainter(canvas) {
     if (labels) {
       hold(gl.ARRAY_BUFFER, labels);
       gl.enableVertexAttribArray(2);
-      gl.vertexAttribIPointer(2, 1, gl.UNSIGNED_BYTE, 0, 0);
+      gl.vertexAttribIPointer(2, 1, gl.UNSIGNED_SHORT, 0, 0);
       hold(gl.ELEMENT_ARRAY_BUFFER, order);
     }
     gl.bindVertexArray(null);
@@ -133,13 +134,13 @@ export function glPainter(canvas) {
       ]);
     },
     colours(classes) {
-      const texels = new Uint8Array(512 * 4);
+      const texels = new Uint8Array(2 * MOST * 4);
       classes.forEach(({ rgb, shape, shown }, at) => {
         texels.set([...rgb, shown ? 255 : 0], at * 4);
-        texels[(256 + at) * 4] = Math.max(SHAPES.indexOf(shape), 0);
+        texels[(MOST + at) * 4] = Math.max(SHAPES.indexOf(shape), 0);
       });
       gl.bindTexture(gl.TEXTURE_2D, inks);
-      gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA8, 256, 2, 0, gl.RGBA, gl.UNSIGNED_BYTE, texels);
+      gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA8, MOST, 2, 0, gl.RGBA, gl.UNSIGNED_BYTE, texels);
       gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MIN_FILTER, gl.NEAREST);
       gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MAG_FILTER, gl.NEAREST);
     },

@@ -18,18 +18,18 @@ export function load(url) {
   return block;
 }
 
-// Little-endian: "FV01", uint32 N, M, axes, float32 scale; int16 points (N, axes), int16 centers (M, axes),
-// uint8 labels (N), uint8 center labels (M). A coordinate is int16 / 32767 * scale. The origin is the middle.
+// Little-endian: "FV02", uint32 N, M, axes, float32 scale; int16 points (N, axes), int16 centers (M, axes),
+// uint16 labels (N), uint16 center labels (M). A coordinate is int16 / 32767 * scale. The origin is the middle.
 export function decode(bytes) {
   const head = new DataView(bytes);
-  if (bytes.byteLength < 20 || head.getUint32(0, true) !== 0x31305646) throw new Error("This is no block of points.");
+  if (bytes.byteLength < 20 || head.getUint32(0, true) !== 0x32305646) throw new Error("This is no block of points.");
   const [n, m, axes] = [4, 8, 12].map((at) => head.getUint32(at, true));
   const places = 20 + 2 * axes * (n + m);
-  if (bytes.byteLength !== places + n + m) throw new Error("This block of points is incomplete.");
+  if (bytes.byteLength !== places + 2 * (n + m)) throw new Error("This block of points is incomplete.");
   return {
     n, m, axes, unit: head.getFloat32(16, true) / 32767,
     points: new Int16Array(bytes, 20, n * axes), centers: new Int16Array(bytes, 20 + 2 * n * axes, m * axes),
-    labels: new Uint8Array(bytes, places, n), centerLabels: new Uint8Array(bytes, places + n, m),
+    labels: new Uint16Array(bytes, places, n), centerLabels: new Uint16Array(bytes, places + 2 * n, m),
   };
 }
 

@@ -59,6 +59,11 @@ class Dataset:
         raise NotImplementedError
 
     @property
+    def print(self) -> str:
+        """A fingerprint of the images and their names; another one means other images. "" for what never changes."""
+        return ""
+
+    @property
     def counts(self) -> tuple[int, int] | None:
         """Train and validation images, or None while the set is not on this machine."""
         raise NotImplementedError

@@ -60,6 +60,10 @@ class Stored(Dataset):
         return tuple(self._facts()["class_names"])
 
     @property
+    def print(self) -> str:
+        return str(self._facts()["print"])
+
+    @property
     def counts(self) -> tuple[int, int] | None:
         facts = _read(self.folder / "source.json")
         return (facts["train"], facts["val"]) if facts else None

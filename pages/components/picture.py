@@ -1,6 +1,5 @@
 """The embeddings of one or more runs in one picture, at their newest moment or at one that is asked for."""
 
-import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,9 +8,10 @@ import streamlit as st
 from faces.projections import PROJECTIONS, turn
 from pages.components import blocks
 from pages.components.faceview import Panel, faceview
-from pages.components.runs import class_names, duration, plain
+from pages.components.runs import class_names, plain, work
 from pages.components.session import the_store
-from trainer.pictures import AT_ONCE, draw, picture_name
+from trainer.folder import read_json
+from trainer.pictures import AT_ONCE, draw, picture_name, warming_file
 from trainer.store import Run
 
 COMPUTING = "computing"
@@ -79,20 +79,27 @@ def picture(runs: Sequence[Run], newest: dict[str, int], projection: str, axes: 
                 rotate,
             )
         )
-    classes = class_names(runs[0].config)
+    classes = class_names(the_store(), runs[0])
     shown = ", ".join(run.config.head for run in runs)
     kind = f"{PROJECTIONS[projection].title} on {axes} axes"
     label = f"{kind} of the embeddings of {shown}, coloured by {len(classes)} classes"
     faceview(panels, classes, 3 if axes == 3 else 2, height=height, label=label, key=key)
     if COMPUTING in waits:
-        warm = " The first one after a start loads and compiles for a minute or more." if projection == "umap" else ""
-        began = st.session_state.setdefault(f"since {name} {sorted(newest.items())}", time.monotonic())
-        done = f"{waits.count('')} of {len(waits)} done, " if len(waits) > 1 else ""
-        said = f"{PROJECTIONS[projection].title} is being computed: {done}{duration(time.monotonic() - began)} so far."
-        st.caption(f":material/hourglass_top: {said}{warm}")
+        done = f" · {waits.count('')} of {len(waits)} pictures done" if len(waits) > 1 else ""
+        share, said = _computed(runs, newest, projection, name)
+        st.progress(share, said + done)
     for word in set(waits) - {"", COMPUTING}:
         st.warning(plain(word))
     return all(word != COMPUTING for word in waits)
+
+
+def _computed(runs: Sequence[Run], newest: dict[str, int], projection: str, name: str) -> tuple[float, str]:
+    """How far the projector is with one of these pictures, or with getting ready: a share and a sentence."""
+    files = [the_store().folder(run).progress_file(name, step) for run, step in newest.items()]
+    for file in (*files, warming_file(projection)):
+        if told := read_json(file):
+            return work(told)
+    return 0.0, f"{PROJECTIONS[projection].title} waits for its turn."
 
 
 def _under(run: Run, step: int | None, word: str) -> str:

@@ -91,12 +91,14 @@ def dataset_title(name: str) -> str:
         return f"{name} (removed)"
 
 
-def class_names(config: RunConfig) -> tuple[str, ...]:
-    """The classes of a run's dataset; numbers when it is gone."""
+def class_names(store: Store, run: Run) -> tuple[str, ...]:
+    """The classes of a run, also when its dataset has changed or gone since; of a waiting run, those of its dataset."""
+    if known := store.folder(run.id).class_names:
+        return known
     try:
-        return find(config.dataset).class_names
+        return find(run.config.dataset).class_names
     except ValueError:
-        return tuple(str(label) for label in range(256))
+        return ()
 
 
 def progress(store: Store, run: Run, facts: dict[str, Any] | None) -> None:

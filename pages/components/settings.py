@@ -12,6 +12,7 @@ from faces.knobs import Choice, Knob, Value
 from pages.components.knobs import key_of, sliders
 from trainer.config import TERMS, RunConfig
 
+OWN = "own"  # in the URL: the controls are not set to the settings of the run that is shown
 WORDS = {
     "epochs": "Epochs", "dim": "Embedding size D", "batch": "Batch", "lr": "Learning rate",
     "weight_decay": "Weight decay", "optimizer": "Optimizer", "seed": "Seed",
@@ -89,7 +90,7 @@ def adopt(config: RunConfig, over: bool = True) -> None:
     """Set the controls to a run's settings, before they are drawn.
 
     Without `over`, a URL that says anything about settings is left to say it all: it names only those that
-    are not at their default.
+    are not at their default, and OWN when the settings are not the run's.
     """
     if config.dataset not in available() or config.head not in HEADS:
         return
@@ -106,5 +107,14 @@ def adopt(config: RunConfig, over: bool = True) -> None:
         values[key_of(config.head, name, knob, len(data.class_names))] = config.knobs.get(
             name, knob.start(len(data.class_names))
         )
-    if over or not set(values) & set(st.query_params):
+    if over or not {*values, OWN} & set(st.query_params):
         st.session_state.update(values)
+
+
+def mark(asked: dict[str, Any], config: RunConfig | None) -> None:
+    """Say in the URL whether the controls are set to something else than the run's settings."""
+    own = config is not None and any(getattr(config, name) != value for name, value in asked.items())
+    if own and OWN not in st.query_params:
+        st.query_params[OWN] = "1"
+    elif not own and OWN in st.query_params:
+        del st.query_params[OWN]

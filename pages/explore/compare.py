@@ -134,7 +134,7 @@ def table(runs: list[Run], latest: dict[str, dict]) -> None:
             {
                 "Head": config.head + (" (turned)" if facts and facts[0]["turned"] else ""),
                 "Knobs": knobs or "–",
-                "DNN accuracy": comparison.spread([one["dnn_accuracy"] for one in metrics]),
+                "DNN accuracy": comparison.spread([one["dnn_accuracy"] for one in metrics if "dnn_accuracy" in one]),
                 "KNN accuracy, k = 5": comparison.spread(
                     [one["knn_accuracy"] for one in metrics if "knn_accuracy" in one]
                 ),
@@ -146,7 +146,7 @@ def table(runs: list[Run], latest: dict[str, dict]) -> None:
         )
     done = st.column_config.ProgressColumn(format="percent", min_value=0, max_value=1)
     st.dataframe(rows, hide_index=True, width="stretch", column_config={"Done": done})
-    scores = [facts["metrics"] for facts in latest.values()]
+    scores = [facts["metrics"] for facts in latest.values() if "dnn_accuracy" in facts["metrics"]]
     if scores:
         asked = min(one["asked"] for one in scores)
         near = 100 * comparison.chance(fmean(one["dnn_accuracy"] for one in scores), asked)

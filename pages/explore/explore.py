@@ -1,5 +1,7 @@
 """Explore one head: train it, turn its knobs while it trains, and watch its embeddings move."""
 
+from collections.abc import Callable
+
 import numpy as np
 import streamlit as st
 
@@ -11,7 +13,7 @@ from faces.projections import PROJECTIONS
 from pages.components import runs as told
 from pages.components.picture import pending, picture, projection_choice
 from pages.components.session import head_colors, the_store
-from pages.components.settings import adopt, ask_budget, ask_dataset, ask_head, ask_knobs
+from pages.components.settings import adopt, ask_budget, ask_dataset, ask_head, ask_knobs, mark
 from trainer.config import RunConfig
 from trainer.store import Run
 
@@ -69,6 +71,14 @@ def turn(knob: str, key: str) -> None:
         st.toast(told.plain(str(error)), icon=":material/error:")
 
 
+def act(what: Callable[[str], None], name: str) -> None:
+    """Stop or resume a run; what another viewer did first is said in words."""
+    try:
+        what(name)
+    except ValueError as error:
+        st.toast(told.plain(str(error)), icon=":material/error:")
+
+
 with st.container():
     run = current()
 if run and "adopted" not in st.session_state:
@@ -98,6 +108,7 @@ with controls:
         with st.container():
             knobs |= ask_knobs(head, dataset, Choice, turn if run else None)
         budget = ask_budget(dataset)
+    mark({"head": head, "knobs": knobs, **budget}, run.config if run else None)
     here = find(dataset).counts is not None
     if not here:
         st.info(f"{find(dataset).title} is not on this machine yet.", icon=":material/download:")
@@ -109,11 +120,11 @@ with controls:
         except ValueError as error:
             st.error(str(error))
     if run and run.open:
-        st.button("Stop", icon=":material/stop:", width="stretch", on_click=store.stop, args=(run.id,))
+        st.button("Stop", icon=":material/stop:", width="stretch", on_click=act, args=(store.stop, run.id))
         if live:
             st.caption(":material/tune: The sliders above turn this run while it trains.")
     elif run and run.state in ("stopped", "failed", "interrupted"):
-        st.button("Resume", icon=":material/resume:", width="stretch", on_click=store.resume, args=(run.id,))
+        st.button("Resume", icon=":material/resume:", width="stretch", on_click=act, args=(store.resume, run.id))
 
 
 @told.forgiving

@@ -81,7 +81,7 @@ def card(run: Run, facts: dict | None) -> None:
         if facts:
             metrics = facts["metrics"]
             said = [f"loss {metrics['loss']:.3f}"] if "loss" in metrics else []
-            said += [f"DNN {metrics['dnn_accuracy']:.1%}"]
+            said += [f"DNN {metrics['dnn_accuracy']:.1%}"] if "dnn_accuracy" in metrics else []
             said += [f"KNN {metrics['knn_accuracy']:.1%}"] if "knn_accuracy" in metrics else []
             st.markdown(
                 " · ".join([*said, f"{told.duration(facts['seconds'])} of training, epoch {facts['epoch']:.1f}"])
