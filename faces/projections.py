@@ -7,8 +7,6 @@ lie near it, so that a picture moves only when the embeddings do. The same input
 """
 
 import contextlib
-import io
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -16,7 +14,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from faces.datasets.base import Progress, Progressed, silent
+from faces.datasets.base import Listener, Progress, silent
 from faces.evaluation import nearest
 from faces.knobs import Choice, Knob, Number, Value, settle
 
@@ -47,7 +45,7 @@ class Projection:
             raise ValueError(f"axes = {axes} cannot be drawn; 2 or 3 can.")
         if len(embeddings) < self.fewest:
             raise ValueError(f"{self.title} lays out {self.fewest} images or more; here are {len(embeddings)}.")
-        heard = Listener(f"Computing {self.title}", progress)
+        heard = Listener(f"Computing {self.title}", "rounds", progress)
         first = start[: len(embeddings)] if start is not None and len(start) >= len(embeddings) else None
         laid = self.layout(embeddings, axes, first, heard, **settle(self.knobs, knobs, 2))
         if not np.isfinite(laid).all():
@@ -57,20 +55,6 @@ class Projection:
             both = min(len(laid), len(start))
             laid = laid @ turn(laid[:both], start[:both])
         return np.ascontiguousarray(laid, dtype=np.float32)
-
-
-class Listener(io.TextIOBase):
-    """A stream for what a library says while it works, from which it reads "17/100" or "Iteration 17"."""
-
-    total: int | None = None
-
-    def __init__(self, doing: str, progress: Progress):
-        self.doing, self.progress = doing, progress
-
-    def write(self, text: str) -> int:
-        for done in re.findall(r"(?:^|Iteration )(\d+)", text.strip()):
-            self.progress(Progressed(self.doing, int(done), self.total, "rounds"))
-        return len(text)
 
 
 def turn(points: Float[ndarray, "N axes"], reference: Float[ndarray, "N axes"]) -> Float[ndarray, "axes axes"]:

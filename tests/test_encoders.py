@@ -1,8 +1,14 @@
 """Encoders: the promises that hold for every one of them, and pictures of embeddings that need no projection."""
 
+import hashlib
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
 import numpy as np
 import pytest
 import torch
+from torchvision.models import ResNet18_Weights, resnet18
 
 from faces.encoders import ENCODERS
 from faces.heads import HEADS
@@ -31,13 +37,9 @@ def test_what_an_encoder_declares_is_what_it_has(name):
     assert (about.title, about.born, about.source) == (ENCODERS[name].title, ENCODERS[name].born, ENCODERS[name].source)
 
 
-def test_pretrained_weights_that_cannot_be_fetched_are_one_sentence(monkeypatch):
-    import torchvision
-
-    def offline(weights):
-        raise OSError("no route to host")
-
-    monkeypatch.setattr(torchvision.models, "resnet18", offline)
+def test_pretrained_weights_that_cannot_be_fetched_are_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(ResNet18_Weights.IMAGENET1K_V1.value, "url", "http://127.0.0.1:9/resnet18-00000000.pth")
     with pytest.raises(ValueError, match=r"could not be fetched .*random weights"):
         ENCODERS["ResNet18"](3, 64, 128, pretrained=True)
 
@@ -52,3 +54,25 @@ def test_embeddings_of_two_or_three_numbers_are_drawn_on_the_circle_or_the_spher
     points = folder.points(f"pca-{axes}", last.step)
     assert np.allclose(np.linalg.norm(points.points, axis=1), 1, atol=1e-5)
     assert np.array_equal(points.centers, last.centers)
+
+
+def test_pretrained_weights_are_fetched_with_progress_checked_and_kept(tmp_path, monkeypatch):
+    torch.save(resnet18().state_dict(), tmp_path / "made.pth")
+    mark = hashlib.sha256((tmp_path / "made.pth").read_bytes()).hexdigest()[:8]
+    (tmp_path / "made.pth").rename(tmp_path / f"resnet18-{mark}.pth")
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=tmp_path))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}/resnet18-{mark}.pth"
+    monkeypatch.setattr(ResNet18_Weights.IMAGENET1K_V1.value, "url", address)
+    told = []
+    weights = ENCODERS["ResNet18"].weights(told.append)
+    server.shutdown()
+    assert (told[-1].done, told[-1].total) == (100, 100)
+    encoder = ENCODERS["ResNet18"](3, 64, 128, pretrained=True)  # with the server gone
+    assert torch.equal(encoder.net.conv1.weight, weights["conv1.weight"])
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *words):
+        pass

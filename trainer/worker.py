@@ -21,6 +21,7 @@ from typing import Any
 import psutil
 
 from faces.datasets import Progressed, find
+from faces.encoders import ENCODERS
 from faces.knobs import Value
 from trainer import pictures
 from trainer.folder import RunFolder, write
@@ -45,6 +46,8 @@ def run_attempt(folder: RunFolder, attempt: int, interrupted: Callable[[], bool]
         data = find(config.dataset)
         data.prepare(config.size, teller(here / "progress.json"))
         folder.begin(data.print, data.class_names)
+        if config.pretrained:
+            ENCODERS[config.encoder].weights(teller(here / "progress.json"))
         content = folder.checkpoint()
         start = None if content is None else unpack(content)
         checkpointed, turned = time.monotonic(), 0

@@ -1,5 +1,7 @@
 """What every dataset offers: its facts, and its images as arrays. No torch, and nothing slow to import."""
 
+import io
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -23,6 +25,18 @@ Progress = Callable[[Progressed], None]  # raising in it stops the work; nothing
 
 def silent(progressed: Progressed) -> None:
     """The progress that nobody watches."""
+
+
+class Listener(io.TextIOBase):
+    """A stream for what a library says while it works, from which it reads "17/100", "Iteration 17" or " 17%|"."""
+
+    def __init__(self, doing: str, unit: str, progress: Progress, total: int | None = None):
+        self.doing, self.unit, self.progress, self.total = doing, unit, progress, total
+
+    def write(self, text: str) -> int:
+        for done in re.findall(r"(?:^|Iteration )(\d+)", text.strip()):
+            self.progress(Progressed(self.doing, int(done), self.total, self.unit))
+        return len(text)
 
 
 @dataclass(frozen=True, eq=False)

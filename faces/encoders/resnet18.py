@@ -1,7 +1,13 @@
 """ResNet18: torchvision's, the encoder of the article; from random or ImageNet weights."""
 
+import contextlib
+from collections.abc import Mapping
+from typing import Any
+
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from faces.datasets.base import Listener, Progress, silent
 
 
 class ResNet18(nn.Module):
@@ -18,15 +24,26 @@ class ResNet18(nn.Module):
 
     def __init__(self, channels: int, size: int, dim: int, pretrained: bool = False):
         super().__init__()
-        from torchvision.models import ResNet18_Weights, resnet18
+        from torchvision.models import resnet18
 
+        self.net = resnet18()
+        if pretrained:
+            self.net.load_state_dict(self.weights())
+        self.net.fc = nn.Linear(self.net.fc.in_features, dim)
+
+    @staticmethod
+    def weights(progress: Progress = silent) -> Mapping[str, Any]:
+        """ImageNet's weights: torchvision's IMAGENET1K_V1, checked, and kept in torch's cache for the next time."""
+        from torchvision.models import ResNet18_Weights
+
+        heard = Listener("Downloading ImageNet weights", "%", progress, total=100)
         try:
-            self.net = resnet18(weights=ResNet18_Weights.IMAGENET1K_V1 if pretrained else None)
-        except OSError as why:
+            with contextlib.redirect_stderr(heard):
+                return ResNet18_Weights.IMAGENET1K_V1.get_state_dict(progress=True, check_hash=True)
+        except (OSError, RuntimeError) as why:
             raise ValueError(
                 f"ImageNet weights could not be fetched ({why}). Connect to the network, or train from random weights."
             ) from why
-        self.net.fc = nn.Linear(self.net.fc.in_features, dim)
 
     def forward(self, images: Float[Tensor, "B channels size size"]) -> Float[Tensor, "B dim"]:
         """Features of a batch; a single channel is repeated to three."""
