@@ -157,6 +157,25 @@ def test_a_slow_encoder_shows_fewer_images_within_an_epoch_and_all_after_it(monk
     assert np.array_equal(few.rows, shots[-1].rows[: training.FEWEST])
 
 
+def test_crops_are_cut_where_the_moves_say_and_scores_see_whole_images():
+    pixels = torch.arange(2 * 16 * 16 * 3).remainder(251).to(torch.uint8).view(2, 16, 16, 3)
+    by, mirrored = batches.moves(2, 16, seed=3, step=7, crop=12)
+    assert 0 <= by.min() <= by.max() <= 4
+    crops = batches.moved(pixels, by, mirrored, 12)
+    for image, crop, (down, right), flipped in zip(pixels, crops, by, mirrored, strict=True):
+        window = image[down : down + 12, right : right + 12]
+        assert torch.equal(crop, window.flip(1) if flipped else window)
+    flat = torch.full((1, 16, 16, 3), 200, dtype=torch.uint8)
+    assert torch.allclose(batches.ready(flat, 12), batches.ready(flat)[:, :, :12, :12], atol=1e-5)
+
+
+@pytest.mark.parametrize("optimizer", ["momentum", "sgd"])
+def test_a_constant_learning_rate_stays(optimizer):
+    snapshot, kept = last(RunConfig(**SHORT, lr=0.01, schedule="constant", optimizer=optimizer))
+    assert snapshot.metrics["dnn_accuracy"] > 0.2
+    assert not equal(kept, last(RunConfig(**SHORT, lr=0.01, optimizer=optimizer))[1])
+
+
 def test_training_leaves_the_threads_and_the_random_numbers_of_its_caller_alone():
     threads = torch.get_num_threads()
     torch.manual_seed(5)

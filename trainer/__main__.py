@@ -18,6 +18,7 @@ from faces.home import home
 from faces.knobs import Value
 from trainer.comparison import NOTE
 from trainer.config import TERMS, RunConfig
+from trainer.folder import write
 from trainer.store import Store
 
 
@@ -115,6 +116,20 @@ def list_runs(arguments: argparse.Namespace) -> None:
         print(
             run.id, f"{run.state:11s} {run.config.head:17s} {run.config.dataset:12s} {done:>11s}", *scores, run.reason
         )
+
+
+def record_runs(arguments: argparse.Namespace) -> None:
+    """Write finished runs into one small file, without images or weights, that opens elsewhere."""
+    from trainer.recorded import record
+
+    write(Path(arguments.file), record(Store(), arguments.id, arguments.note, arguments.last, arguments.known))
+
+
+def bring_runs(arguments: argparse.Namespace) -> None:
+    """Open recorded runs in this home and print their ids."""
+    from trainer.recorded import bring
+
+    print(*bring(Store(), Path(arguments.file).read_bytes()), sep="\n")
 
 
 def follow(arguments: argparse.Namespace) -> int:
@@ -319,6 +334,13 @@ def parser() -> argparse.ArgumentParser:
     config_words(some)
     some.add_argument("--note", default="", help="a word to find these runs by")
     add(runs, "list", list_runs).add_argument("--json", action="store_true")
+    some = add(runs, "record", record_runs)
+    some.add_argument("file")
+    some.add_argument("id", nargs="+")
+    some.add_argument("--note", default="recorded", help="what the runs are called together")
+    some.add_argument("--last", type=int, help="validation images kept of the last snapshot (default: all)")
+    some.add_argument("--known", type=int, default=1000, help="training images kept of it")
+    add(runs, "bring", bring_runs).add_argument("file")
     some = add(runs, "follow", follow)
     some.add_argument("id", nargs="*")
     some.add_argument("--json", action="store_true")

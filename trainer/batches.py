@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from numpy import ndarray
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, per channel of values in 0..1
 
@@ -32,18 +33,24 @@ def order(count: int, seed: int, epoch: int) -> Int[Tensor, " count"]:
     return torch.randperm(count, generator=draw(seed, 1, epoch))
 
 
-def moves(batch: int, size: int, seed: int, step: int) -> tuple[Int[Tensor, "batch 2"], Bool[Tensor, " batch"]]:
-    """How far each image of a step is moved, up to an eighth of its size either way, and whether it is mirrored."""
+def moves(
+    batch: int, size: int, seed: int, step: int, crop: int = 0
+) -> tuple[Int[Tensor, "batch 2"], Bool[Tensor, " batch"]]:
+    """How far each image of a step is moved, up to an eighth of its size either way, and whether it is mirrored.
+
+    With a crop, where its upper left corner lies: anywhere that leaves the crop inside the image.
+    """
     random, far = draw(seed, 2, step), size // 8
-    return torch.randint(-far, far + 1, (batch, 2), generator=random), torch.rand(batch, generator=random) < 0.5
+    low, high = (0, size - crop) if crop else (-far, far)
+    return torch.randint(low, high + 1, (batch, 2), generator=random), torch.rand(batch, generator=random) < 0.5
 
 
 def moved(
-    pixels: UInt8[Tensor, "B size size channels"], by: Int[Tensor, "B 2"], mirrored: Bool[Tensor, " B"]
-) -> UInt8[Tensor, "B size size channels"]:
-    """Images moved by whole pixels, mirrored at the edges that come into view, in one gather."""
+    pixels: UInt8[Tensor, "B size size channels"], by: Int[Tensor, "B 2"], mirrored: Bool[Tensor, " B"], crop: int = 0
+) -> UInt8[Tensor, "B side side channels"]:
+    """Images moved by whole pixels, mirrored at the edges that come into view, cut to the crop, in one gather."""
     size, device = pixels.shape[1], pixels.device
-    line = torch.arange(size, device=device)
+    line = torch.arange(crop or size, device=device)
     by, mirrored = by.to(device), mirrored.to(device)
     down, right = line + by[:, :1], line + by[:, 1:]  # (B, size) each
     right = torch.where(mirrored[:, None], right.flip(1), right)
@@ -52,8 +59,11 @@ def moved(
     return pixels[image, down[:, :, None], right[:, None, :]]
 
 
-def ready(pixels: UInt8[Tensor, "B size size channels"]) -> Float[Tensor, "B channels size size"]:
-    """Pixels as the encoder wants them: float32, standardized, channels last in memory."""
+def ready(pixels: UInt8[Tensor, "B size size channels"], side: int = 0) -> Float[Tensor, "B channels side side"]:
+    """Pixels as the encoder wants them: float32, standardized, channels last in memory, scaled to `side` if given."""
     channels = pixels.shape[3]
     mean, std = (torch.tensor(c[:channels], device=pixels.device) * 255 for c in (MEAN, STD))
-    return ((pixels.float() - mean) / std).permute(0, 3, 1, 2)
+    images = ((pixels.float() - mean) / std).permute(0, 3, 1, 2)
+    if side in (0, images.shape[-1]):
+        return images
+    return interpolate(images, (side, side), mode="bilinear", antialias=True)

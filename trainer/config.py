@@ -20,7 +20,11 @@ TERMS: dict[str, Knob | Choice] = {
     "batch": Knob(64, 8, 1024, "images in a training step", live=False),
     "lr": Knob(0.05, 1e-5, 2.0, "peak learning rate, no unit", live=False),
     "weight_decay": Knob(5e-4, 0.0, 0.1, "pull of the encoder's weights towards zero, no unit", live=False),
-    "optimizer": Choice(("sgd", "adamw"), "how weights follow the gradient", live=False),
+    "optimizer": Choice(
+        ("sgd", "adamw", "momentum"), "how weights follow the gradient; sgd has Nesterov's momentum, 0.9", live=False
+    ),
+    "schedule": Choice(("cosine", "constant"), "learning rate: up in a line, down a half cosine; or as it is", live=False),
+    "crop": Knob(0, 0, 224, "side of the random crops that training sees, pixels; 0: whole images, moved", live=False),
     "seed": Knob(0, 0, 2**31 - 1, "start of every random draw, no unit", live=False),
     "probe": Knob(500, 100, 100_000, "validation images embedded for the picture, images", live=False),
 }  # fmt: skip
@@ -30,7 +34,7 @@ TERMS: dict[str, Knob | Choice] = {
 class RunConfig:
     """What to train on what, for how long. Everything left out is filled in, so a stored record is complete.
 
-    `size` is the image size in pixels, `noise` the percentage of wrong training labels, `knobs` the head's
+    `size` is the image size in pixels, `crop` the side of what the encoder sees of it (0: all), `noise` the percentage of wrong training labels, `knobs` the head's
     (s, m, ...). Raises ValueError, in one sentence, for a name or value that does not exist.
     """
 
@@ -45,6 +49,8 @@ class RunConfig:
     lr: float = 0.05
     weight_decay: float = 5e-4
     optimizer: str = "sgd"
+    schedule: str = "cosine"
+    crop: int = 0
     augment: bool = True
     pretrained: bool = False
     noise: int = 0
@@ -58,6 +64,8 @@ class RunConfig:
             raise ValueError(f"{data.title} has no images of {size} px. Sizes here: {', '.join(map(str, data.sizes))}.")
         if self.noise not in data.noise:
             raise ValueError(f"{data.title} has no labels with {self.noise} % noise. Here: {list(data.noise)} %.")
+        if self.crop > size:
+            raise ValueError(f"Crops of {self.crop} px cannot be cut from images of {size} px; choose {size} or less.")
         encoder = self.encoder or ("ConvNet" if size <= 16 else "ResNet9")
         if self.pretrained and not getattr(ENCODERS.about(encoder), "pretrained", False):
             raise ValueError(f"{encoder} has no pretrained weights. ResNet18 has.")

@@ -81,6 +81,24 @@ class Store:
             _note(db, name, "submit", 0)
         return name
 
+    def known(self, name: str) -> bool:
+        """Whether there is a run of this id."""
+        with self.reading() as db:
+            return db.execute(select(t.runs.c.id).where(t.runs.c.id == name)).first() is not None
+
+    def enter(
+        self, name: str, config: RunConfig, note: str, created: float, started: float | None, ended: float | None
+    ) -> None:
+        """Enter a finished run whose files are in its folder already, as its first attempt."""
+        row = {
+            "id": name, "config": config.to_json(), "state": "finished", "created": created, "note": note[:64],
+            "attempt": 1, "started": started, "ended": ended,
+        }  # fmt: skip
+        with self.writing() as db:
+            db.execute(upsert(t.runs).values(**row).on_conflict_do_nothing())
+            _note(db, name, "enter", 1)
+        self.index(name, 1)
+
     def submit_first(self, config: RunConfig, note: str) -> None:
         """Queue a run if there has been none yet; of several that ask at once, one does."""
         with FileLock(self.path / "first.lock"):

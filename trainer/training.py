@@ -88,12 +88,13 @@ def train(
             seen = order[place * config.batch : (place + 1) * config.batch].to(device)
             batch = pixels[seen]
             if config.augment and batch.shape[3] == 3:
-                batch = batches.moved(batch, *batches.moves(len(batch), config.size, config.seed, step))
+                where = batches.moves(len(batch), config.size, config.seed, step, config.crop)
+                batch = batches.moved(batch, *where, config.crop)
 
             for group in optimizer.param_groups:
-                group["lr"] = config.lr * schedule(step / steps)
+                group["lr"] = config.lr * (schedule(step / steps) if config.schedule == "cosine" else 1.0)
             with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
-                loss = model.loss(batches.ready(batch), labels[seen])
+                loss = model.loss(batches.ready(batch, config.crop), labels[seen])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -182,7 +183,7 @@ class Probe:
         found = [(np.empty((0, self.config.dim), np.float32), np.empty(0, np.int64))]
         for some in torch.from_numpy(rows).to(self.pixels.device).split(256):
             with torch.autocast(self.pixels.device.type, torch.bfloat16, enabled=self.pixels.is_cuda):
-                features = model.encoder(batches.ready(self.pixels[some]))
+                features = model.encoder(batches.ready(self.pixels[some], self.config.crop))
                 logits = model.head(features)
             found.append((normalize(features.float(), eps=1e-6).cpu().numpy(), logits.argmax(1).cpu().numpy()))
         embeddings, predictions = zip(*found, strict=True)
@@ -199,20 +200,20 @@ def fresh_model(config: RunConfig, images: Images) -> EncoderWithHead:
     extra = {"pretrained": True} if config.pretrained else {}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        encoder = ENCODERS[config.encoder](images.pixels.shape[3], config.size, config.dim, **extra)
+        encoder = ENCODERS[config.encoder](images.pixels.shape[3], config.crop or config.size, config.dim, **extra)
         torch.manual_seed(config.seed)
         return EncoderWithHead(encoder, HEADS[config.head](config.dim, len(images.class_names), **config.knobs))
 
 
 def fresh_optimizer(model: EncoderWithHead, config: RunConfig) -> torch.optim.Optimizer:
-    """SGD with Nesterov momentum, or AdamW. Weight decay spares the head, whose lengths carry no meaning."""
+    """SGD with momentum (Nesterov's, or the classical one), or AdamW. Weight decay spares the head, whose lengths carry no meaning."""
     groups = [
         {"params": list(model.encoder.parameters()), "weight_decay": config.weight_decay},
         {"params": list(model.head.parameters()), "weight_decay": 0.0},
     ]
     if config.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=config.lr)
-    return torch.optim.SGD(groups, lr=config.lr, momentum=0.9, nesterov=True)
+    return torch.optim.SGD(groups, lr=config.lr, momentum=0.9, nesterov=config.optimizer == "sgd")
 
 
 def schedule(done: float) -> float:

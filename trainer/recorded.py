@@ -1,0 +1,133 @@
+"""Recorded runs: finished runs in one small zip, to be opened where nobody can train them.
+
+    <id>/run.json                           how the run is told: note, times, why it is slim
+    <id>/config.json, <id>/data.json        as in a run's folder
+    <id>/snapshots/00000123.safetensors     embeddings in half precision, no weights, no images
+    <id>/points/tsne-2/00000123.safetensors
+
+Of the last snapshot all validation images are kept (or `last` of them) and `known` training images; of the
+others the first `shown` images, so that time can be travelled. Metrics are those measured on all of them.
+"""
+
+import io
+import json
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import load, save
+from ulid import ULID
+
+from trainer.config import RunConfig
+from trainer.folder import write
+from trainer.pictures import picture
+from trainer.snapshot import Snapshot
+from trainer.store import Store
+
+FOLDER = Path(__file__).parents[1] / "assets" / "runs"
+ASKED = ("embeddings", "labels", "predictions", "rows")  # arrays with a row per validation image
+HALF = ("embeddings", "centers", "known", "unseen")  # arrays kept in half precision: a thousandth at most is lost
+MOST_MEMBERS, MOST_BYTES = 20_000, 512 << 20
+
+
+def record(
+    store: Store, names: Sequence[str], note: str, last: int | None = None, known: int = 1000, shown: int = 200
+) -> bytes:
+    """Finished runs as the content of a zip. ValueError for one that has not finished.
+
+    `note` is what they are called together where they are opened.
+    """
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        for name in names:
+            run, folder = store.run(name), store.folder(name)
+            if run.state != "finished":
+                raise ValueError(f"Run {name} is {run.state}; only finished runs can be recorded.")
+            facts = {"note": note, "created": run.created, "started": run.started, "ended": run.ended}
+            archive.writestr(f"{name}/run.json", json.dumps(facts))
+            for told in ("config.json", "data.json"):
+                archive.write(folder.path / told, f"{name}/{told}")
+            steps = [one["step"] for one in store.history(name) if one["step"] == one["steps"] or whole(one)]
+            for step in steps:
+                snapshot = store.snapshot(name, step)
+                slim = slimmed(snapshot, last if snapshot.last else shown, known if snapshot.last else 0)
+                archive.writestr(f"{name}/snapshots/{step:08d}.safetensors", halved(slim.to_bytes()))
+            for file in sorted(folder.path.glob(f"points/*/{steps[-1]:08d}.safetensors")):
+                archive.write(file, f"{name}/points/{file.parent.name}/{file.name}")
+    return content.getvalue()
+
+
+def bring(store: Store, content: bytes) -> list[str]:
+    """Open recorded runs in this home and return their ids; those that are there already stay as they are.
+
+    ValueError when this is no such zip.
+    """
+    try:
+        archive = zipfile.ZipFile(io.BytesIO(content))
+        members = {info.filename: info.file_size for info in archive.infolist()}
+        names = sorted({str(ULID.from_str(member.split("/")[0])) for member in members})
+        if len(members) > MOST_MEMBERS or sum(members.values()) > MOST_BYTES:
+            raise ValueError("it is far larger than recorded runs are")
+        for name in names:
+            bring_one(store, name, archive)
+    except (zipfile.BadZipFile, KeyError, ValueError) as why:
+        raise ValueError(f"This is no file of recorded runs ({why}). `runs record` makes one.") from why
+    return names
+
+
+def bring_one(store: Store, name: str, archive: zipfile.ZipFile) -> None:
+    """Write one recorded run as a finished run of this home."""
+    facts = json.loads(archive.read(f"{name}/run.json"))
+    config = RunConfig.from_json(archive.read(f"{name}/config.json").decode())
+    folder = store.folder(name)
+    if store.known(name):
+        return
+    for told in ("config.json", "data.json"):
+        write(folder.path / told, archive.read(f"{name}/{told}"))
+    for member in archive.namelist():
+        if member.startswith(f"{name}/snapshots/"):
+            step = int(Path(member).stem)
+            write(folder.attempt(1) / "snapshots" / f"{step:08d}.safetensors", widened(archive.read(member)))
+        elif member.startswith(f"{name}/points/"):
+            _, _, drawn, file = member.split("/")
+            picture(drawn)  # ValueError for a name that is none
+            write(folder.points_file(drawn, int(Path(file).stem)), archive.read(member))
+    store.enter(name, config, facts["note"], facts["created"], facts["started"], facts["ended"])
+
+
+def whole(facts: dict) -> bool:
+    """Whether a snapshot stands at the start or the end of an epoch."""
+    return abs(facts["epoch"] - round(facts["epoch"])) < 1e-9
+
+
+def slimmed(snapshot: Snapshot, asked: int | None, known: int) -> Snapshot:
+    """The same moment with fewer images."""
+    few = {name: getattr(snapshot, name)[:asked] for name in ASKED}
+    return replace(snapshot, **few, known=snapshot.known[:known], known_labels=snapshot.known_labels[:known])
+
+
+def halved(content: bytes) -> bytes:
+    """A snapshot's bytes with its large arrays in half precision and small numbers in small types."""
+    return recast(content, lambda name, array: array.astype(np.float16) if name in HALF else smallest(array))
+
+
+def widened(content: bytes) -> bytes:
+    """The inverse of `halved`, to the types that snapshots have."""
+    return recast(content, lambda _, array: array.astype(np.float32 if array.dtype.kind == "f" else np.int64))
+
+
+def smallest(array: np.ndarray) -> np.ndarray:
+    """Whole numbers in the smallest type that holds them; others as they are."""
+    if array.dtype.kind != "i":
+        return array
+    ends = (int(array.min(initial=0)), int(array.max(initial=0)))
+    return array.astype(np.result_type(*map(np.min_scalar_type, ends)))
+
+
+def recast(content: bytes, cast: Callable[[str, np.ndarray], np.ndarray]) -> bytes:
+    """A snapshot's bytes with its arrays cast, its plain values unchanged."""
+    length = int.from_bytes(content[:8], "little")  # safetensors: header length, header, data
+    facts = json.loads(content[8 : 8 + length])["__metadata__"]
+    return save({name: np.ascontiguousarray(cast(name, array)) for name, array in load(content).items()}, facts)
