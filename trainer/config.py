@@ -23,7 +23,7 @@ TERMS: dict[str, Knob | Choice] = {
     "optimizer": Choice(
         ("sgd", "adamw", "momentum"), "how weights follow the gradient; sgd has Nesterov's momentum, 0.9", live=False
     ),
-    "schedule": Choice(("cosine", "constant"), "learning rate: up in a line, down a half cosine; or as it is", live=False),
+    "schedule": Choice(("cosine", "constant"), "course of the learning rate: a short rise and half a cosine, or none", live=False),
     "crop": Knob(0, 0, 224, "side of the random crops that training sees, pixels; 0: whole images, moved", live=False),
     "seed": Knob(0, 0, 2**31 - 1, "start of every random draw, no unit", live=False),
     "probe": Knob(500, 100, 100_000, "validation images embedded for the picture, images", live=False),
@@ -34,8 +34,9 @@ TERMS: dict[str, Knob | Choice] = {
 class RunConfig:
     """What to train on what, for how long. Everything left out is filled in, so a stored record is complete.
 
-    `size` is the image size in pixels, `crop` the side of what the encoder sees of it (0: all), `noise` the percentage of wrong training labels, `knobs` the head's
-    (s, m, ...). Raises ValueError, in one sentence, for a name or value that does not exist.
+    `size` is the image size in pixels, `crop` the side of what the encoder sees of it (0: all), `noise` the
+    percentage of wrong training labels, `knobs` the head's (s, m, ...). Raises ValueError, in one sentence, for
+    a name or value that does not exist.
     """
 
     head: str = "ArcFace"

@@ -206,7 +206,10 @@ def fresh_model(config: RunConfig, images: Images) -> EncoderWithHead:
 
 
 def fresh_optimizer(model: EncoderWithHead, config: RunConfig) -> torch.optim.Optimizer:
-    """SGD with momentum (Nesterov's, or the classical one), or AdamW. Weight decay spares the head, whose lengths carry no meaning."""
+    """SGD with momentum (Nesterov's, or the classical one), or AdamW.
+
+    Weight decay spares the head, whose lengths carry no meaning.
+    """
     groups = [
         {"params": list(model.encoder.parameters()), "weight_decay": config.weight_decay},
         {"params": list(model.head.parameters()), "weight_decay": 0.0},

@@ -29,7 +29,7 @@ from filelock import FileLock
 from faces.datasets.base import Dataset, Images, Progress, Progressed, silent
 from faces.datasets.pictures import pixels
 
-SIZES = (64, 32, 96, 128, 160)  # pixels, the default first
+SIZES = (64, 32, 96, 128, 160, 256)  # pixels, the default first
 THREADS = min(2, os.cpu_count() or 1)  # PIL works outside the interpreter lock: 2 take 0.55 of the time (320 px files)
 BLOCK = 64  # images per task
 RECIPE = "centre square, bilinear, draft JPEG at twice the size"  # another recipe makes old arrays stale

@@ -15,7 +15,8 @@ from trainer.config import TERMS, RunConfig
 OWN = "own"  # in the URL: the controls are not set to the settings of the run that is shown
 WORDS = {
     "epochs": "Epochs", "dim": "Embedding size D", "batch": "Batch", "lr": "Learning rate",
-    "weight_decay": "Weight decay", "optimizer": "Optimizer", "schedule": "Schedule", "crop": "Crop, pixels", "seed": "Seed",
+    "weight_decay": "Weight decay", "optimizer": "Optimizer", "schedule": "Schedule", "crop": "Crop, pixels",
+    "seed": "Seed",
 }  # fmt: skip
 
 
