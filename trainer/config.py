@@ -23,7 +23,7 @@ TERMS: dict[str, Knob | Choice] = {
     "optimizer": Choice(
         ("sgd", "adamw", "momentum"), "how weights follow the gradient; sgd has Nesterov's momentum, 0.9", live=False
     ),
-    "schedule": Choice(("cosine", "constant"), "course of the learning rate: a short rise and half a cosine, or none", live=False),
+    "schedule": Choice(("cosine", "constant"), "the learning rate rises and falls, or stays", live=False),
     "crop": Knob(0, 0, 224, "side of the random crops that training sees, pixels; 0: whole images, moved", live=False),
     "seed": Knob(0, 0, 2**31 - 1, "start of every random draw, no unit", live=False),
     "probe": Knob(500, 100, 100_000, "validation images embedded for the picture, images", live=False),
