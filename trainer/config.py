@@ -30,8 +30,9 @@ TERMS: dict[str, Knob | Choice] = {
 class RunConfig:
     """What to train on what, for how long. Everything left out is filled in, so a stored record is complete.
 
-    `size` is the image size in pixels, `noise` the percentage of wrong training labels, `knobs` the head's
-    (s, m, ...). Raises ValueError, in one sentence, for a name or value that does not exist.
+    `size` is the image size in pixels, `noise` the percentage of wrong training labels, `drop_duplicates` whether
+    to leave out training images that nearly equal a validation image, `knobs` the head's (s, m, ...). Raises
+    ValueError, in one sentence, for a name or value that does not exist.
     """
 
     head: str = "ArcFace"
@@ -48,6 +49,7 @@ class RunConfig:
     augment: bool = True
     pretrained: bool = False
     noise: int = 0
+    drop_duplicates: bool = False
     seed: int = 0
     probe: int = 500
 
@@ -58,6 +60,10 @@ class RunConfig:
             raise ValueError(f"{data.title} has no images of {size} px. Sizes here: {', '.join(map(str, data.sizes))}.")
         if self.noise not in data.noise:
             raise ValueError(f"{data.title} has no labels with {self.noise} % noise. Here: {list(data.noise)} %.")
+        if self.drop_duplicates and not data.compared:
+            raise ValueError(
+                f"{data.title} has no list of near duplicates to drop: only sets of photographs are searched for them."
+            )
         encoder = self.encoder or ("ConvNet" if size <= 16 else "ResNet9")
         if self.pretrained and not getattr(ENCODERS.about(encoder), "pretrained", False):
             raise ValueError(f"{encoder} has no pretrained weights. ResNet18 has.")
