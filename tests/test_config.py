@@ -47,6 +47,7 @@ def test_a_newer_record_is_refused():
         ({"epochs": 2.5}, "epochs = 2.5.*whole number"),
         ({"lr": float("nan")}, "lr = nan"),
         ({"noise": 25}, "25 % noise"),
+        ({"drop_duplicates": True}, "Digits has no list of near duplicates"),
         ({"knobs": {"margin": 0.5}}, r"\['margin'\].*'s', 'm'"),
         ({"knobs": {"m": 9}}, "m = 9"),
         ({"optimizer": "adam"}, "adam.*sgd"),

@@ -58,8 +58,9 @@ def wished(arguments: argparse.Namespace, head: str) -> RunConfig:
     if arguments.head != head:
         knobs = {name: value for name, value in knobs.items() if name in HEADS.about(head).knobs}
     return RunConfig(
-        head=head, knobs=knobs, pretrained=arguments.pretrained, augment=not arguments.no_augment, **terms, **chosen
-    )
+        head=head, knobs=knobs, pretrained=arguments.pretrained, augment=not arguments.no_augment,
+        drop_duplicates=arguments.drop_duplicates, **terms, **chosen,
+    )  # fmt: skip
 
 
 def heads(wish: str) -> list[str]:
@@ -414,6 +415,9 @@ def config_words(words: argparse.ArgumentParser) -> None:
     words.add_argument("--size", type=int, help="image size in pixels")
     words.add_argument("--encoder", help=f"one of {', '.join(ENCODERS)}")
     words.add_argument("--noise", type=int, help="per cent of wrong training labels, where the dataset has such lists")
+    words.add_argument(
+        "--drop-duplicates", action="store_true", help="leave out training images that nearly equal a validation image"
+    )
     words.add_argument("--pretrained", action="store_true", help="start ResNet18 from ImageNet weights")
     words.add_argument("--no-augment", action="store_true", help="show the images as they are")
     for name, term in TERMS.items():

@@ -35,8 +35,9 @@ class RunConfig:
     """What to train on what, for how long. Everything left out is filled in, so a stored record is complete.
 
     `size` is the image size in pixels, `crop` the side of what the encoder sees of it (0: all), `noise` the
-    percentage of wrong training labels, `knobs` the head's (s, m, ...). Raises ValueError, in one sentence, for
-    a name or value that does not exist.
+    percentage of wrong training labels, `drop_duplicates` whether to leave out training images that nearly equal
+    a validation image, `knobs` the head's (s, m, ...). Raises ValueError, in one sentence, for a name or value
+    that does not exist.
     """
 
     head: str = "ArcFace"
@@ -55,6 +56,7 @@ class RunConfig:
     augment: bool = True
     pretrained: bool = False
     noise: int = 0
+    drop_duplicates: bool = False
     seed: int = 0
     probe: int = 500
 
@@ -67,6 +69,10 @@ class RunConfig:
             raise ValueError(f"{data.title} has no labels with {self.noise} % noise. Here: {list(data.noise)} %.")
         if self.crop > size:
             raise ValueError(f"Crops of {self.crop} px cannot be cut from images of {size} px; choose {size} or less.")
+        if self.drop_duplicates and not data.compared:
+            raise ValueError(
+                f"{data.title} has no list of near duplicates to drop: only sets of photographs are searched for them."
+            )
         encoder = self.encoder or ("ConvNet" if size <= 16 else "ResNet9")
         if self.pretrained and not getattr(ENCODERS.about(encoder), "pretrained", False):
             raise ValueError(f"{encoder} has no pretrained weights. ResNet18 has.")

@@ -52,7 +52,10 @@ def train(
     Same settings, same machine: the same weights, bit for bit, on a CPU (which uses one thread). Raises
     ValueError when the dataset is not ready, TrainingError when the loss is no longer finite.
     """
-    images = find(config.dataset).load(config.size, config.noise)
+    data = find(config.dataset)
+    images = data.load(config.size, config.noise)
+    if config.drop_duplicates:
+        images = images.without(data.duplicates()[:, 0])
     device = device or best_device()
     pixels, labels = batches.tensor(images.pixels), batches.tensor(images.labels)
     if device == "cuda":

@@ -3,7 +3,7 @@
 import io
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from jaxtyping import Bool, Int64, UInt8
@@ -48,14 +48,19 @@ class Images:
     val: Bool[ndarray, " N"]  # True for validation
     class_names: tuple[str, ...]
     files: ndarray = field(default_factory=lambda: np.array([], dtype=str))  # names of the originals (N,), or empty
+    left_out: Int64[ndarray, " left"] = field(default_factory=lambda: np.array([], dtype=np.int64))  # rows not used
 
     @property
     def train_rows(self) -> Int64[ndarray, " train"]:
-        return np.flatnonzero(~self.val)
+        return np.setdiff1d(np.flatnonzero(~self.val), self.left_out)
 
     @property
     def val_rows(self) -> Int64[ndarray, " val"]:
         return np.flatnonzero(self.val)
+
+    def without(self, rows: Int64[ndarray, " left"]) -> "Images":
+        """The same images, of which training leaves out these rows. Validation stays as it is."""
+        return replace(self, left_out=np.union1d(self.left_out, rows))
 
 
 class Dataset:
@@ -67,6 +72,7 @@ class Dataset:
     source: str  # an address or a citation
     sizes: tuple[int, ...]  # image sides in pixels, the default first
     noise: tuple[int, ...] = (0,)  # label noise on offer, in percent of the train images
+    compared = False  # whether the split is searched for near duplicates
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -100,6 +106,15 @@ class Dataset:
     def load(self, size: int, noise: int = 0) -> Images:
         """The images. ValueError when they are not ready or this size or noise is not on offer."""
         raise NotImplementedError
+
+    def duplicates(self) -> Int64[ndarray, "pairs 2"]:
+        """Rows of a training and a validation image that are nearly the same, the surest pair first.
+
+        ValueError when this set is not searched for them, or has not been prepared since it could be.
+        """
+        raise ValueError(
+            f"{self.title} has no list of near duplicates: only sets of photographs are searched for them."
+        )
 
     def check(self, size: int, noise: int = 0) -> None:
         """ValueError unless this size and noise are on offer."""

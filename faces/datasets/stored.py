@@ -7,6 +7,7 @@ In a set's folder:
     rows-<print>.json        file, label and split of every row, and noisy labels
     64px-<print>.npy         decoded pixels, memory-mapped when used
     64px-<print>.json        says that the array is whole; written last
+    duplicates-<print>.json  pairs of rows that are nearly the same across the split
 
 <print> is the start of a hash over all names and contents, so arrays of an earlier import can
 never be taken for those of this one.
@@ -25,7 +26,10 @@ from typing import Any
 
 import numpy as np
 from filelock import FileLock
+from jaxtyping import Int64
+from numpy import ndarray
 
+from faces.datasets import duplicates
 from faces.datasets.base import Dataset, Images, Progress, Progressed, silent
 from faces.datasets.pictures import pixels
 
@@ -50,6 +54,7 @@ class Stored(Dataset):
     """A dataset that lives in a folder as described above."""
 
     sizes = SIZES
+    compared = True
 
     @property
     def folder(self) -> Path:
@@ -78,7 +83,9 @@ class Stored(Dataset):
         return bool(facts) and size in self.sizes and _whole(_array(self.folder, size, facts["print"]))
 
     def prepare(self, size: int, progress: Progress = silent) -> None:
-        """Decode the originals at this size into a memory-mapped array; nothing to do when `ready`.
+        """Decode the originals at this size into a memory-mapped array, and look for near duplicates, once.
+
+        These are looked for at the default size, whatever size is asked for, so that every size drops the same.
 
         A second process waits for the first. An interrupted decode leaves a .part file that the
         next one overwrites. Imagewoof's 12,954 files of 160 px at 64 px took 10 CPU seconds, 17 to
@@ -87,9 +94,28 @@ class Stored(Dataset):
         self.check(size)
         self._facts()
         with FileLock(self.folder / "lock"):
-            if not self.ready(size):
-                facts = self._facts()
-                self._decode(facts, size, progress)
+            facts = self._facts()
+            searched = self._pairs(facts) is not None
+            for needed in {size} if searched else {size, self.sizes[0]}:
+                if not self.ready(needed):
+                    self._decode(facts, needed, progress)
+            if not searched:
+                images = self.load(self.sizes[0])
+                pairs = duplicates.straddling(images.pixels, images.labels, images.val, progress)
+                found = {"method": duplicates.METHOD, "pairs": pairs.tolist()}
+                _write(self.folder / f"duplicates-{facts['print']}.json", found)
+
+    def duplicates(self) -> Int64[ndarray, "pairs 2"]:
+        facts = self._facts()
+        pairs = self._pairs(facts)
+        if pairs is None:
+            raise ValueError(f"{self.title} was not searched for near duplicates yet. Prepare any size of it first.")
+        return np.array(pairs, dtype=np.int64).reshape(-1, 2)
+
+    def _pairs(self, facts: dict[str, Any]) -> list[list[int]] | None:
+        """The pairs on file, or None when nobody looked for them with the present method."""
+        says = _read(self.folder / f"duplicates-{facts['print']}.json")
+        return says["pairs"] if says.get("method") == duplicates.METHOD else None
 
     def _decode(self, facts: dict[str, Any], size: int, progress: Progress) -> None:
         files = _read(self.folder / f"rows-{facts['print']}.json")["files"]

@@ -68,6 +68,8 @@ def subtitle(config: RunConfig) -> str:
     ]
     if config.noise:
         words.append(f"{config.noise} % wrong labels")
+    if config.drop_duplicates:
+        words.append("without near duplicates")
     if config.pretrained:
         words.append("pretrained: has seen most validation images")
     return " · ".join(words)

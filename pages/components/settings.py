@@ -5,7 +5,7 @@ from typing import Any
 
 import streamlit as st
 
-from faces.datasets import available, find
+from faces.datasets import Dataset, available, find
 from faces.encoders import ENCODERS
 from faces.heads import HEADS
 from faces.knobs import Choice, Knob, Value
@@ -79,12 +79,25 @@ def _budget(dataset: str, seed: bool) -> dict[str, Any]:
             "Wrong training labels, %", data.noise, key="noise", bind="query-params",
             help="Imagewoof comes with lists of labels made wrong on purpose; validation labels stay true.",
         )  # fmt: skip
+    if data.compared:
+        asked["drop_duplicates"] = st.toggle(
+            "Drop near duplicates", key="drop_duplicates", bind="query-params", help=dropped(data)
+        )
     if getattr(ENCODERS.about(encoder), "pretrained", False):
         asked["pretrained"] = st.toggle(
             "ImageNet weights", key="pretrained", bind="query-params",
             help="Imagewoof is cut from ImageNet: these weights have seen most validation images with their labels.",
         )  # fmt: skip
     return asked
+
+
+def dropped(data: Dataset) -> str:
+    """What dropping near duplicates leaves out."""
+    try:
+        count = len(set(data.duplicates()[:, 0].tolist()))
+    except ValueError:
+        return "Leaves out training images that nearly equal a validation image; they are looked for before training."
+    return f"Leaves out {count:,} training images that nearly equal a validation image. Validation stays as it is."
 
 
 def adopt(config: RunConfig, over: bool = True) -> None:
@@ -103,6 +116,8 @@ def adopt(config: RunConfig, over: bool = True) -> None:
         values["size"] = config.size
     if len(data.noise) > 1:
         values["noise"] = config.noise
+    if data.compared:
+        values["drop_duplicates"] = config.drop_duplicates
     values["pretrained"] = config.pretrained
     for name, knob in HEADS.about(config.head).knobs.items():
         values[key_of(config.head, name, knob, len(data.class_names))] = config.knobs.get(

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import streamlit as st
 from ulid import ULID
 
@@ -12,6 +13,7 @@ from pages.components import runs as told
 from pages.components.session import the_store
 
 EACH = 6  # samples of a class
+PAIRS = 8  # near duplicates shown
 
 store = the_store()
 
@@ -54,6 +56,37 @@ def gallery(data: Dataset) -> None:
                     st.caption(name)
 
 
+@st.cache_data(max_entries=20, show_spinner=False)
+def twins(name: str, size: int, pairs: tuple[tuple[int, int], ...]) -> Any:
+    """Each pair (training, validation) side by side, as one picture."""
+    images = available()[name].load(size).pixels
+    return [np.concatenate([images[row] for row in pair], axis=1) for pair in pairs]
+
+
+def near_duplicates(data: Dataset) -> None:
+    """How many training images nearly equal a validation image, and what some of them look like."""
+    sizes = decoded(data)
+    if not data.compared or not sizes:
+        return
+    try:
+        pairs = data.duplicates()
+    except ValueError:
+        return  # not looked for yet; the next training does
+    if not len(pairs):
+        st.caption("No training photograph is a near copy of a validation one, as far as their pixels tell.")
+        return
+    count = len(set(pairs[:, 0].tolist()))
+    words = "training photograph is a near copy" if count == 1 else "training photographs are near copies"
+    with st.expander(f"{count:,} {words} of validation ones"):
+        st.markdown(
+            "A neighbour that is almost the same picture answers for the asked one, so KNN accuracy is too high "
+            "wherever such pairs straddle the split. **Drop near duplicates** in a run's settings leaves the training "
+            "ones out. Left: training, right: validation; pairs from the surest to the least sure."
+        )
+        chosen = pairs[np.linspace(0, len(pairs) - 1, min(PAIRS, len(pairs))).astype(int)].tolist()
+        st.image(twins(data.name, sizes[-1], tuple(map(tuple, chosen))), width=160)
+
+
 def shelf(data: Dataset) -> None:
     """One dataset: what it is and what of it is here."""
     with st.container(border=True):
@@ -82,6 +115,7 @@ def shelf(data: Dataset) -> None:
                         args=("prepare", data.name, "--size", str(size)), help="Or leave it to the first training.",
                     )  # fmt: skip
         gallery(data)
+        near_duplicates(data)
 
 
 def fetch(data: Imagewoof) -> None:

@@ -1,0 +1,145 @@
+"""Near duplicates across the split: found from pixels, kept with the set, left out of training when asked."""
+
+import io
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageChops, ImageFilter
+
+from faces.datasets import duplicates, find, own
+from faces.datasets.imagewoof import Imagewoof
+from trainer import RunConfig
+from trainer.training import train
+
+TINY = Path(__file__).parents[2] / "shared/data/imagewoof2-160-tiny.tgz"
+needs_photographs = pytest.mark.skipif(
+    not TINY.is_file(), reason="the real photographs (shared/data) are not beside this repository"
+)
+
+
+def scene(seed: int, side: int = 96) -> Image.Image:
+    """A picture of soft coloured shapes with detail on them, in its own light, unlike that of any other seed."""
+    random = np.random.default_rng(seed)
+    rough = Image.fromarray(random.integers(0, 256, (6, 6, 3), np.uint8)).resize((side, side), Image.Resampling.BICUBIC)
+    fine = Image.fromarray(random.integers(0, 256, (24, 24, 3), np.uint8)).resize((side, side))
+    light, depth = random.uniform(20, 120), random.uniform(0.3, 0.5)
+    mixed = Image.blend(rough, fine, 0.4).filter(ImageFilter.GaussianBlur(1))
+    return mixed.point(lambda level: light + depth * level)
+
+
+def again(image: Image.Image, quality: int) -> Image.Image:
+    """The picture as a JPEG file keeps it."""
+    out = io.BytesIO()
+    image.save(out, "JPEG", quality=quality)
+    return Image.open(out)
+
+
+CHANGES = {
+    "copied": lambda image: image,
+    "encoded again": lambda image: again(image, 40),
+    "mirrored": lambda image: image.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
+    "shifted": lambda image: ImageChops.offset(image, 3, -3),
+    "brighter": lambda image: image.point(lambda level: min(255, level + 20)),
+    "cropped": lambda image: image.crop((7, 7, 89, 89)),
+}
+
+
+def pixels(images: list[Image.Image]) -> np.ndarray:
+    return np.stack([np.asarray(image.convert("RGB").resize((64, 64))) for image in images])
+
+
+TRAIN = 60
+SET = [scene(seed) for seed in range(TRAIN + 20)]  # no two alike
+VAL = np.arange(len(SET) + 1) >= TRAIN
+ONE = np.zeros(len(VAL), np.int64)  # a single class
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_a_changed_copy_on_the_other_side_is_found_and_nothing_else(change):
+    images = pixels([*SET, change(SET[7])])
+    assert duplicates.straddling(images, ONE, VAL).tolist() == [[7, len(SET)]]
+
+
+def test_copies_on_the_same_side_are_left_alone():
+    images = pixels([*SET, SET[TRAIN + 3]])
+    assert duplicates.straddling(images, ONE, VAL).shape == (0, 2)
+
+
+def test_a_copy_under_another_label_is_left_alone():
+    images = pixels([*SET, SET[7]])
+    assert duplicates.straddling(images, np.arange(len(images)) // len(SET), VAL).shape == (0, 2)
+
+
+def test_images_without_any_detail_are_no_duplicates_of_everything():
+    flat = [Image.new("RGB", (64, 64), (shade, shade, shade)) for shade in (0, 128, 255)]
+    found = duplicates.straddling(
+        pixels([*SET, *flat]), np.zeros(len(SET) + 3, np.int64), np.arange(len(SET) + 3) >= TRAIN
+    )
+    assert found.shape == (0, 2)
+
+
+@pytest.fixture
+def pets(faces_home) -> str:
+    """Own images of two classes, of which one training image is in validation again, mirrored."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        for row, image in enumerate([*SET, CHANGES["mirrored"](SET[7])]):
+            kept = io.BytesIO()
+            image.save(kept, "PNG")
+            side = "val" if VAL[row] else "train"
+            archive.writestr(f"{side}/{'cats' if row % 2 or row == len(SET) else 'dogs'}/{row}.png", kept.getvalue())
+    own.import_zip(out.getvalue(), "pets")
+    return "pets"
+
+
+def test_a_set_says_its_duplicates_once_prepared_the_same_for_every_size(pets):
+    data = find(pets)
+    with pytest.raises(ValueError, match="not searched"):
+        data.duplicates()
+    data.prepare(32)
+    ((train, val),) = data.duplicates().tolist()
+    images = data.load(32)
+    assert images.files[train] == "train/cats/7.png"
+    assert images.files[val] == f"val/cats/{len(SET)}.png"
+    data.prepare(96)
+    assert data.duplicates().tolist() == [[train, val]]
+
+
+def test_the_search_is_done_once_and_again_for_another_method(pets, monkeypatch):
+    data, searches = find(pets), []
+    search = duplicates.straddling
+    monkeypatch.setattr(duplicates, "straddling", lambda *given: searches.append(1) or search(*given))
+    data.prepare(64)
+    data.prepare(64)
+    assert len(searches) == 1
+    monkeypatch.setattr(duplicates, "METHOD", "another")
+    with pytest.raises(ValueError, match="not searched"):
+        data.duplicates()
+    data.prepare(64)
+    assert len(searches) == 2
+
+
+def test_training_leaves_out_the_duplicates_and_validation_stays(pets):
+    data = find(pets)
+    data.prepare(32)
+    settings = {"head": "NormFace", "dataset": pets, "size": 32, "epochs": 1, "batch": 8, "dim": 8}
+    *_, whole = train(RunConfig(**settings))
+    *_, without = train(RunConfig(**settings, drop_duplicates=True))
+    assert len(whole.known) == TRAIN
+    assert len(without.known) == TRAIN - 1
+    assert sorted(without.rows) == sorted(whole.rows)
+
+
+def test_digits_have_no_list():
+    with pytest.raises(ValueError, match="Digits has no list of near duplicates"):
+        find("digits").duplicates()
+
+
+@needs_photographs
+def test_real_photographs_without_duplicates_have_none(faces_home):
+    data = Imagewoof()
+    data.import_from(TINY)
+    data.prepare(64)
+    assert data.duplicates().shape == (0, 2)
