@@ -23,7 +23,7 @@ class AdaFace(CosineHead):
     title = "short features get another margin than long ones"
     source, born = "https://arxiv.org/abs/2204.00964", "2022-04"
     formula = r"s\,(\cos(\theta_y - m z) - (m + m z))"
-    notice = "z = 0 is CosFace. A long feature is asked for more near its class, a short and doubtful one for less."
+    notice = "z = 0 is CosFace. Short, doubtful features are pulled most when near their class, long ones when far."
     knobs = {
         "s": Knob(fixed_scale, 0.5, 64.0, "scale of the logits, no unit"),
         "m": Knob(0.25, 0.0, 1.0, "both margins, radians on the angle and no unit on the cosine"),

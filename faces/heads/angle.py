@@ -31,7 +31,7 @@ def cos_of_sum(cosine: Cosines, m: float | Cosines, seam: str) -> Cosines:
         "clamp_pi": torch.full_like(cosine, -1.0),
         "psi_monotone": -turned - 2,
     }
-    if isinstance(m, Tensor):
+    if isinstance(m, Tensor) or m < 0:
         turned = torch.where((m < 0) & (cosine > cos_m), 1.0, turned)
     return torch.where((cosine < -cos_m) & (m >= 0), past[seam], turned)
 

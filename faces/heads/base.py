@@ -18,6 +18,7 @@ from faces.knobs import Choice, Knob, Value, fixed_scale, settle
 from faces.shapes import Cosines, CosineTable, Features, Labels, Lengths, Logits, Loss, Rows
 
 SHORTEST = 1e-6  # length under which a vector has no direction
+LONGEST = 1e18  # its square is still a float32
 
 
 class Head(nn.Module):
@@ -109,8 +110,8 @@ class CosineHead(Head):
 
 
 def length(features: Features) -> Lengths:
-    """The length of each feature."""
-    return torch.linalg.vector_norm(widen(features), dim=1)
+    """The length of each feature, at most 1e18."""
+    return torch.linalg.vector_norm(widen(features), dim=1).clamp_max(LONGEST)
 
 
 def unit(rows: Rows) -> Rows:

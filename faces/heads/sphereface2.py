@@ -3,7 +3,7 @@
 import math
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from faces.heads.base import CosineHead
@@ -14,7 +14,7 @@ from faces.shapes import Cosines, CosineTable, Features, Labels, Logits, Loss
 class SphereFace2(CosineHead):
     """s * (g(cos(theta)) - m) + b on the true class, s * (g(cos(theta_j)) + m) + b elsewhere, g(c) = 2((c+1)/2)^t - 1.
 
-    Each is the logit of one binary problem, "is it class j?", and `bias` (b) is learned. The loss is
+    Each is the logit of one binary problem, "is it class j?"; b is `bias`, which is learned, from `start`. The loss is
     lam * softplus(-logit_y) + (1 - lam) * sum over j of softplus(logit_j); no class competes with another.
     Without a label: s * g(cos) + b. The form SphereFace2-C; the paper's r is s here. The authors have r = 40,
     m = 0.4, multiply the loss by 50 / r, and keep the slope of the plain cosine; here it is g's.
@@ -40,10 +40,10 @@ class SphereFace2(CosineHead):
 
     def __init__(self, dim: int, classes: int, **knobs: Value):
         super().__init__(dim, classes, **knobs)
-        self.bias = nn.Parameter(torch.tensor(self.start()))
+        self.bias = nn.Parameter(torch.tensor(0.0))
 
     def start(self) -> float:
-        """The b with the smallest loss while every cosine is 0, as at the start."""
+        """The b with the smallest loss where every cosine is 0; it follows the knobs."""
         z = self.lam / ((1 - self.lam) * (self.classes - 1))
         right_angle = 2 * 0.5**self.t - 1
         own, other = self.s * (right_angle - self.m), self.s * (right_angle + self.m)
@@ -54,8 +54,13 @@ class SphereFace2(CosineHead):
 
     def forward(self, features: Features, labels: Labels | None = None) -> Logits:
         if labels is None:
-            return self.s * self.g(self.cosine(features)) + self.bias
-        return super().forward(features, labels) + self.bias
+            return self.s * self.g(self.cosine(features)) + self.b
+        return super().forward(features, labels) + self.b
+
+    @property
+    def b(self) -> Tensor:
+        """What is added to every logit."""
+        return self.start() + self.bias
 
     def loss(self, features: Features, labels: Labels) -> Loss:
         logits = self(features, labels)
