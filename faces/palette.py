@@ -20,9 +20,11 @@ ON_DARK = (
 )  # fmt: skip
 SHAPES = ("circle", "square", "triangle", "plus")  # the diamond belongs to class centers
 
-HEADS = {
-    "Classification": 8, "NormFace": 5, "ArcMarginProduct": 3, "SphereFace": 7, "CosFace": 1, "ArcFace": 0, "AdaCos": 9,
-    "SubCenterArcFace": 4, "CurricularFace": 2, "MagFace": 6,
+HEADS = {  # as classes are counted: the ten colours as circles, then as squares, then as triangles
+    "Classification": 8, "NormFace": 5, "ArcMarginProduct": 3, "CosFace": 1, "ArcFace": 0, "AdaCos": 9,
+    "SubCenterArcFace": 4, "CurricularFace": 2,
+    "SphereFace": 17, "UnitedMargin": 10, "CM1": 11, "CM2": 12, "SphereFaceR": 14,
+    "MagFace": 26, "AdaFace": 20, "MVSoftmax": 22, "SphereFace2": 27, "ElasticFace": 24, "LiArcFace": 21, "ETF": 25,
 }  # fmt: skip
 
 
@@ -43,5 +45,4 @@ def class_ink(index: int) -> Ink:
 
 def head_ink(name: str) -> Ink:
     """The ink of a head; one that has no colour of its own takes one that follows from its name."""
-    color = HEADS.get(name, crc32(name.encode()) % len(PETROFF))
-    return Ink(ON_LIGHT[color], ON_DARK[color])
+    return class_ink(HEADS.get(name, crc32(name.encode()) % len(PETROFF)))

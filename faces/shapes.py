@@ -8,6 +8,7 @@ from torch import Tensor
 
 Images = Float[Tensor, "B channels height width"]  # as an encoder takes them
 Features = Float[Tensor, "B D"]  # what an encoder returns, any length
+Lengths = Float[Tensor, " B"]  # of features, 0 or more
 Labels = Int[Tensor, " B"]  # true class indices, int64
 Logits = Float[Tensor, "B C"]  # what cross-entropy takes
 Loss = Float[Tensor, ""]  # one number, with its graph

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from faces import palette
+from faces.heads import FAMILIES, HEADS
 
 ANY_EYE = {  # Machado, Oliveira and Fernandes 2009, full severity; linear RGB
     "full": np.eye(3),
@@ -60,6 +61,13 @@ def test_forty_classes_all_look_different():
 def test_the_seven_heads_keep_colours_of_their_own():
     seven = ["Classification", "ArcMarginProduct", "CosFace", "ArcFace", "AdaCos", "SubCenterArcFace", "CurricularFace"]
     assert len({palette.head_ink(name).light for name in seven}) == 7
+
+
+def test_every_head_has_an_ink_of_its_own_and_a_colour_of_its_own_in_its_family():
+    assert len({palette.head_ink(name) for name in HEADS}) == len(HEADS)
+    for family in FAMILIES:
+        members = [name for name in HEADS if HEADS.about(name).family == family]
+        assert len({palette.head_ink(name).light for name in members}) == len(members)
 
 
 def test_a_head_unknown_here_still_has_one_fixed_colour():

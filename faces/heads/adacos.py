@@ -7,7 +7,7 @@ from torch import Tensor
 
 from faces.heads.base import CosineHead
 from faces.knobs import Choice, Value, fixed_scale
-from faces.shapes import Cosines, CosineTable, Labels
+from faces.shapes import Cosines, CosineTable, Features, Labels
 
 
 class AdaCos(CosineHead):
@@ -32,7 +32,7 @@ class AdaCos(CosineHead):
         super().__init__(dim, classes, **knobs)
         self.register_buffer("s", torch.tensor(fixed_scale(classes)))
 
-    def observe(self, cosine: CosineTable, own: Cosines, labels: Labels) -> None:
+    def observe(self, cosine: CosineTable, own: Cosines, labels: Labels, features: Features) -> None:
         if self.dynamic == "off":
             self.s.fill_(fixed_scale(self.classes))
         elif self.classes > 2:

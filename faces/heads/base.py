@@ -5,7 +5,7 @@
     head.loss(features, labels)   what training makes smaller: cross-entropy of the training logits, mostly
     head.turn(m=0.4)              sets live knobs while training runs
 
-Buffers (AdaCos.s, CurricularFace.t) change only in train() with labels, before they are used.
+Buffers (AdaCos.s, CurricularFace.t, ...) change only in train() with labels, before they are used.
 """
 
 from collections.abc import Mapping
@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from faces.knobs import Choice, Knob, Value, fixed_scale, settle
-from faces.shapes import Cosines, CosineTable, Features, Labels, Logits, Loss, Rows
+from faces.shapes import Cosines, CosineTable, Features, Labels, Lengths, Logits, Loss, Rows
 
 SHORTEST = 1e-6  # length under which a vector has no direction
+LONGEST = 1e18  # its square is still a float32
 
 
 class Head(nn.Module):
@@ -69,7 +70,11 @@ class Head(nn.Module):
 
 
 class CosineHead(Head):
-    """s * cos(theta) for every class, with `margin` applied to each sample's own class in training."""
+    """s * cos(theta) for every class, with `margin` applied to each sample's own class in training.
+
+    A margin that depends on more than the cosine takes it as a second argument of `margin`, with a default
+    that is right for a drawing, and gives it in `margins`.
+    """
 
     s: float | Tensor
 
@@ -80,9 +85,9 @@ class CosineHead(Head):
         own = cosine.gather(1, labels[:, None]).squeeze(1)  # (B,)
         if self.training:
             with torch.no_grad():
-                self.observe(cosine, own, labels)
+                self.observe(cosine, own, labels, features)
         logits = self.s * self.others(cosine, own)
-        return logits.scatter_(1, labels[:, None], self.s * self.margin(own)[:, None])
+        return logits.scatter_(1, labels[:, None], self.s * self.margins(own, features)[:, None])
 
     def cosine(self, features: Features) -> CosineTable:
         """Cosine of the angle between each feature and each class."""
@@ -92,12 +97,21 @@ class CosineHead(Head):
         """What stands for the own-class cosine in training. Draw it by giving it a line of cosines."""
         return own
 
+    def margins(self, own: Cosines, features: Features) -> Cosines:
+        """`margin` for a batch, by a head whose margin differs from sample to sample."""
+        return self.margin(own)
+
     def others(self, cosine: CosineTable, own: Cosines) -> CosineTable:
         """What stands for the other classes' cosines in training; the own-class column is not used."""
         return cosine
 
-    def observe(self, cosine: CosineTable, own: Cosines, labels: Labels) -> None:
+    def observe(self, cosine: CosineTable, own: Cosines, labels: Labels, features: Features) -> None:
         """Update the buffers from a training batch, outside the graph."""
+
+
+def length(features: Features) -> Lengths:
+    """The length of each feature, at most 1e18."""
+    return torch.linalg.vector_norm(widen(features), dim=1).clamp_max(LONGEST)
 
 
 def unit(rows: Rows) -> Rows:

@@ -6,7 +6,7 @@ from torch import Tensor
 from faces.heads.angle import cos_of_sum
 from faces.heads.arcface import ArcFace
 from faces.knobs import SEAM, Knob, Value, fixed_scale
-from faces.shapes import Cosines, CosineTable, Labels
+from faces.shapes import Cosines, CosineTable, Features, Labels
 
 
 class CurricularFace(ArcFace):
@@ -32,7 +32,7 @@ class CurricularFace(ArcFace):
         super().__init__(dim, classes, **knobs)
         self.register_buffer("t", torch.tensor(0.0))
 
-    def observe(self, cosine: CosineTable, own: Cosines, labels: Labels) -> None:
+    def observe(self, cosine: CosineTable, own: Cosines, labels: Labels, features: Features) -> None:
         self.t.copy_(0.01 * own.mean() + 0.99 * self.t)
 
     def others(self, cosine: CosineTable, own: Cosines) -> CosineTable:

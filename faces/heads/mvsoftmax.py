@@ -1,0 +1,32 @@
+"""MVSoftmax: ArcFace whose hard wrong classes count more, all alike."""
+
+import torch
+
+from faces.heads.angle import cos_of_sum
+from faces.heads.arcface import ArcFace
+from faces.knobs import SEAM, Knob, fixed_scale
+from faces.shapes import Cosines, CosineTable
+
+
+class MVSoftmax(ArcFace):
+    """s * cos(theta + m) on the true class; a wrong class nearer than that gets s * ((t + 1) * cos_j + t).
+
+    The form MV-Arc-Softmax, with the authors' t = 0.2. t = 0 is ArcFace.
+    """
+
+    family = "Newer heads"
+    title = "hard wrong classes count more from the start"
+    source, born = "https://arxiv.org/abs/1912.00833", "2019-12"
+    formula = r"s \cos(\theta_y + m), \quad \text{hard } j\!: s\,((t + 1) \cos\theta_j + t)"
+    notice = "At first nearly every wrong class is hard and pushes more; CurricularFace spares the start of this."
+    knobs = {
+        "s": Knob(fixed_scale, 0.5, 64.0, "scale of the logits, no unit"),
+        "m": Knob(0.25, 0.0, 1.5, "margin on the angle, radians"),
+        "t": Knob(0.2, 0.0, 1.0, "what is added to hard wrong classes, no unit"),
+        "seam": SEAM,
+    }
+    t: float
+
+    def others(self, cosine: CosineTable, own: Cosines) -> CosineTable:
+        hard = cosine > cos_of_sum(own, self.m, "raw_cos")[:, None]  # whatever the seam: the authors' comparison
+        return torch.where(hard, (self.t + 1) * cosine + self.t, cosine)
