@@ -15,10 +15,11 @@ from faces.heads import HEADS
 from faces.heads.base import CosineHead
 from faces.knobs import Choice, fixed_scale
 
+SCORED = [name for name in HEADS if HEADS[name].scored]  # the others are in test_metric_heads.py
 COSINE = [name for name in HEADS if issubclass(HEADS[name], CosineHead)]
 SEAMED = [name for name in HEADS if "seam" in HEADS[name].knobs]
 SEAMS = HEADS["ArcFace"].knobs["seam"].options
-LIVE = [(name, knob) for name in HEADS for knob, what in HEADS[name].knobs.items() if what.live]
+LIVE = [(name, knob) for name in SCORED for knob, what in HEADS[name].knobs.items() if what.live]
 STATEFUL = [("AdaCos", "s"), ("CurricularFace", "t")]
 
 few = settings(max_examples=25, deadline=None, derandomize=True)
@@ -75,7 +76,7 @@ def at(degrees):
     return torch.stack([angle.cos(), angle.sin()], dim=-1)
 
 
-@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize("name", SCORED)
 def test_training_logits_by_hand(name):
     knobs, expected = BY_HAND[name]
     head = built(name, classes=2, **knobs)
@@ -145,7 +146,7 @@ def test_a_head_declares_what_a_menu_needs(name):
     assert all(knob.meaning for knob in head.knobs.values())
 
 
-@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize("name", SCORED)
 def test_class_vectors_start_at_length_one_and_equal_for_equal_seeds(name):
     head = built(name, dim=64, classes=10)
     lengths = head.weight.detach().norm(dim=-1)
@@ -165,7 +166,7 @@ def test_fewer_than_two_classes_are_refused_in_a_sentence(name, classes):
             HEADS[name](2, classes, **knobs)
 
 
-@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize("name", SCORED)
 def test_two_classes_learn(name):
     features, labels = 2 * at([0.0, 20.0, 40.0, 120.0, 150.0]), torch.tensor([0, 0, 0, 1, 1])
     head = built(name, classes=2, **{"k": 1} if "k" in HEADS[name].knobs else {})
@@ -179,7 +180,7 @@ def test_two_classes_learn(name):
     assert torch.equal(head(features).argmax(1), labels)
 
 
-@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize("name", SCORED)
 def test_inference_logits_carry_no_margin(name):
     features, _ = batch()
     head = built(name)
@@ -240,7 +241,7 @@ def test_a_margin_makes_no_table_of_all_cosines_of_its_own(name):
 # State: only in train() with labels, saved, and never by looking.
 
 
-@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize("name", SCORED)
 def test_evaluation_changes_no_state_and_no_parameter(name):
     features, labels = batch()
     head = built(name)
@@ -427,7 +428,7 @@ def test_only_the_nearest_center_of_a_class_learns():
 
 @pytest.mark.parametrize("seam", SEAMS)
 @pytest.mark.parametrize("half", [False, True], ids=["float32", "autocast"])
-@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize("name", SCORED)
 def test_nothing_is_nan_on_a_center_opposite_to_it_or_at_zero(name, half, seam):
     knobs = {"m": 0.5} if "m" in HEADS[name].knobs else {}
     head = built(name, dim=8, **knobs | ({"seam": seam} if name in SEAMED else {}))
@@ -444,7 +445,7 @@ def test_nothing_is_nan_on_a_center_opposite_to_it_or_at_zero(name, half, seam):
             assert gradient.abs().max() < 1e3
 
 
-@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize("name", SCORED)
 def test_autocast_does_not_round(name):
     features, labels = batch(dim=64)
     head = built(name, dim=64).eval()
@@ -457,7 +458,7 @@ def test_autocast_does_not_round(name):
     assert torch.equal(of_half, head(features.bfloat16().float(), labels))
 
 
-@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize("name", SCORED)
 def test_wide_stays_wide_and_narrow_is_widened(name):
     features, labels = batch()
     head = built(name)

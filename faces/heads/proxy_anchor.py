@@ -12,9 +12,9 @@ from faces.shapes import Features, Labels, Loss
 
 
 class ProxyAnchor(MetricHead):
-    """Mean over proxies of log(1 + sum of exp(-alpha (cos - delta))) over own images, exp(alpha (cos + delta)) over others.
+    """log(1 + sum of exp(-alpha (cos - delta))) over a proxy's own images, exp(alpha (cos + delta)) over others.
 
-    Eq. 4. The proxies are the class vectors, `weight` (C, D).
+    A mean over the proxies whose class is in the batch, and one over all (eq. 4). `weight` (C, D) are the proxies.
     """
 
     family = "Metric learning"
@@ -41,4 +41,5 @@ class ProxyAnchor(MetricHead):
             self.classes, embeddings.shape[1], margin=self.delta, alpha=self.alpha, weight_init_func=Identity(),
             distance=DotProductSimilarity(normalize_embeddings=False),
         )  # fmt: skip
-        return functional_call(loss, {"proxies": unit(widen(self.weight))}, (embeddings, labels))
+        proxies = unit(widen(self.weight)).to(embeddings)  # of one type, or the library would change the proxies'
+        return functional_call(loss, {"proxies": proxies}, (embeddings, labels))

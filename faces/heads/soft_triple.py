@@ -7,15 +7,15 @@ from torch.nn import Identity
 
 from faces.heads.base import unit, widen
 from faces.heads.metric import MetricHead
-from faces.knobs import Knob
+from faces.knobs import Knob, fixed_scale
 from faces.shapes import Features, Labels, Loss
 
 
 class SoftTriple(MetricHead):
-    """Cross-entropy of lam * (S_j - delta for the own class), S_j the mean of a class' cosines weighted by a softmax.
+    """Cross-entropy of lam * (S_j - delta for the own class), S_j the class' cosines weighted by their softmax.
 
-    Eq. 8, without the term that merges centers. `weight` is (C, K, D). The paper shows that this is a
-    triplet loss over smoothed triplets of an image and two centers, hence the family.
+    Eq. 8, without the term that merges centers; the paper has lambda 20. `weight` is (C, K, D). It is a triplet
+    loss over smoothed triplets of an image and two centers, hence the family.
     """
 
     family = "Metric learning"
@@ -27,7 +27,7 @@ class SoftTriple(MetricHead):
     )
     notice = "A small gamma lets only the nearest center of a class count, as in SubCenterArcFace; a large one all."
     knobs = {
-        "lam": Knob(20.0, 0.5, 64.0, "the paper's lambda, scale of the logits, no unit"),
+        "lam": Knob(fixed_scale, 0.5, 64.0, "the paper's lambda, scale of the logits, no unit"),
         "gamma": Knob(0.1, 0.01, 1.0, "temperature of the choice among centers, no unit"),
         "delta": Knob(0.01, 0.0, 1.0, "margin on the cosine, no unit"),
         "k": Knob(3, 1, 10, "centers per class, a whole number", live=False),
@@ -46,5 +46,5 @@ class SoftTriple(MetricHead):
             self.classes, embeddings.shape[1], self.k, self.lam, self.gamma, self.delta, weight_init_func=Identity(),
             distance=DotProductSimilarity(normalize_embeddings=False),
         )  # fmt: skip
-        centers = unit(widen(self.weight)).flatten(0, 1)  # (C*K, D)
+        centers = unit(widen(self.weight)).to(embeddings).flatten(0, 1)  # (C*K, D)
         return functional_call(loss, {"fc": centers.T}, (embeddings, labels))

@@ -23,8 +23,8 @@ class Triplet(MetricHead):
     source, born = "https://arxiv.org/abs/1503.03832", "2015-03"
     formula = r"[\,d(a, p) - d(a, n) + m\,]_+"
     notice = (
-        "P classes with K images each make P K (K - 1) (P - 1) K triplets, most of which soon ask for nothing: "
-        "the loss is a mean over those that still do, so it need not fall while the embeddings get better."
+        "P classes with K images each make P·K·(K-1)·(P-1)·K triplets, 20,000 in a batch of 64 from ten classes. Most "
+        "soon ask for nothing; the loss is a mean over the others, so it need not fall while the embeddings get better."
     )
     knobs = {
         "m": Knob(0.2, 0.0, 1.5, "margin on the distance, no unit"),
@@ -40,5 +40,7 @@ class Triplet(MetricHead):
             return loss(embeddings, labels, BatchHardMiner(distance=distance)(embeddings, labels))
         images = labels.bincount()
         if (count := int((images * (images - 1) * (len(labels) - images)).sum())) > MOST:
-            raise ValueError(f"A batch of {len(labels)} has {count:,} triplets. Take smaller ones, or mining batch-hard.")
+            raise ValueError(
+                f"A batch of {len(labels)} has {count:,} triplets. Take smaller ones, or mining batch-hard."
+            )
         return loss(embeddings, labels)
