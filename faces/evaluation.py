@@ -1,4 +1,4 @@
-"""What embeddings are worth: KNN accuracy, explained variance. NumPy only.
+"""What embeddings are worth: KNN and class-mean accuracy, explained variance. NumPy only.
 
 Embeddings are rows of unit length. "Known" are the images whose labels a search may use (training),
 "asked" the ones it must name (validation).
@@ -60,6 +60,33 @@ def knn_accuracy(
     if k > len(known):
         raise ValueError(f"k = {k} neighbours were asked for; {len(known)} embeddings are known.")
     return knn_accuracies(known, known_labels, asked, asked_labels, (k,))[k]
+
+
+def class_means(
+    known: Float[ndarray, "known dim"], known_labels: Int[ndarray, " known"]
+) -> tuple[Int[ndarray, " classes"], Float[ndarray, "classes dim"]]:
+    """The classes that are known, in order, and the direction of each one's mean embedding (unit rows)."""
+    classes, place = np.unique(known_labels, return_inverse=True)
+    sums = (place == np.arange(len(classes))[:, None]).astype(known.dtype) @ known  # (classes, dim)
+    return classes, sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-6)
+
+
+def nearest_means(
+    known: Float[ndarray, "known dim"], known_labels: Int[ndarray, " known"], asked: Float[ndarray, "asked dim"]
+) -> Int[ndarray, " asked"]:
+    """The class whose mean embedding is nearest, by cosine, to each asked row. A tie goes to the smaller index."""
+    classes, means = class_means(known, known_labels)
+    return classes[(asked @ means.T).argmax(1)]
+
+
+def nearest_mean_accuracy(
+    known: Float[ndarray, "known dim"],
+    known_labels: Int[ndarray, " known"],
+    asked: Float[ndarray, "asked dim"],
+    asked_labels: Int[ndarray, " asked"],
+) -> float:
+    """Share of asked points that lie nearest to the mean of their true class."""
+    return float((nearest_means(known, known_labels, asked) == asked_labels).mean())
 
 
 def explained_variance(

@@ -15,6 +15,7 @@ from faces.heads import HEADS
 from faces.heads.base import CosineHead
 from faces.knobs import Choice, fixed_scale
 
+SCORED = [name for name in HEADS if HEADS[name].scored]  # the others are in test_metric_heads.py
 COSINE = [name for name in HEADS if issubclass(HEADS[name], CosineHead)]
 SEAMED = [name for name in HEADS if "seam" in HEADS[name].knobs]
 SEAMS = HEADS["ArcFace"].knobs["seam"].options
@@ -22,7 +23,7 @@ LENGTHY = ["SphereFace", "AdaFace", "MagFace"]  # the feature's length counts in
 DIRECTED = [name for name in COSINE if name not in LENGTHY]
 OTHERS = ["CurricularFace", "MVSoftmax", "SphereFace2"]  # the other classes' logits change in training, too
 DIM = {"ETF": 4}  # the least for the five classes of these tests
-LIVE = [(name, knob) for name in HEADS for knob, what in HEADS[name].knobs.items() if what.live]
+LIVE = [(name, knob) for name in SCORED for knob, what in HEADS[name].knobs.items() if what.live]
 STATEFUL = [
     ("AdaCos", "s"), ("CurricularFace", "t"), ("AdaFace", "mean"), ("AdaFace", "std"), ("ElasticFace", "place"),
 ]  # fmt: skip
@@ -117,7 +118,7 @@ def at(degrees):
     return torch.stack([angle.cos(), angle.sin()], dim=-1)
 
 
-@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize("name", SCORED)
 def test_training_logits_by_hand(name):
     knobs, expected = BY_HAND[name]
     head = built(name, classes=2, **knobs)
@@ -187,7 +188,7 @@ def test_a_head_declares_what_a_menu_needs(name):
     assert all(knob.meaning for knob in head.knobs.values())
 
 
-@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize("name", SCORED)
 def test_class_vectors_start_at_length_one_and_equal_for_equal_seeds(name):
     head = built(name, dim=64, classes=10)
     lengths = head.weight.detach().norm(dim=-1)
@@ -207,7 +208,7 @@ def test_fewer_than_two_classes_are_refused_in_a_sentence(name, classes):
             HEADS[name](2, classes, **knobs)
 
 
-@pytest.mark.parametrize("name", [name for name in HEADS if name != "ETF"])  # its class vectors stay where they are
+@pytest.mark.parametrize("name", [name for name in SCORED if name != "ETF"])  # its class vectors stay where they are
 def test_two_classes_learn(name):
     features, labels = 2 * at([0.0, 20.0, 40.0, 120.0, 150.0]), torch.tensor([0, 0, 0, 1, 1])
     head = built(name, classes=2, **{"k": 1} if "k" in HEADS[name].knobs else {})
@@ -221,7 +222,7 @@ def test_two_classes_learn(name):
     assert torch.equal(head(features).argmax(1), labels)
 
 
-@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize("name", SCORED)
 def test_inference_logits_carry_no_margin(name):
     features, _ = batch(name)
     head = built(name)
@@ -290,7 +291,7 @@ def test_a_margin_makes_no_table_of_all_cosines_of_its_own(name):
 # State: only in train() with labels, saved, and never by looking.
 
 
-@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize("name", SCORED)
 def test_evaluation_changes_no_state_and_no_parameter(name):
     features, labels = batch(name)
     head = built(name)
@@ -498,7 +499,7 @@ def test_only_the_nearest_center_of_a_class_learns():
 
 @pytest.mark.parametrize("seam", SEAMS)
 @pytest.mark.parametrize("half", [False, True], ids=["float32", "autocast"])
-@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize("name", SCORED)
 def test_nothing_is_nan_on_a_center_opposite_to_it_or_at_zero(name, half, seam):
     head = built(name, dim=8, **with_margin(name, 0.5), **{"seam": seam} if name in SEAMED else {})
     directions = head.weight.detach().reshape(5, -1, 8)[:, 0]
@@ -516,7 +517,7 @@ def test_nothing_is_nan_on_a_center_opposite_to_it_or_at_zero(name, half, seam):
             assert gradient.abs().max() < 1e3
 
 
-@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize("name", SCORED)
 def test_autocast_does_not_round(name):
     features, labels = batch(dim=64)
     head = built(name, dim=64).eval()
@@ -529,7 +530,7 @@ def test_autocast_does_not_round(name):
     assert torch.equal(of_half, head(features.bfloat16().float(), labels))
 
 
-@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize("name", SCORED)
 def test_wide_stays_wide_and_narrow_is_widened(name):
     features, labels = batch(name)
     head = built(name)

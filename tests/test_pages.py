@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from pages.components.runs import class_names
+from faces.heads import FAMILIES, HEADS
+from pages.components.runs import NO_LOGITS, class_names
 from trainer import RunConfig
 from trainer.comparison import SEVEN
 from trainer.store import Store
@@ -192,7 +193,7 @@ from streamlit.testing.v1 import AppTest
 app = AppTest.from_file("{ROOT}/pages/router.py", default_timeout=60).run()
 for page in {PAGES!r}:
     assert not app.switch_page("{ROOT}/pages/" + page).run().exception
-print(sorted({{"torch", "umap", "numba", "sklearn"}} & set(sys.modules)))
+print(sorted({{"torch", "umap", "numba", "sklearn", "pytorch_metric_learning"}} & set(sys.modules)))
 """
     told = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert told.stdout.splitlines()[-1] == "[]"
@@ -233,6 +234,44 @@ def test_an_odd_link_to_compare_breaks_nothing(store, link):
     app = opened("explore/compare.py", runs=f"{name},{name},{link}", source="Chosen runs", group="gone")
     assert not app.exception
     assert app.multiselect(key="chosen").value == [name]
+
+
+def test_a_head_without_class_logits_is_shown_without_dnn_accuracy_and_says_so(store):
+    from trainer.training import train
+
+    names = []
+    for head in ("Triplet", "ArcFace"):
+        names.append(store.submit(RunConfig(head=head, epochs=1, batch=256, dim=8, probe=100)))
+        attempt = store.claim().attempt
+        for snapshot in train(store.run(names[-1]).config):
+            store.folder(names[-1]).keep(attempt, snapshot)
+        store.index(names[-1], attempt)
+        store.end(names[-1], attempt, "finished")
+    app = opened(run=names[0])
+    assert not app.exception
+    assert any("Metric learning" in caption.value and NO_LOGITS in caption.value for caption in app.caption)
+    shown = {metric.label: metric.value for metric in app.metric}
+    assert shown["DNN accuracy"] == "none"
+    assert all(shown[name].endswith("%") for name in ("KNN accuracy, k = 5", "Class-mean accuracy"))
+
+    app = opened("explore/compare.py", runs=",".join(names), source="Chosen runs")
+    assert not app.exception
+    rows = app.dataframe[0].value.set_index("Head")
+    assert rows.loc["Triplet", "DNN accuracy"] == "no class logits"
+    assert rows.loc["ArcFace", "DNN accuracy"].endswith("%")
+    assert rows["Class-mean accuracy"].str.endswith("%").all()
+
+    app = opened("manage/runs.py")
+    assert not app.exception
+    assert ["no class logits" in text.value for text in app.markdown if "KNN" in text.value] == [False, True]
+
+
+def test_the_menu_lists_heads_by_family_then_by_paper(store):
+    offered = opened().selectbox(key="head").options
+    families = [FAMILIES.index(HEADS.about(name).family) for name in offered]
+    assert families == sorted(families)
+    assert sorted(offered) == sorted(HEADS)
+    assert offered[-6:] == [name for name in HEADS if HEADS.about(name).family == FAMILIES[-1]]
 
 
 def test_a_picture_that_failed_is_said_and_not_asked_for_again_and_again(store):

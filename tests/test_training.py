@@ -5,6 +5,8 @@ import time
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from faces.datasets import find
 from faces.heads import HEADS
@@ -14,6 +16,7 @@ from trainer.snapshot import Snapshot
 from trainer.training import TrainingError, fresh_model, spread_out
 from trainer.worker import pack, unpack
 
+few = settings(max_examples=25, deadline=None, derandomize=True)
 SHORT = {"epochs": 1, "batch": 256, "dim": 16, "probe": 100}
 
 
@@ -36,7 +39,9 @@ def last(config: RunConfig, **more) -> tuple[Snapshot, dict[str, np.ndarray]]:
 def test_every_head_trains_to_high_accuracy_on_digits(head):
     snapshot, _ = last(RunConfig(head=head, epochs=4, probe=100))
     assert snapshot.metrics["knn_accuracy"] > 0.97
-    assert snapshot.metrics["dnn_accuracy"] > 0.95
+    assert snapshot.metrics["ncm_accuracy"] > 0.95
+    assert ("dnn_accuracy" in snapshot.metrics) == HEADS[head].scored
+    assert (snapshot.predictions == snapshot.labels).mean() > 0.95
     assert snapshot.metrics["asked"] == 500
     assert snapshot.metrics["known"] == 1297
 
@@ -128,7 +133,8 @@ def test_all_heads_start_from_the_same_encoder_and_length_one():
     first = models[0].encoder.state_dict()
     for model in models:
         assert all(torch.equal(first[name], value) for name, value in model.encoder.state_dict().items())
-        assert torch.allclose(model.head.weight.norm(dim=-1), torch.ones(()), atol=1e-6)
+        for weight in model.head.parameters():
+            assert weight.ndim == 1 or torch.allclose(weight.norm(dim=-1), torch.ones(()), atol=1e-6)  # 1: a bias
 
 
 def test_a_loss_that_is_no_number_fails_within_one_step_with_a_hint(monkeypatch):
@@ -203,6 +209,43 @@ def test_order_and_moves_depend_on_their_counters_only():
     one, other = batches.moves(9, 64, 3, 4), batches.moves(9, 64, 3, 5)
     assert not torch.equal(one[0], other[0])
     assert one[0].abs().max() <= 8
+
+
+@few
+@given(
+    sizes=st.lists(st.integers(1, 60), min_size=1, max_size=12),
+    batch=st.integers(8, 64),
+    seed=st.integers(0, 99),
+    epoch=st.integers(0, 99),
+)
+def test_a_balanced_order_holds_every_image_once_and_classes_in_fours(sizes, batch, seed, epoch):
+    labels = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
+    labels = labels[torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))]
+    order = batches.balanced_order(labels, seed, epoch)
+    assert sorted(order.tolist()) == list(range(len(labels)))
+    assert torch.equal(order, batches.balanced_order(labels, seed, epoch))
+    whole = sum(size // 4 for size in sizes) * 4
+    groups = labels[order[:whole]].view(-1, 4)
+    assert (groups == groups[:, :1]).all()
+    for size in range(4, whole, 4):  # every beginning holds the classes in proportion, but for one group
+        held = torch.bincount(groups[: size // 4, 0], minlength=len(sizes))
+        share = torch.tensor([count // 4 for count in sizes]) * size / whole
+        assert (held - share).abs().max() <= 2.5
+
+
+def test_balanced_batches_hold_several_images_of_several_classes_and_use_each_image_alike():
+    images = find("digits").load(8)
+    labels = torch.from_numpy(images.labels[images.train_rows])
+    steps = len(labels) // 64
+    used = torch.zeros(len(labels))
+    for epoch in range(50):
+        order = batches.balanced_order(labels, 0, epoch)[: steps * 64]
+        used[order] += 1
+        for batch in order.split(64):
+            counts = torch.bincount(labels[batch])
+            assert (counts > 0).sum() >= 8
+    assert used.min() > 35  # of 50; in a plain order they are as often in the part that no step sees
+    assert used.mean() == pytest.approx(50 * steps * 64 / len(labels))
 
 
 def test_every_beginning_of_the_probe_holds_the_classes_in_proportion():

@@ -6,7 +6,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -73,15 +73,24 @@ def tell(as_json: bool, head: str, facts: dict[str, Any]) -> None:
     if as_json:
         print(json.dumps({"head": head, **facts}), flush=True)
         return
-    metrics = facts["metrics"]
-    said = [
+    said = (
         f"{head:17s} epoch {facts['epoch']:6.2f}  step {facts['step']:5d}/{facts['steps']}  {facts['seconds']:7.1f} s"
-    ]
-    said += [f"{name} {metrics[key]:{form}}" for name, key, form in TOLD if key in metrics]
-    print("  ".join(said), flush=True)
+    )
+    print("  ".join([said, *scores(facts["metrics"])]), flush=True)
 
 
-TOLD = (("loss", "loss", ".3f"), ("DNN", "dnn_accuracy", ".1%"), ("KNN", "knn_accuracy", ".1%"))
+TOLD = (
+    ("loss", "loss", ".3f"),
+    ("DNN", "dnn_accuracy", ".1%"),
+    ("KNN", "knn_accuracy", ".1%"),
+    ("mean", "ncm_accuracy", ".1%"),
+)
+
+
+def scores(metrics: Mapping[str, float]) -> list[str]:
+    """The scores that a snapshot has, and a word for the one that a head without class logits lacks."""
+    none = [] if "dnn_accuracy" in metrics else ["no DNN accuracy (no class logits)"]
+    return [f"{name} {metrics[key]:{form}}" for name, key, form in TOLD if key in metrics] + none
 
 
 # ---- runs: the ones that the app shows -------------------------------------------------------------
@@ -113,10 +122,8 @@ def list_runs(arguments: argparse.Namespace) -> None:
             )
             continue
         done = f"{facts['step']}/{facts['steps']}" if facts else "-"
-        scores = [f"{n} {facts['metrics'][k]:{form}}" for n, k, form in TOLD if facts and k in facts["metrics"]]
-        print(
-            run.id, f"{run.state:11s} {run.config.head:17s} {run.config.dataset:12s} {done:>11s}", *scores, run.reason
-        )
+        said = scores(facts["metrics"]) if facts else []
+        print(run.id, f"{run.state:11s} {run.config.head:17s} {run.config.dataset:12s} {done:>11s}", *said, run.reason)
 
 
 def record_runs(arguments: argparse.Namespace) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, per channel of values in 0..1
+TOGETHER = 4  # images of a class side by side in a balanced order
 
 
 def tensor(array: ndarray) -> Tensor:
@@ -31,6 +32,25 @@ def draw(*counters: int) -> torch.Generator:
 def order(count: int, seed: int, epoch: int) -> Int[Tensor, " count"]:
     """The order in which an epoch sees its training images."""
     return torch.randperm(count, generator=draw(seed, 1, epoch))
+
+
+def balanced_order(labels: Int[Tensor, " count"], seed: int, epoch: int) -> Int[Tensor, " count"]:
+    """An order in which images of a class come `TOGETHER` at a time, and classes alternate in their true proportions.
+
+    Like `order` it holds every image once, so an epoch has as many steps and uses each image as often. A class'
+    last few, too few for a group, come at the end of the order, most of which no step sees.
+    """
+    random = draw(seed, 3, epoch)
+    rows, places = [], []
+    for label in labels.unique():
+        own = (labels == label).nonzero().squeeze(1)
+        own = own[torch.randperm(len(own), generator=random)]
+        groups = len(own) // TOGETHER
+        place = (torch.arange(groups) + torch.rand(groups, generator=random)) / max(1, groups)  # one in each stretch
+        late = 1 + torch.rand(len(own) - groups * TOGETHER, generator=random)
+        rows.append(own)
+        places.append(torch.cat([place.repeat_interleave(TOGETHER), late]))
+    return torch.cat(rows)[torch.cat(places).argsort(stable=True)]
 
 
 def moves(

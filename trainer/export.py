@@ -7,7 +7,7 @@ import zipfile
 from trainer.store import Store
 
 ABOUT = """settings.json          what was trained (RunConfig)
-metrics.csv            one row per snapshot
+metrics.csv            one row per snapshot; without dnn_accuracy for a head that has no class logits
 snapshot.safetensors   the last one: embeddings of the validation images, labels, predictions, centers
 model.safetensors      weights (model.encoder.*, model.head.*) and the optimizer's state
 

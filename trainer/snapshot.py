@@ -26,9 +26,11 @@ class Snapshot:
     `seconds` is training time so far, snapshots excluded. `embeddings` are unit rows of the asked
     (validation) images, of which `rows` names the places in the dataset; the picture shows them. `known`
     are training images, embedded at the end of an epoch only, since they cost most. `centers` are the
-    head's class directions. `variance` is the explained variance per component, `knn` rows of (k, KNN
-    accuracy). `knobs` are those in force, `turned` the ones that a person has turned so far:
-    (step, name, value). `state` gives what a resumed run starts from, valid until the run goes on.
+    head's class directions, if it has any. `predictions` come from its logits; without logits they are the
+    nearest class means of `known`, -1 while there are none. `variance` is the explained variance per
+    component, `knn` rows of (k, KNN accuracy). `knobs` are those in force, `turned` the ones that a person
+    has turned so far: (step, name, value). `state` gives what a resumed run starts from, valid until the
+    run goes on.
     """
 
     step: int

@@ -15,7 +15,7 @@ from torch.nn.functional import normalize
 
 from faces.datasets import Images, find
 from faces.encoders import ENCODERS
-from faces.evaluation import explained_variance, knn_accuracies
+from faces.evaluation import explained_variance, knn_accuracies, nearest_means
 from faces.heads import HEADS
 from faces.knobs import Value
 from faces.model import EncoderWithHead
@@ -87,7 +87,10 @@ def train(
 
             epoch, place = divmod(step, steps_per_epoch)
             if place == 0 or step == first:
-                order = rows[batches.order(len(rows), config.seed, epoch)]
+                if model.head.balanced:
+                    order = rows[batches.balanced_order(labels[rows].cpu(), config.seed, epoch)]
+                else:
+                    order = rows[batches.order(len(rows), config.seed, epoch)]
             seen = order[place * config.batch : (place + 1) * config.batch].to(device)
             batch = pixels[seen]
             if config.augment and batch.shape[3] == 3:
@@ -124,6 +127,7 @@ def train(
 class Probe:
     """The images that snapshots look at, embedded in eval mode with inference logits that saw no label.
 
+    A head without logits predicts the class with the nearest mean of known images; -1 where none are known.
     After an epoch: `config.probe` validation images, the same each time, and twice as many training images
     for KNN; after the last epoch, all of them. Within an epoch the first `glance` of the validation images:
     all of the probe for a fast encoder, fewer for a slow one, so that the picture moves every second or two.
@@ -155,7 +159,7 @@ class Probe:
         model.train()
 
         metrics = {"asked": float(len(asked))}
-        if len(asked) >= min(COUNTABLE, len(self.asked)):
+        if model.head.scored and len(asked) >= min(COUNTABLE, len(self.asked)):
             metrics["dnn_accuracy"] = float((predictions == self.labels[asked]).mean())
         if losses:
             metrics["loss"] = float(torch.stack(losses).mean())
@@ -166,14 +170,17 @@ class Probe:
         if len(known):
             knn = knn_accuracies(known_embeddings, self.labels[known], embeddings, self.labels[asked], KS)
             metrics |= {"known": float(len(known))} | ({"knn_accuracy": knn[5]} if 5 in knn else {})
+            means = nearest_means(known_embeddings, self.labels[known], embeddings)
+            metrics["ncm_accuracy"] = float((means == self.labels[asked]).mean())
+            predictions = predictions if model.head.scored else means
         metrics |= {name: float(value) for name, value in model.head.named_buffers() if value.numel() == 1}
-        centers = model.head.weight.detach().float()
+        centers = getattr(model.head, "weight", torch.empty(0, 1, self.config.dim)).detach().float()
         return Snapshot(
             step=state["step"], steps=steps, epoch=epoch, seconds=state["seconds"],
             metrics=metrics, knobs=model.head.knob_values(), turned=tuple(state["turned"]),
             embeddings=embeddings, labels=self.labels[asked], predictions=predictions, rows=asked,
             centers=normalize(centers.flatten(0, -2), eps=1e-6).cpu().numpy(),
-            center_labels=np.repeat(np.arange(len(centers)), centers[0].numel() // centers.shape[-1]),
+            center_labels=np.repeat(np.arange(len(centers)), math.prod(centers.shape[1:-1])),
             known=known_embeddings, known_labels=self.labels[known],
             variance=explained_variance(embeddings, COMPONENTS).astype(np.float32),
             knn=np.array(list(knn.items()), dtype=np.float32).reshape(-1, 2),
@@ -182,13 +189,13 @@ class Probe:
 
     @torch.no_grad()
     def embed(self, model: EncoderWithHead, rows: ndarray) -> tuple[ndarray, ndarray]:
-        """Unit embeddings (N, D) and predicted classes (N,) of these images."""
+        """Unit embeddings (N, D) and predicted classes (N,) of these images, -1 when the head has no logits."""
         found = [(np.empty((0, self.config.dim), np.float32), np.empty(0, np.int64))]
         for some in torch.from_numpy(rows).to(self.pixels.device).split(256):
             with torch.autocast(self.pixels.device.type, torch.bfloat16, enabled=self.pixels.is_cuda):
                 features = model.encoder(batches.ready(self.pixels[some], self.config.crop))
-                logits = model.head(features)
-            found.append((normalize(features.float(), eps=1e-6).cpu().numpy(), logits.argmax(1).cpu().numpy()))
+                predicted = model.head(features).argmax(1) if model.head.scored else torch.full((len(some),), -1)
+            found.append((normalize(features.float(), eps=1e-6).cpu().numpy(), predicted.cpu().numpy()))
         embeddings, predictions = zip(*found, strict=True)
         return np.concatenate(embeddings), np.concatenate(predictions)
 

@@ -44,9 +44,11 @@ class Head(nn.Module):
         fixed_scale(classes)  # one class or none is refused here, in one sentence
         self.classes = classes
         vars(self).update(settle(self.knobs, knobs, classes))
-        self.weight = nn.Parameter(unit(torch.randn(self.weight_shape(dim))))  # equal lengths: equal terms
+        if shape := self.weight_shape(dim):
+            self.weight = nn.Parameter(unit(torch.randn(shape)))  # equal lengths: equal terms
 
     def weight_shape(self, dim: int) -> tuple[int, ...]:
+        """The shape of the class vectors; empty for a head that has none."""
         return self.classes, dim
 
     def loss(self, features: Features, labels: Labels) -> Loss:

@@ -2,12 +2,15 @@
 
 import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import streamlit as st
 
 from faces.datasets import find
+from faces.figures import Curve, history_curve
+from faces.heads import HEADS
+from faces.knobs import Choice
 from trainer.config import RunConfig
 from trainer.folder import read_json
 from trainer.store import Run, Store
@@ -21,6 +24,7 @@ BADGES: dict[str, tuple[str, Any]] = {
     "interrupted": (":material/power_off:", "orange"),
 }
 POLL = 1.0  # seconds between two looks at something that moves
+NO_LOGITS = "No DNN accuracy: this head has no class logits."
 
 
 def plain(text: str) -> str:
@@ -77,12 +81,20 @@ def subtitle(config: RunConfig) -> str:
 
 def shown(config: RunConfig) -> list[tuple[str, Any]]:
     """The knobs worth a word: numbers, and choices that are not the default."""
-    from faces.heads import HEADS
-    from faces.knobs import Choice
-
     known = HEADS.about(config.head).knobs if config.head in HEADS else {}
     default = {name: knob.options[0] for name, knob in known.items() if isinstance(knob, Choice)}
     return [(name, value) for name, value in config.knobs.items() if default.get(name) != value]
+
+
+def unscored(head: str) -> bool:
+    """Whether a head has no class logits, hence no DNN accuracy."""
+    return head in HEADS and HEADS.about(head).family == "Metric learning"
+
+
+def accuracies(config: RunConfig, history: Sequence[Mapping[str, Any]]) -> dict[str, Curve]:
+    """KNN accuracy over the epochs, and DNN accuracy or, where there is none, that of the nearest class mean."""
+    other = ("Class mean", "ncm_accuracy") if unscored(config.head) else ("DNN", "dnn_accuracy")
+    return {name: history_curve(history, metric) for name, metric in (other, ("KNN", "knn_accuracy"))}
 
 
 def dataset_title(name: str) -> str:

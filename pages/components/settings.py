@@ -7,9 +7,10 @@ import streamlit as st
 
 from faces.datasets import Dataset, available, find
 from faces.encoders import ENCODERS
-from faces.heads import HEADS
+from faces.heads import FAMILIES, HEADS
 from faces.knobs import Choice, Knob, Value
 from pages.components.knobs import key_of, sliders
+from pages.components.runs import NO_LOGITS, unscored
 from trainer.config import TERMS, RunConfig
 
 OWN = "own"  # in the URL: the controls are not set to the settings of the run that is shown
@@ -29,9 +30,10 @@ def ask_dataset() -> str:
 
 def ask_head() -> str:
     """Which head, with what it is in a few words."""
-    names = list(HEADS)
+    names = sorted(HEADS, key=lambda name: FAMILIES.index(HEADS.about(name).family))  # within a family by date
     head = st.selectbox("Head", names, index=names.index("ArcFace"), key="head", bind="query-params") or "ArcFace"
-    st.caption(f"{HEADS.about(head).title}, [{HEADS.about(head).born[:4]}]({HEADS.about(head).source})")
+    about = HEADS.about(head)
+    st.caption(f"{about.family}: {about.title}, [{about.born[:4]}]({about.source})" + f". {NO_LOGITS}" * unscored(head))
     return head
 
 

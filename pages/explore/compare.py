@@ -134,10 +134,9 @@ def table(runs: list[Run], latest: dict[str, dict]) -> None:
             {
                 "Head": config.head + (" (turned)" if facts and facts[0]["turned"] else ""),
                 "Knobs": knobs or "–",
-                "DNN accuracy": comparison.spread([one["dnn_accuracy"] for one in metrics if "dnn_accuracy" in one]),
-                "KNN accuracy, k = 5": comparison.spread(
-                    [one["knn_accuracy"] for one in metrics if "knn_accuracy" in one]
-                ),
+                "DNN accuracy": "no class logits" if told.unscored(config.head) else spread(metrics, "dnn_accuracy"),
+                "KNN accuracy, k = 5": spread(metrics, "knn_accuracy"),
+                "Class-mean accuracy": spread(metrics, "ncm_accuracy"),
                 "Seeds": len(group),
                 "Training time": told.duration(fmean(one["seconds"] for one in facts)) if facts else "–",
                 "Done": fmean(one["step"] / one["steps"] for one in begun) if begun else 0.0,
@@ -146,15 +145,21 @@ def table(runs: list[Run], latest: dict[str, dict]) -> None:
         )
     done = st.column_config.ProgressColumn(format="percent", min_value=0, max_value=1)
     st.dataframe(rows, hide_index=True, width="stretch", column_config={"Done": done})
-    scores = [facts["metrics"] for facts in latest.values() if "dnn_accuracy" in facts["metrics"]]
-    if scores:
+    scores = [facts["metrics"] for facts in latest.values()]
+    if shares := [one[name] for name in ("dnn_accuracy", "knn_accuracy") for one in scores if name in one]:
         asked = min(one["asked"] for one in scores)
-        near = 100 * comparison.chance(fmean(one["dnn_accuracy"] for one in scores), asked)
+        near = 100 * comparison.chance(fmean(shares), asked)
         st.caption(
             f"Counted on {asked:,.0f} validation images: two scores nearer than {near:.1f} points may differ by chance "
             "alone. ± is the standard deviation over seeds. DNN accuracy: the largest inference logit, which never saw "
-            "the label. KNN accuracy: a vote of the 5 nearest training images by cosine."
+            "the label; heads without class logits have none. KNN accuracy: a vote of the 5 nearest training images by "
+            "cosine. Class-mean accuracy: the nearest mean of a class' training images."
         )
+
+
+def spread(metrics: list[dict[str, float]], name: str) -> str:
+    """Mean and spread of one score over the runs that have it."""
+    return comparison.spread([one[name] for one in metrics if name in one])
 
 
 def curves(drawn: list[Run], latest: dict[str, dict]) -> None:

@@ -22,7 +22,8 @@ DEMO = RunConfig(head="ArcFace", dataset="digits", epochs=20)  # what a first vi
 SCORES = {
     "loss": (
         "Training loss", ".3f",
-        "Mean cross-entropy of the training logits, margin included. Losses of different heads are not comparable.",
+        "What training makes smaller: mostly the mean cross-entropy of the training logits, margin included. Losses of "
+        "different heads are not comparable.",
     ),
     "dnn_accuracy": (
         "DNN accuracy", ".1%",
@@ -31,6 +32,11 @@ SCORES = {
     "knn_accuracy": (
         "KNN accuracy, k = 5", ".1%",
         "Share of validation images whose 5 nearest training images, by cosine, vote for the true class. "
+        "Measured after each epoch.",
+    ),
+    "ncm_accuracy": (
+        "Class-mean accuracy", ".1%",
+        "Share of validation images that lie nearest, by cosine, to the mean of their own class' training images. "
         "Measured after each epoch.",
     ),
 }  # fmt: skip
@@ -153,7 +159,10 @@ def scores(run: Run, history: list[dict]) -> None:
         metrics |= facts["metrics"]
     with st.container(horizontal=True):
         for name, (label, form, help) in SCORES.items():
-            st.metric(label, f"{metrics[name]:{form}}" if name in metrics else "–", help=help, width="content")
+            value = f"{metrics[name]:{form}}" if name in metrics else "–"
+            if name == "dnn_accuracy" and told.unscored(run.config.head):
+                value, help = "none", told.NO_LOGITS
+            st.metric(label, value, help=help, width="content")
         for name in ("s", "t"):
             if name in metrics and name not in run.config.knobs:
                 st.metric(name, f"{metrics[name]:.3f}", help="Learned by the head while it trains.", width="content")
@@ -183,8 +192,8 @@ def curves(run: Run, history: list[dict]) -> None:
         )
     with middle:
         st.markdown("**Validation accuracy**")
-        two = {"DNN": history_curve(history, "dnn_accuracy"), "KNN": history_curve(history, "knn_accuracy")}
-        chart = lines(two, {"DNN": "#94a4a2", "KNN": ink}, "epoch", "", percent=True)
+        two = told.accuracies(run.config, history)
+        chart = lines(two, dict.fromkeys(two, "#94a4a2") | {"KNN": ink}, "epoch", "", percent=True)
         st.echarts_chart(chart, height=230, key="accuracy", alt=alt("KNN accuracy", two["KNN"]))
     with right:
         st.markdown("**Explained variance**")
@@ -219,5 +228,6 @@ with view:
         st.session_state["polling"] = moving
         st.fragment(show, run_every=told.POLL if moving else None)(run.id, projection, axes)
         if run.config.head in HEADS:
-            st.markdown(f"**What to notice.** {HEADS.about(run.config.head).notice} The training logits are")
+            word = "loss of an image is" if told.unscored(run.config.head) else "training logits are"
+            st.markdown(f"**What to notice.** {HEADS.about(run.config.head).notice} The {word}")
             st.latex(HEADS.about(run.config.head).formula)

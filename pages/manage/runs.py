@@ -81,8 +81,12 @@ def card(run: Run, facts: dict | None) -> None:
         if facts:
             metrics = facts["metrics"]
             said = [f"loss {metrics['loss']:.3f}"] if "loss" in metrics else []
-            said += [f"DNN {metrics['dnn_accuracy']:.1%}"] if "dnn_accuracy" in metrics else []
+            if told.unscored(run.config.head):
+                said += ["no DNN (no class logits)"]
+            elif "dnn_accuracy" in metrics:
+                said += [f"DNN {metrics['dnn_accuracy']:.1%}"]
             said += [f"KNN {metrics['knn_accuracy']:.1%}"] if "knn_accuracy" in metrics else []
+            said += [f"class mean {metrics['ncm_accuracy']:.1%}"] if "ncm_accuracy" in metrics else []
             st.markdown(
                 " · ".join([*said, f"{told.duration(facts['seconds'])} of training, epoch {facts['epoch']:.1f}"])
             )
@@ -128,11 +132,8 @@ def detail(run: Run) -> None:
             {"Training loss": history_curve(history, "loss")}, {"Training loss": ink}, "epoch", "Training loss"
         )
         left.echarts_chart(chart, height=220, key=f"loss {run.id}", alt="Training loss over the epochs")
-        two = {
-            "DNN accuracy": history_curve(history, "dnn_accuracy"),
-            "KNN accuracy": history_curve(history, "knn_accuracy"),
-        }
-        chart = lines(two, {"DNN accuracy": "#94a4a2", "KNN accuracy": ink}, "epoch", "", percent=True)
+        two = told.accuracies(run.config, history)
+        chart = lines(two, dict.fromkeys(two, "#94a4a2") | {"KNN": ink}, "epoch", "", percent=True)
         right.echarts_chart(chart, height=220, key=f"accuracy {run.id}", alt="Accuracies over the epochs")
         st.download_button(
             "Metrics as CSV", metrics_csv(history), f"{run.id}.csv", "text/csv", key=f"csv {run.id}", on_click="ignore"
