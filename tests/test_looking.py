@@ -5,7 +5,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from faces.evaluation import explained_variance, knn_accuracies, knn_accuracy, nearest
+from faces.evaluation import (
+    class_means,
+    explained_variance,
+    knn_accuracies,
+    knn_accuracy,
+    nearest,
+    nearest_mean_accuracy,
+    nearest_means,
+)  # fmt: skip
 from faces.projections import PROJECTIONS, carried, turn
 from trainer.pictures import picture, picture_name
 
@@ -53,6 +61,19 @@ def test_more_neighbours_than_known_images_are_refused():
 def test_the_nearest_of_a_row_among_its_own_kind_is_itself():
     rows, _ = blobs(600)
     assert (nearest(rows, rows, 3)[0][:, 0] == np.arange(600)).all()
+
+
+def test_the_nearest_class_mean_by_hand():
+    """Class 0 at 0 and 60 degrees has its mean at 30; class 4 at 90 and 100 at 95. The border is at 62.5 degrees."""
+    at = lambda *degrees: np.stack([np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))], axis=1)  # noqa: E731
+    known, labels = at(0, 60, 90, 100), np.array([0, 0, 4, 4])
+    classes, means = class_means(known, labels)
+    assert classes.tolist() == [0, 4]
+    assert np.allclose(means, at(30, 95))
+    assert nearest_means(known, labels, at(62, 63, 300)).tolist() == [0, 4, 0]
+    assert nearest_mean_accuracy(known, labels, at(62, 63, 300), np.array([0, 0, 4])) == pytest.approx(1 / 3)
+    opposite = np.concatenate([at(20, 200), at(90)])  # class 0 has no direction
+    assert nearest_means(opposite, np.array([0, 0, 1]), at(80)).tolist() == [1]
 
 
 def test_explained_variance_equals_scikit_learns():
