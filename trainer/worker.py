@@ -42,12 +42,13 @@ def run_attempt(folder: RunFolder, attempt: int, interrupted: Callable[[], bool]
         from trainer.training import train
 
         config = folder.config
-        find(config.dataset).prepare(config.size, teller(here / "progress.json"))
+        progress = here / "progress.json"
+        find(config.dataset).prepare(config.size, teller(progress))
         content = folder.checkpoint()
         start = None if content is None else unpack(content)
         checkpointed, turned = time.monotonic(), 0
         stopped = lambda: stop.exists() or interrupted()  # noqa: E731
-        for snapshot in train(config, Wishes(folder), stopped, mover(here / "progress.json"), start):
+        for snapshot in train(config, Wishes(folder), stopped, mover(progress), start, progress=teller(progress)):
             folder.keep(attempt, snapshot)
             for name in pictures.AT_ONCE:
                 pictures.draw(folder, snapshot, name)
