@@ -32,8 +32,8 @@ def roc(embeddings: Float[ndarray, "N D"], labels: Int[ndarray, " N"]) -> Curve:
     """The ROC of all N (N - 1) / 2 pairs of unit rows. ValueError when there is no genuine or no impostor pair.
 
     Pairs are counted in fine bins of the cosine instead of being kept and sorted: 4,000 rows of 128 numbers,
-    8 million pairs, took 0.4 s and 20 MB here (one thread, NumPy 2.4), where sorting them, as scikit-learn's
-    `roc_curve` does, took 3 s and 320 MB. A test holds the two equal.
+    8 million pairs, took 0.2 CPU seconds and 36 MB here (2 runs, NumPy 2.4, one thread), where sorting them, as
+    scikit-learn's `roc_curve` does, took 3 s and 320 MB. A test holds the two equal.
     """
     counts = np.zeros((2, BINS), np.int64)  # impostor, genuine
     for start in range(0, len(embeddings), CHUNK):
@@ -85,7 +85,7 @@ def rank1(embeddings: Float[ndarray, "N D"], labels: Int[ndarray, " N"]) -> floa
     other class; the answer is the mean over all such galleries, exactly, so no draw decides it. A tie is a
     miss. An image that is alone in its class is enrolled but not asked. Chance is one over the number of classes.
     Rank-1 true positive identification rate in the words of ISO/IEC 19795-1. ValueError for fewer than two
-    classes or none with two images.
+    classes or none with two images. 4,000 images of 3 classes took 1.4 CPU seconds here, of 50 classes 1.7.
     """
     classes, sizes = np.unique(labels, return_counts=True)
     if len(classes) < 2 or sizes.max() < 2:
