@@ -177,7 +177,7 @@ class Probe:
             normalize(features, eps=1e-6).cpu().numpy(), np.cumsum([len(asked), len(known)])
         )
         metrics = {"asked": float(len(asked))}
-        predictions = np.empty(0, np.int64)
+        predictions = np.full(len(asked), -1)  # of a head without logits
         if head.scored:
             features = features[: len(asked)]
             predictions = self.classes[predicted(head, features)]
