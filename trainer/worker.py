@@ -171,7 +171,7 @@ def nurse() -> int:
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever a library prints must not be taken for a reply
     load()
-    me, source, text, listening, more = os.getpid(), sys.stdin.fileno(), b"", True, False
+    me, source, text, listening = os.getpid(), sys.stdin.fileno(), b"", True
     names: dict[int, int] = {}
     while listening or names:
         if listening and select.select([source], [], [], 0.05)[0]:
@@ -182,14 +182,12 @@ def nurse() -> int:
                 job = json.loads(line)
                 names[pid := fork(job, me)] = job["name"]
                 print(json.dumps({"name": job["name"], "pid": pid, "code": None}), file=replies, flush=True)
+                load_more()
             if not listening:
                 for pid in names:
                     os.kill(pid, signal.SIGTERM)
         elif not listening:
             time.sleep(0.05)
-        elif names and not more:  # the first worker is under way, the next will find it done
-            load_more()
-            more = True
         while names and (ended := os.waitpid(-1, os.WNOHANG))[0]:
             pid, status = ended
             code = os.waitstatus_to_exitcode(status)
@@ -221,7 +219,7 @@ def load() -> None:
 
 
 def load_more() -> None:
-    """Import what the last look measures with: scikit-learn, which takes about as long as torch."""
+    """Import what a last look measures with, once and after the first worker is off: as slow as importing torch."""
     from pytorch_metric_learning.utils import accuracy_calculator  # noqa: F401
 
 
