@@ -69,7 +69,7 @@ def measured(
 ) -> Float[ndarray, " two"]:
     """A picture's trustworthiness and the KNN accuracy inside it (k = 5), on its first `JUDGED` points.
 
-    Empty for ten points or fewer. 500 points take some 20 ms.
+    Empty for ten points or fewer. 500 points took 10 CPU milliseconds here, 1,000 took 40.
     """
     if len(points) <= 10:
         return np.empty(0, np.float32)
