@@ -46,7 +46,7 @@ async def lifespan(app: Any) -> AsyncIterator[None]:
 def load_points(run: str, step: int, name: str) -> blocks.Points | None:
     """The points of a picture for the browser."""
     found = Store().folder(run).points(name, step)
-    return None if found is None else blocks.Points(*found)
+    return None if found is None else blocks.Points(*found[:4])
 
 
 app = st.App("pages/router.py", lifespan=lifespan, routes=blocks.routes(load_points))

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 
 from faces.heads import HEADS
@@ -31,6 +32,26 @@ def test_a_record_is_readable_when_its_dataset_is_gone():
     assert RunConfig.from_json(text).dataset == "gone"
 
 
+def test_a_record_from_before_a_setting_existed_takes_its_default():
+    text = RunConfig().to_json().replace('"held_out": 0, ', "")
+    assert "held_out" not in text
+    assert RunConfig.from_json(text) == RunConfig()
+
+
+def test_the_default_s_follows_from_the_classes_that_are_trained_on():
+    assert RunConfig(held_out=3).knobs["s"] == pytest.approx(math.sqrt(2) * math.log(6))
+
+
+def test_which_classes_are_held_out_depends_on_the_seed_alone():
+    for seed in range(20):
+        few, many = (RunConfig(held_out=count, seed=seed).unseen(10) for count in (3, 5))
+        assert list(few) == sorted(set(few))
+        assert set(few) < set(many) < set(range(10))
+        assert np.array_equal(few, RunConfig(head="CosFace", held_out=3, seed=seed, lr=0.01).unseen(10))
+    assert len({tuple(RunConfig(held_out=3, seed=seed).unseen(10)) for seed in range(20)}) > 10
+    assert len(RunConfig().unseen(10)) == 0
+
+
 def test_a_newer_record_is_refused():
     with pytest.raises(ValueError, match="version 99"):
         RunConfig.from_json(RunConfig().to_json().replace('"version": 1', '"version": 99'))
@@ -50,6 +71,9 @@ def test_a_newer_record_is_refused():
         ({"drop_duplicates": True}, "Digits has no list of near duplicates"),
         ({"knobs": {"margin": 0.5}}, r"\['margin'\].*'s', 'm'"),
         ({"knobs": {"m": 9}}, "m = 9"),
+        ({"held_out": 9}, "held_out = 9 leaves 1 of 10.*0 to 8"),
+        ({"held_out": 200}, "held_out = 200 leaves 0 of 10.*0 to 8"),
+        ({"held_out": -1}, "held_out = -1"),
         ({"optimizer": "adam"}, "adam.*sgd"),
         ({"pretrained": True}, "ConvNet has no pretrained weights"),
     ],

@@ -1,10 +1,13 @@
 """Which room may load what, seen in a fresh interpreter."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from trainer.engines.children import ONE_THREAD
 
 ROOT = Path(__file__).parents[1]
 
@@ -32,6 +35,15 @@ LOOKING = ["torch", "streamlit", "trainer", "sklearn", "umap", "numba"]
 )  # fmt: skip
 def test_a_room_loads_only_what_it_may(modules, forbidden):
     assert loaded_by(*modules) & set(forbidden) == set()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there workers are forked")
+def test_what_the_nursery_imports_starts_no_thread_that_a_fork_would_lose():
+    code = "import os; from trainer.worker import load, load_more; load(); load_more(); "
+    code += "print(len(os.listdir('/proc/self/task')))"
+    environment = {**os.environ, **ONE_THREAD}
+    told = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert told.stdout.split()[-1:] == ["1"]
 
 
 def test_the_check_of_rooms_can_fail():

@@ -15,7 +15,10 @@ from faces.evaluation import (
     nearest_means,
 )  # fmt: skip
 from faces.projections import PROJECTIONS, carried, turn
-from trainer.pictures import picture, picture_name
+from trainer.config import RunConfig
+from trainer.folder import RunFolder
+from trainer.pictures import draw, picture, picture_name
+from trainer.training import train
 
 
 def blobs(n: int = 120, dim: int = 16, classes: int = 4, spread: float = 0.25, seed: int = 0):
@@ -178,3 +181,15 @@ def test_a_pictures_name_says_all_that_decides_it(name):
 def test_a_name_that_is_no_picture_is_refused(name):
     with pytest.raises(ValueError, match=r"no picture|out of range"):
         picture(name)
+
+
+def test_a_picture_keeps_how_trustworthy_it_is(tmp_path):
+    config = RunConfig(epochs=1, batch=256, dim=16, probe=100)
+    (tmp_path / "config.json").write_text(config.to_json())
+    folder = RunFolder(tmp_path)
+    *_, last = train(config)
+    for name in ("pca-2", "pca-3"):
+        draw(folder, last, name)
+    (flat, inside), (deep, inside_deep) = (folder.points(name, last.step).quality for name in ("pca-2", "pca-3"))
+    assert 0.5 < flat < deep < 1
+    assert 0.2 < inside < inside_deep <= 1

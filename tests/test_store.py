@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from safetensors.numpy import load, save
 
 from trainer import RunConfig, train
 from trainer.folder import Points, write
@@ -197,6 +198,16 @@ def test_points_survive_their_file(store):
     assert all(np.array_equal(a, b) for a, b in zip(folder.points("pca-2", 7), points, strict=True))
     assert folder.points("pca-2", 8) is None
     assert folder.drawn("pca-2") == [7]
+
+
+def test_points_of_an_older_faces_have_no_quality(store):
+    folder = store.folder(store.submit(RunConfig()))
+    points = Points(np.ones((4, 2), np.float32), np.arange(4), np.zeros((0, 2), np.float32), np.arange(0))
+    folder.keep_points("pca-2", 7, points)
+    file = folder.points_file("pca-2", 7)
+    file.write_bytes(save({name: array for name, array in load(file.read_bytes()).items() if name != "quality"}))
+    assert folder.points("pca-2", 7).quality.size == 0
+    assert np.array_equal(folder.points("pca-2", 7).points, points.points)
 
 
 def test_a_write_is_whole_or_absent(tmp_path, monkeypatch):

@@ -1,6 +1,8 @@
 """Training: the same again, resumed as if uninterrupted, turned while it runs, and honest about scores."""
 
 import time
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,8 +14,9 @@ from faces.datasets import find
 from faces.heads import HEADS
 from faces.model import EncoderWithHead
 from trainer import RunConfig, batches, train, training
-from trainer.snapshot import Snapshot
-from trainer.training import TrainingError, fresh_model, spread_out
+from trainer.measuring import predicted
+from trainer.snapshot import ARRAYS, Snapshot
+from trainer.training import TrainingError, divided, fresh_model, spread_out
 from trainer.worker import pack, unpack
 
 few = settings(max_examples=25, deadline=None, derandomize=True)
@@ -144,15 +147,15 @@ def test_a_loss_that_is_no_number_fails_within_one_step_with_a_hint(monkeypatch)
 
 
 def test_a_slow_encoder_shows_fewer_images_within_an_epoch_and_all_after_it(monkeypatch):
-    quick = training.Probe.embed
+    quick = training.Probe.features
 
-    def slow(self, model, rows):
+    def slow(self, model, rows, progress):
         time.sleep(0.01 + len(rows) / 20000)
-        return quick(self, model, rows)
+        return quick(self, model, rows, progress)
 
     monkeypatch.setattr(training, "LIVE_GAP", (0.01, 0.01))
     monkeypatch.setattr(training, "LIVE_SHARE", 0.9)
-    monkeypatch.setattr(training.Probe, "embed", slow)
+    monkeypatch.setattr(training.Probe, "features", slow)
     shots = list(train(RunConfig(epochs=2, dim=16, batch=16, probe=500)))
     within = [len(shot.embeddings) for shot in shots if shot.epoch % 1]
     assert within == sorted(within, reverse=True)
@@ -254,6 +257,100 @@ def test_every_beginning_of_the_probe_holds_the_classes_in_proportion():
     assert sorted(rows.tolist()) == list(range(1000))
     for count in (50, 200, 500):
         assert np.abs(np.bincount(labels[rows[:count]]) / count - [0.6, 0.3, 0.1]).max() < 0.02
+
+
+HELD_OUT = RunConfig(held_out=3, **{**SHORT, "epochs": 4})
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_a_last_look_tells_every_score_of_its_head(head):
+    kind, (snapshot, _) = HEADS[head], last(RunConfig(head=head, held_out=3, **SHORT))
+    names = {"asked", "known", "loss", "knn_accuracy", "map_at_r", "r_precision", "silhouette", "effective_rank"}
+    names |= {"eer", "rank1", "tar_at_far_0.1", "tar_at_far_0.01", "tar_at_far_0.001"}
+    if kind.scored:
+        names |= {"dnn_accuracy", "dnn_accuracy_with_labels"}
+    if len(snapshot.centers):
+        names |= {"own_angle", "other_angle", "train_own_angle", "train_other_angle"}
+    assert names <= set(snapshot.metrics)
+    assert all(type(value) is float and np.isfinite(value) for value in snapshot.metrics.values())
+    shares = [value for name, value in snapshot.metrics.items() if name.startswith("center_share_")]
+    each = len(snapshot.centers) // 7
+    assert len(shares) == (each if each > 1 else 0)
+    assert shares == sorted(shares, reverse=True)
+    assert not shares or sum(shares) == pytest.approx(1)
+
+
+def test_classes_held_out_are_met_only_at_the_last_look():
+    snapshots = list(train(HELD_OUT))
+    out = set(HELD_OUT.unseen(10))
+    for snapshot in snapshots:
+        for labels in (snapshot.labels, snapshot.known_labels, snapshot.center_labels, snapshot.predictions):
+            assert not out & set(labels)
+        assert set(snapshot.center_labels) == set(range(10)) - out
+    assert not any(len(snapshot.unseen) for snapshot in snapshots[:-1])
+    images, final = find("digits").load(8), snapshots[-1]
+    assert set(final.unseen_labels) == out
+    assert len(final.unseen) == np.isin(images.labels[images.val_rows], list(out)).sum()
+    assert final.metrics["asked"] == 500 - len(final.unseen)
+    assert np.array_equal(final.labels, images.labels[final.rows])  # the dataset's own numbers, not the head's
+
+
+def test_with_classes_held_out_the_others_are_learned_and_the_unseen_are_told_apart_better_than_by_chance():
+    *_, final = train(HELD_OUT)
+    assert final.metrics["dnn_accuracy"] > 0.95
+    assert (final.predictions == final.labels).mean() == final.metrics["dnn_accuracy"]
+    assert final.metrics["own_angle"] < final.metrics["other_angle"] / 2  # centers carry the right labels
+    assert final.metrics["eer"] < 0.35
+    assert final.metrics["rank1"] > 0.6
+
+
+def test_with_classes_held_out_too_a_resumed_run_equals_an_uninterrupted_one():
+    _, whole = last(HELD_OUT)
+    count = iter(range(100))
+    *_, stop = train(HELD_OUT, stopped=lambda: next(count) >= 4)
+    final, resumed = last(HELD_OUT, start=unpack(pack(stop)))
+    assert equal(whole, resumed)
+    assert len(final.unseen)
+
+
+def test_an_image_of_a_held_out_class_is_not_trained_on_under_a_wrong_label(monkeypatch):
+    true = find("digits").load(8)
+    noisy = replace(true, labels=np.where(true.val, true.labels, (true.labels + 1) % 10))
+    data = SimpleNamespace(load=lambda size, noise=0: noisy if noise else true)
+    monkeypatch.setattr("trainer.training.find", lambda name: data)
+    config = RunConfig(held_out=3)
+    object.__setattr__(config, "noise", 10)
+    parts, out = divided(config, noisy), config.unseen(10)
+    assert len(parts.train)
+    assert not np.isin(true.labels[parts.train], out).any()
+    assert not np.isin(noisy.labels[parts.train], out).any()
+
+
+def test_logits_that_saw_the_label_score_below_those_that_did_not_and_change_nothing():
+    config = RunConfig(head="CosFace", knobs={"m": 1.0}, epochs=2)
+    snapshot, before = last(config)
+    assert snapshot.metrics["dnn_accuracy_with_labels"] < snapshot.metrics["dnn_accuracy"] - 0.1
+    for head in ("AdaCos", "CurricularFace"):
+        model = fresh_model(RunConfig(head=head, dim=16), find("digits").load(8)).eval()
+        before = {name: value.clone() for name, value in model.head.state_dict().items()}
+        predicted(model.head, torch.randn(9, 16), torch.arange(9))
+        assert all(torch.equal(before[name], value) for name, value in model.head.state_dict().items())
+
+
+def test_the_last_look_at_all_images_tells_how_far_it_is():
+    told = []
+    list(train(RunConfig(**SHORT), progress=told.append))
+    assert [one.done for one in told] == sorted(one.done for one in told)
+    assert (told[-1].done, told[-1].total, told[-1].unit) == (1797, 1797, "images")
+
+
+def test_a_snapshot_of_an_older_faces_has_met_nothing_unseen(tmp_path, monkeypatch):
+    snapshot, _ = last(RunConfig(**SHORT))
+    monkeypatch.setattr("trainer.snapshot.ARRAYS", tuple(name for name in ARRAYS if "unseen" not in name))
+    (tmp_path / "a.safetensors").write_bytes(snapshot.to_bytes())
+    monkeypatch.undo()
+    back = Snapshot.read(tmp_path / "a.safetensors")
+    assert len(back.unseen) == len(back.unseen_labels) == 0
 
 
 def test_a_snapshot_survives_its_file(tmp_path):

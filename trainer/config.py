@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+from numpy import ndarray
+
 from faces.datasets import find
 from faces.encoders import ENCODERS
 from faces.heads import HEADS
@@ -27,6 +30,7 @@ TERMS: dict[str, Knob | Choice] = {
     "crop": Knob(0, 0, 224, "side of the random crops that training sees, pixels; 0: whole images, moved", live=False),
     "seed": Knob(0, 0, 2**31 - 1, "start of every random draw, no unit", live=False),
     "probe": Knob(500, 100, 100_000, "validation images embedded for the picture, images", live=False),
+    "held_out": Knob(0, 0, 254, "classes kept out of training, to verify on; drawn from the seed", live=False),
 }  # fmt: skip
 
 
@@ -36,8 +40,8 @@ class RunConfig:
 
     `size` is the image size in pixels, `crop` the side of what the encoder sees of it (0: all), `noise` the
     percentage of wrong training labels, `drop_duplicates` whether to leave out training images that nearly equal
-    a validation image, `knobs` the head's (s, m, ...). Raises ValueError, in one sentence, for a name or value
-    that does not exist.
+    a validation image, `knobs` the head's (s, m, ...), whose defaults follow from the number of classes trained
+    on, `held_out` not among them. Raises ValueError, in one sentence, for a name or value that does not exist.
     """
 
     head: str = "ArcFace"
@@ -59,6 +63,7 @@ class RunConfig:
     drop_duplicates: bool = False
     seed: int = 0
     probe: int = 500
+    held_out: int = 0
 
     def __post_init__(self) -> None:
         data = find(self.dataset)
@@ -79,14 +84,28 @@ class RunConfig:
         if size < getattr(ENCODERS.about(encoder), "smallest", 1):
             raise ValueError(f"{encoder} needs images of {ENCODERS.about(encoder).smallest} px or more, not {size}.")
         classes = len(data.class_names)
+        terms = settle(TERMS, {name: getattr(self, name) for name in TERMS}, classes)
+        left = classes - int(terms["held_out"])
+        if left < min(classes, 2):
+            raise ValueError(
+                f"held_out = {self.held_out} leaves {max(left, 0)} of {classes} classes to train on; "
+                f"0 to {classes - 2} can be held out."
+            )
         filled = {
             "size": size,
             "encoder": encoder,
-            "knobs": settle(HEADS.about(self.head).knobs, self.knobs, classes),
-            **settle(TERMS, {name: getattr(self, name) for name in TERMS}, classes),
+            "knobs": settle(HEADS.about(self.head).knobs, self.knobs, left),
+            **terms,
         }
         for name, value in filled.items():
             object.__setattr__(self, name, value)
+
+    def unseen(self, classes: int) -> ndarray:
+        """Which of the dataset's classes are kept out of training, in order; every head with this seed keeps the same.
+
+        More of them with the same seed are these and others.
+        """
+        return np.sort(np.random.default_rng((self.seed, 3)).permutation(classes)[: self.held_out])
 
     def to_json(self) -> str:
         """The record as one line of canonical JSON, with its version."""

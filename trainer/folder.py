@@ -58,12 +58,16 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 class Points(NamedTuple):
-    """A picture: images laid out on 2 or 3 axes, and the head's centers where the projection can place them."""
+    """A picture: images laid out on 2 or 3 axes, and the head's centers where the projection can place them.
+
+    `quality` is the picture's trustworthiness and the KNN accuracy inside it; empty when nobody has measured it.
+    """
 
     points: Float[ndarray, "N axes"]
     labels: Int[ndarray, " N"]
     centers: Float[ndarray, "M axes"]
     center_labels: Int[ndarray, " M"]
+    quality: Float[ndarray, " two"] = np.empty(0, np.float32)
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,11 @@ import traceback
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float, Int
+from numpy import ndarray
 
 from faces.datasets.base import Progress, Progressed, silent
+from faces.evaluation import knn_inside, trustworthiness
 from faces.home import home
 from faces.knobs import Value, settle
 from faces.projections import PROJECTIONS, carried
@@ -22,6 +25,7 @@ from trainer.folder import Points, RunFolder
 from trainer.snapshot import Snapshot
 
 AT_ONCE = ("pca-2", "pca-3")  # cheap: a few milliseconds
+JUDGED = 1000  # points of a picture that its quality is measured on; all pairs are compared
 
 
 def picture_name(projection: str, axes: int, **knobs: Value) -> str:
@@ -58,7 +62,21 @@ def draw(folder: RunFolder, snapshot: Snapshot, name: str, progress: Progress = 
     else:  # only a linear picture has a place for vectors that were not laid out
         points = PROJECTIONS[projection].points(embeddings, axes, start, progress, **knobs)
         centers, center_labels = np.empty((0, axes), np.float32), center_labels[:0]
-    folder.keep_points(name, snapshot.step, Points(points, labels, centers, center_labels))
+    quality = measured(embeddings, points, labels)
+    folder.keep_points(name, snapshot.step, Points(points, labels, centers, center_labels, quality))
+
+
+def measured(
+    embeddings: Float[ndarray, "N D"], points: Float[ndarray, "N axes"], labels: Int[ndarray, " N"]
+) -> Float[ndarray, " two"]:
+    """A picture's trustworthiness and the KNN accuracy inside it (k = 5), on its first `JUDGED` points.
+
+    Empty for ten points or fewer. 500 points took 10 CPU milliseconds here, 1,000 took 40.
+    """
+    if len(points) <= 10:
+        return np.empty(0, np.float32)
+    embeddings, points, labels = embeddings[:JUDGED], points[:JUDGED], labels[:JUDGED]
+    return np.array([trustworthiness(embeddings, points), knn_inside(points, labels)], np.float32)
 
 
 def project(projection: str) -> None:

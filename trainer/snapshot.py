@@ -15,7 +15,7 @@ from faces.knobs import Value
 
 ARRAYS = (
     "embeddings", "labels", "predictions", "rows", "centers", "center_labels", "known", "known_labels",
-    "variance", "knn",
+    "variance", "knn", "unseen", "unseen_labels",
 )  # fmt: skip
 
 
@@ -28,9 +28,9 @@ class Snapshot:
     are training images, embedded at the end of an epoch only, since they cost most. `centers` are the
     head's class directions, if it has any. `predictions` come from its logits; without logits they are the
     nearest class means of `known`, -1 while there are none. `variance` is the explained variance per
-    component, `knn` rows of (k, KNN accuracy). `knobs` are those in force, `turned` the ones that a person
-    has turned so far: (step, name, value). `state` gives what a resumed run starts from, valid until the
-    run goes on.
+    component, `knn` rows of (k, KNN accuracy). `unseen` are validation images of the classes kept out of
+    training, embedded at the end only. `knobs` are those in force, `turned` the ones that a person has turned
+    so far: (step, name, value). `state` gives what a resumed run starts from, valid until the run goes on.
     """
 
     step: int
@@ -50,6 +50,8 @@ class Snapshot:
     variance: Float[ndarray, " V"]
     knn: Float[ndarray, "ks 2"]
     turned: tuple[tuple[int, str, Value], ...] = ()
+    unseen: Float[ndarray, "U D"] = field(default_factory=lambda: np.empty((0, 0), np.float32))
+    unseen_labels: Int[ndarray, " U"] = field(default_factory=lambda: np.empty(0, np.int64))
     state: Callable[[], Mapping[str, Any]] | None = field(default=None, compare=False, repr=False)
 
     @property
@@ -72,11 +74,12 @@ class Snapshot:
 
     @classmethod
     def read(cls, path: Any) -> "Snapshot":
-        """The snapshot in a file written from `to_bytes`."""
+        """The snapshot in a file written from `to_bytes`. Arrays that an older Faces did not measure are empty."""
         with safe_open(path, "numpy") as file:
             facts = json.loads(file.metadata()["snapshot"])
             turned = tuple((step, name, value) for step, name, value in facts.pop("turned"))
-            return cls(**facts, turned=turned, **{name: file.get_tensor(name) for name in ARRAYS})
+            arrays = {name: file.get_tensor(name) for name in ARRAYS if name in file.keys()}  # noqa: SIM118
+            return cls(**facts, turned=turned, **arrays)
 
     def without_state(self) -> "Snapshot":
         """The same moment, no longer tied to the running training."""

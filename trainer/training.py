@@ -5,22 +5,27 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int
 from numpy import ndarray
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from faces.datasets import Images, find
+from faces.datasets import Images, Progress, Progressed, find
+from faces.datasets.base import silent
 from faces.encoders import ENCODERS
 from faces.evaluation import explained_variance, knn_accuracies, nearest_means
 from faces.heads import HEADS
+from faces.heads.base import Head
 from faces.knobs import Value
 from faces.model import EncoderWithHead
 from trainer import batches
 from trainer.config import RunConfig
+from trainer.measuring import last_metrics, predicted
 from trainer.snapshot import Snapshot
 
 KS = (1, 3, 5, 10, 15, 20, 30, 50)  # the k of KNN accuracy; 5 is the one that tables show
@@ -42,12 +47,13 @@ def train(
     moved: Callable[[int, int, Tensor], object] = lambda step, steps, loss: None,
     start: Mapping[str, Any] | None = None,
     device: str | None = None,
+    progress: Progress = silent,
 ) -> Iterator[Snapshot]:
     """Train as the settings say and yield a snapshot at the start, live within epochs, after each, and at the end.
 
     `turned` is asked before every step for the head's knobs as a person wants them now; what changes
     takes effect at that step and is recorded. `stopped` is asked after it; a stop yields one more snapshot.
-    `moved` is told (step, steps, loss) after every step.
+    `moved` is told (step, steps, loss) after every step, `progress` how far the last look at all images is.
     `start` is what an earlier snapshot's `state()` returned: the run then goes on as if never interrupted.
     Same settings, same machine: the same weights, bit for bit, on a CPU (which uses one thread). Raises
     ValueError when the dataset is not ready, TrainingError when the loss is no longer finite.
@@ -57,10 +63,11 @@ def train(
     if config.drop_duplicates:
         images = images.without(data.duplicates()[:, 0])
     device = device or best_device()
-    pixels, labels = batches.tensor(images.pixels), batches.tensor(images.labels)
+    parts = divided(config, images)
+    pixels, labels = batches.tensor(images.pixels), batches.tensor(parts.numbers)
     if device == "cuda":
         pixels, labels = pixels.to(device), labels.to(device)  # the whole dataset, as bytes
-    rows = torch.from_numpy(images.train_rows)
+    rows = torch.from_numpy(parts.train)
     steps_per_epoch = max(1, len(rows) // config.batch)
     steps = config.epochs * steps_per_epoch
 
@@ -70,7 +77,7 @@ def train(
     if start is not None:
         state = restored(model, optimizer, start)
         model.head.turn(**{name: value for _, name, value in state["turned"]})
-    probe = Probe(config, images, pixels)
+    probe = Probe(config, images, parts, pixels, labels, progress)
 
     first = state["step"]
     with one_thread(device):
@@ -124,20 +131,47 @@ def train(
                     return
 
 
+class Parts(NamedTuple):
+    """Which images a run trains on, asks about, and meets at its end only, and how its head numbers the classes."""
+
+    train: Int[ndarray, " train"]  # rows of the dataset
+    val: Int[ndarray, " val"]
+    unseen: Int[ndarray, " unseen"]  # validation images of the classes kept out of training
+    classes: Int[ndarray, " C"]  # the dataset's number of each class of the head
+    numbers: Int[ndarray, " N"]  # the head's number of each image's class; of an unseen class it means nothing
+
+
+def divided(config: RunConfig, images: Images) -> Parts:
+    """The parts of a dataset for a run. An image of a held-out class is not trained on under a wrong label either."""
+    every = np.arange(len(images.class_names))
+    classes = np.setdiff1d(every, config.unseen(len(every)))
+    known = np.isin(images.labels, classes)
+    if config.noise and config.held_out:
+        known &= np.isin(find(config.dataset).load(config.size).labels, classes)
+    train, val = images.train_rows, images.val_rows
+    numbers = np.searchsorted(classes, images.labels)
+    return Parts(train[known[train]], val[known[val]], val[~known[val]], classes, numbers)
+
+
 class Probe:
     """The images that snapshots look at, embedded in eval mode with inference logits that saw no label.
 
     A head without logits predicts the class with the nearest mean of known images; -1 where none are known.
     After an epoch: `config.probe` validation images, the same each time, and twice as many training images
-    for KNN; after the last epoch, all of them. Within an epoch the first `glance` of the validation images:
-    all of the probe for a fast encoder, fewer for a slow one, so that the picture moves every second or two.
+    for KNN; after the last epoch, all of them, and those of classes kept out of training. Within an epoch the
+    first `glance` of the validation images: all of the probe for a fast encoder, fewer for a slow one, so that
+    the picture moves every second or two.
     """
 
-    def __init__(self, config: RunConfig, images: Images, pixels: Tensor):
+    def __init__(
+        self, config: RunConfig, images: Images, parts: Parts, pixels: Tensor, numbers: Tensor, progress: Progress
+    ):
         self.config, self.pixels, self.labels = config, pixels, images.labels
         self.glance = config.probe
-        self.asked = spread_out(images.val_rows, images.labels)
-        self.known = spread_out(images.train_rows, images.labels)
+        self.classes, self.numbers, self.progress = parts.classes, numbers, progress
+        self.asked, self.known, self.unseen = (
+            spread_out(rows, images.labels) for rows in (parts.val, parts.train, parts.unseen)
+        )
 
     def look(
         self,
@@ -153,51 +187,70 @@ class Probe:
         last = state["step"] == steps
         asked = self.asked if last else self.asked[: self.config.probe if whole else self.glance]
         known = self.known[:0] if not whole else self.known if last else self.known[: 2 * self.config.probe]
-        model.eval()
-        embeddings, predictions = self.embed(model, asked)
-        known_embeddings, _ = self.embed(model, known)
+        unseen = self.unseen if last else self.unseen[:0]
+        head = model.head.eval()
+        features = self.features(model, np.concatenate([asked, known, unseen]), silent if not last else self.progress)
+        embeddings, known_embeddings, unseen_embeddings = np.split(
+            normalize(features, eps=1e-6).cpu().numpy(), np.cumsum([len(asked), len(known)])
+        )
+        metrics = {"asked": float(len(asked))}
+        predictions = np.full(len(asked), -1)  # of a head without logits
+        if head.scored:
+            features = features[: len(asked)]
+            predictions = self.classes[predicted(head, features)]
+            if len(asked) >= min(COUNTABLE, len(self.asked)):
+                metrics["dnn_accuracy"] = float((predictions == self.labels[asked]).mean())
+            if last:
+                own = self.numbers[torch.from_numpy(asked).to(self.numbers.device)]
+                told = predicted(head, features, own)
+                metrics["dnn_accuracy_with_labels"] = float((self.classes[told] == self.labels[asked]).mean())
         model.train()
 
-        metrics = {"asked": float(len(asked))}
-        if model.head.scored and len(asked) >= min(COUNTABLE, len(self.asked)):
-            metrics["dnn_accuracy"] = float((predictions == self.labels[asked]).mean())
         if losses:
             metrics["loss"] = float(torch.stack(losses).mean())
             losses.clear()
             if not math.isfinite(metrics["loss"]):
-                raise TrainingError(not_finite(state["step"], model.head.knob_values(), self.config.lr))
+                raise TrainingError(not_finite(state["step"], head.knob_values(), self.config.lr))
         knn = {}
         if len(known):
             knn = knn_accuracies(known_embeddings, self.labels[known], embeddings, self.labels[asked], KS)
             metrics |= {"known": float(len(known))} | ({"knn_accuracy": knn[5]} if 5 in knn else {})
             means = nearest_means(known_embeddings, self.labels[known], embeddings)
             metrics["ncm_accuracy"] = float((means == self.labels[asked]).mean())
-            predictions = predictions if model.head.scored else means
-        metrics |= {name: float(value) for name, value in model.head.named_buffers() if value.numel() == 1}
-        centers = getattr(model.head, "weight", torch.empty(0, 1, self.config.dim)).detach().float()
-        return Snapshot(
+            predictions = predictions if head.scored else means
+        metrics |= {name: float(value) for name, value in head.named_buffers() if value.numel() == 1}
+        centers, owners = self.centers(head)
+        snapshot = Snapshot(
             step=state["step"], steps=steps, epoch=epoch, seconds=state["seconds"],
-            metrics=metrics, knobs=model.head.knob_values(), turned=tuple(state["turned"]),
+            metrics=metrics, knobs=head.knob_values(), turned=tuple(state["turned"]),
             embeddings=embeddings, labels=self.labels[asked], predictions=predictions, rows=asked,
-            centers=normalize(centers.flatten(0, -2), eps=1e-6).cpu().numpy(),
-            center_labels=np.repeat(np.arange(len(centers)), math.prod(centers.shape[1:-1])),
-            known=known_embeddings, known_labels=self.labels[known],
+            centers=centers, center_labels=owners, known=known_embeddings, known_labels=self.labels[known],
             variance=explained_variance(embeddings, COMPONENTS).astype(np.float32),
             knn=np.array(list(knn.items()), dtype=np.float32).reshape(-1, 2),
+            unseen=unseen_embeddings, unseen_labels=self.labels[unseen],
             state=lambda: saved(model, optimizer, state),
         )  # fmt: skip
+        return replace(snapshot, metrics={**metrics, **last_metrics(snapshot)}) if last else snapshot
+
+    def centers(self, head: Head) -> tuple[Float[ndarray, "M D"], Int[ndarray, " M"]]:
+        """The head's class directions and the class of each, as the dataset numbers them; none when it has none."""
+        weight = getattr(head, "weight", None)
+        if weight is None:
+            return np.empty((0, self.config.dim), np.float32), np.empty(0, np.int64)
+        rows = normalize(weight.detach().float().flatten(0, -2), eps=1e-6).cpu().numpy()
+        return rows, np.repeat(self.classes, len(rows) // len(self.classes))
 
     @torch.no_grad()
-    def embed(self, model: EncoderWithHead, rows: ndarray) -> tuple[ndarray, ndarray]:
-        """Unit embeddings (N, D) and predicted classes (N,) of these images, -1 when the head has no logits."""
-        found = [(np.empty((0, self.config.dim), np.float32), np.empty(0, np.int64))]
+    def features(self, model: EncoderWithHead, rows: ndarray, progress: Progress) -> Float[Tensor, "N D"]:
+        """What the encoder, in eval mode, makes of these images; float32, on the training's device."""
+        model.eval()
+        found = [torch.empty((0, self.config.dim), device=self.pixels.device)]
+        done = 0
         for some in torch.from_numpy(rows).to(self.pixels.device).split(256):
             with torch.autocast(self.pixels.device.type, torch.bfloat16, enabled=self.pixels.is_cuda):
-                features = model.encoder(batches.ready(self.pixels[some], self.config.crop))
-                predicted = model.head(features).argmax(1) if model.head.scored else torch.full((len(some),), -1)
-            found.append((normalize(features.float(), eps=1e-6).cpu().numpy(), predicted.cpu().numpy()))
-        embeddings, predictions = zip(*found, strict=True)
-        return np.concatenate(embeddings), np.concatenate(predictions)
+                found.append(model.encoder(batches.ready(self.pixels[some], self.config.crop)).float())
+            progress(Progressed("Looking at all images", done := done + len(some), len(rows), "images"))
+        return torch.cat(found)
 
 
 def best_device() -> str:
@@ -212,7 +265,8 @@ def fresh_model(config: RunConfig, images: Images) -> EncoderWithHead:
         torch.manual_seed(config.seed)
         encoder = ENCODERS[config.encoder](images.pixels.shape[3], config.crop or config.size, config.dim, **extra)
         torch.manual_seed(config.seed)
-        return EncoderWithHead(encoder, HEADS[config.head](config.dim, len(images.class_names), **config.knobs))
+        classes = len(images.class_names) - config.held_out
+        return EncoderWithHead(encoder, HEADS[config.head](config.dim, classes, **config.knobs))
 
 
 def fresh_optimizer(model: EncoderWithHead, config: RunConfig) -> torch.optim.Optimizer:

@@ -15,6 +15,12 @@ from trainer.pictures import AT_ONCE, draw, picture_name, warming_file
 from trainer.store import Run
 
 COMPUTING = "computing"
+KEPT = "**trust** and **KNN** over a picture say how much of the embeddings' neighbourhoods it keeps."
+KEPT_HELP = (
+    "trust is trustworthiness: 1 when the 5 nearest points of each point are also among its nearest embeddings by "
+    "cosine, about 0.5 when they are anybody. KNN is the share of points whose 5 nearest points in the picture vote "
+    "for their class; compare it with KNN accuracy, which is counted on the embeddings."
+)
 
 
 def projection_choice() -> tuple[str, int]:
@@ -74,7 +80,7 @@ def picture(runs: Sequence[Run], newest: dict[str, int], projection: str, axes: 
             Panel(
                 f"{run.id} {name}",  # another projection is another picture: the old one must not stand in for it
                 run.config.head if len(runs) > 1 else "",
-                _under(run, step, word),
+                _under(run, step, name, word),
                 blocks.address(run.id, step, name) if step is not None else None,
                 rotate,
             )
@@ -84,6 +90,8 @@ def picture(runs: Sequence[Run], newest: dict[str, int], projection: str, axes: 
     kind = f"{PROJECTIONS[projection].title} on {axes} axes"
     label = f"{kind} of the embeddings of {shown}, coloured by {len(classes)} classes"
     faceview(panels, classes, 3 if axes == 3 else 2, height=height, label=label, key=key)
+    if any(panel.url for panel in panels):
+        st.caption(KEPT, help=KEPT_HELP)
     if COMPUTING in waits:
         done = f" · {waits.count('')} of {len(waits)} pictures done" if len(waits) > 1 else ""
         share, said = _computed(runs, newest, projection, name)
@@ -102,11 +110,19 @@ def _computed(runs: Sequence[Run], newest: dict[str, int], projection: str, name
     return 0.0, f"{PROJECTIONS[projection].title} waits for its turn."
 
 
-def _under(run: Run, step: int | None, word: str) -> str:
+def _under(run: Run, step: int | None, name: str, word: str) -> str:
     if step is None:
         states = {"queued": "waiting for its turn", "running": "starting"}
         return COMPUTING if word else states.get(run.state, run.state)
-    return f"step {step}"
+    quality = _quality(run.id, step, name)
+    return f"step {step}" + (f" · trust {quality[0]:.2f} · KNN {quality[1]:.0%}" if quality else "")
+
+
+@st.cache_data(max_entries=5000, show_spinner=False)
+def _quality(run: str, step: int, name: str) -> list[float]:
+    """A picture's trustworthiness and the KNN accuracy inside it; nothing when it has not been measured."""
+    found = the_store().folder(run).points(name, step)
+    return [] if found is None else found.quality.tolist()
 
 
 @st.cache_data(max_entries=2000, show_spinner=False)
@@ -114,17 +130,19 @@ def _rotation(reference: tuple[str, int], mine: tuple[str, int], name: str) -> l
     """Nine numbers that turn a picture's centroids onto the reference's, or None when it is the reference."""
     if reference == mine:
         return None
-    (theirs, ours) = (_centroids(*which, name) for which in (reference, mine))
-    if theirs is None or ours is None or theirs.shape != ours.shape:
+    all_theirs, all_ours = (_centroids(*which, name) for which in (reference, mine))
+    both = sorted(set(all_theirs) & set(all_ours))  # runs may hold out different classes
+    if not both:
         return None
+    theirs, ours = (np.stack([centroids[label] for label in both]) for centroids in (all_theirs, all_ours))
     rotation = np.eye(3)
     axes = ours.shape[1]
     rotation[:axes, :axes] = turn(ours, theirs).T  # the component multiplies from the left
     return [round(float(number), 6) for number in rotation.ravel()]
 
 
-def _centroids(run: str, step: int, name: str) -> np.ndarray | None:
+def _centroids(run: str, step: int, name: str) -> dict[int, np.ndarray]:
     found = the_store().folder(run).points(name, step)
     if found is None:
-        return None
-    return np.stack([found.points[found.labels == label].mean(0) for label in np.unique(found.labels)])
+        return {}
+    return {int(label): found.points[found.labels == label].mean(0) for label in np.unique(found.labels)}

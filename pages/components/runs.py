@@ -74,6 +74,8 @@ def subtitle(config: RunConfig) -> str:
         words.append(f"{config.noise} % wrong labels")
     if config.drop_duplicates:
         words.append("without near duplicates")
+    if config.held_out:
+        words.append(f"{config.held_out} classes held out")
     if config.pretrained:
         words.append("pretrained: has seen most validation images")
     return " · ".join(words)
@@ -125,6 +127,9 @@ def progress(store: Store, run: Run, facts: dict[str, Any] | None) -> None:
         st.progress(*work(told) if "doing" in told else (0.0, "Starting."))
     elif run.state == "running" and facts is not None:
         now = read_json(store.folder(run.id).attempt(run.attempt) / "progress.json")
+        if "doing" in now:  # decoding, or the last look
+            st.progress(*work(now))
+            return
         step = max(facts["step"], now.get("step", 0))
         st.progress(step / facts["steps"], pace(run, facts, step, now.get("loss")))
     elif run.state in ("failed", "interrupted"):

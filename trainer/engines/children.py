@@ -13,6 +13,7 @@ import psutil
 
 ONE_THREAD = {
     "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1",
+    "JE_ARROW_MALLOC_CONF": "background_thread:false",  # of pyarrow, which scikit-learn imports by way of pandas
 }  # fmt: skip
 GONE = -9  # the exit code of a worker that ended without leaving one
 

@@ -1,0 +1,87 @@
+"""What a run measures once, at its last look, over all of its images."""
+
+import warnings
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from numpy import ndarray
+
+from faces import verification
+from faces.evaluation import angles, center_shares, effective_rank, silhouette
+from faces.heads.base import Head
+from faces.shapes import Features, Labels
+from trainer.snapshot import Snapshot
+
+MOST = 4000  # images that are compared pair by pair: the first of an order that keeps the classes in proportion
+CHUNK = 4096  # features a head takes at once
+FARS = (0.1, 0.01, 0.001)  # false accept rates at which the true accept rate is told
+
+
+def last_metrics(snapshot: Snapshot) -> dict[str, float]:
+    """The scores of the last look, by their names in `Snapshot.metrics`. What these images cannot tell is left out.
+
+    Ranks and silhouette are of the validation images among themselves, angles to the head's centers in radians.
+    """
+    embeddings, labels = snapshot.embeddings[:MOST], snapshot.labels[:MOST]
+    found = ranks(embeddings, labels)
+    found["silhouette"] = silhouette(embeddings, labels)
+    found["effective_rank"] = effective_rank(snapshot.embeddings)
+    if len(snapshot.centers):
+        centers = snapshot.centers, snapshot.center_labels
+        for whose, rows, own in (
+            ("", snapshot.embeddings, snapshot.labels),
+            ("train_", snapshot.known, snapshot.known_labels),
+        ):
+            to_own, to_other = angles(rows, own, *centers)
+            found |= {f"{whose}own_angle": to_own.mean(), f"{whose}other_angle": to_other.mean()}
+        if len(snapshot.centers) > len(np.unique(snapshot.center_labels)):
+            shares = center_shares(snapshot.known, snapshot.known_labels, *centers)
+            found |= {f"center_share_{place}": share for place, share in enumerate(shares, 1)}
+    found |= verified(snapshot.unseen[:MOST], snapshot.unseen_labels[:MOST])
+    return {name: float(value) for name, value in found.items() if np.isfinite(value)}
+
+
+def ranks(embeddings: Float[ndarray, "N D"], labels: Int[ndarray, " N"]) -> dict[str, float]:
+    """MAP@R and R-precision of each image among all others, by pytorch-metric-learning (arXiv:2003.08505, eq. 3-4).
+
+    R is the number of other images of the same class; an image that is alone in its class is not asked.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from pytorch_metric_learning.distances import CosineSimilarity
+        from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
+        from pytorch_metric_learning.utils.inference import CustomKNN
+
+    names = {"map_at_r": "mean_average_precision_at_r", "r_precision": "r_precision"}
+    if np.unique(labels, return_counts=True)[1].max(initial=0) < 2:
+        return {}
+    search = CustomKNN(CosineSimilarity())  # the default needs faiss
+    told = AccuracyCalculator(
+        tuple(names.values()), k="max_bin_count", device=torch.device("cpu"), knn_func=search
+    ).get_accuracy(embeddings, labels)
+    return {ours: told[theirs] for ours, theirs in names.items()}
+
+
+def verified(embeddings: Float[ndarray, "U D"], labels: Int[ndarray, " U"]) -> dict[str, float]:
+    """Verification and identification on classes that training has not seen; nothing for fewer than two classes.
+
+    A TAR is nan at a FAR too rare for the number of impostor pairs.
+    """
+    sizes = np.unique(labels, return_counts=True)[1]
+    if len(sizes) < 2 or sizes.max() < 2:
+        return {}
+    curve = verification.roc(embeddings, labels)
+    tars = {f"tar_at_far_{far}": verification.tar_at_far(curve, far) for far in FARS}
+    return {"eer": verification.eer(curve), **tars, "rank1": verification.rank1(embeddings, labels)}
+
+
+def predicted(head: Head, features: Features, labels: Labels | None = None) -> Int[ndarray, " B"]:
+    """The class of each feature's largest logit, as the head numbers classes.
+
+    With labels it is the largest training logit, which saw the label and carries the margin: the article's way
+    of counting, kept for teaching. The head must be in eval mode; no state changes.
+    """
+    seen = [()] * len(features.split(CHUNK)) if labels is None else [(some,) for some in labels.split(CHUNK)]
+    chosen = [head(some, *label).argmax(1) for some, label in zip(features.split(CHUNK), seen, strict=True)]
+    return torch.cat(chosen).cpu().numpy()
