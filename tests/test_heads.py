@@ -6,7 +6,7 @@ import re
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import cross_entropy, normalize
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -663,6 +663,7 @@ def test_sphereface2_asks_each_class_by_hand():
     torch.testing.assert_close(head.loss(features, labels), expected)
 
 
+@example(classes=2, s=40.0, m=0.4, t=3.0, lam=0.7)
 @few
 @given(
     classes=st.integers(2, 2000),
