@@ -72,7 +72,8 @@ def still_ranking(rows: Sequence[Mapping[str, Any]], x: str, unit: str, digits: 
     """A Plotly dot plot of heads, the first at the top: a dot per seed, the mean, and an interval around it.
 
     Each row has `head`, `color`, `rank` (a word, or ""), `scores`, `mean`, `within` (half the interval of the
-    difference to the first row, or None) and `tied`: whether it belongs to the shaded heads.
+    difference to the first row, or None) and `tied`: whether it belongs to the shaded heads. An interval much wider
+    than the scores lie apart leaves the picture.
     """
     import plotly.graph_objects as go
 
@@ -81,13 +82,14 @@ def still_ranking(rows: Sequence[Mapping[str, Any]], x: str, unit: str, digits: 
         y, color = len(rows) - place, row["color"]
         if row["tied"]:
             figure.add_shape(
-                type="rect", xref="paper", x0=0, x1=1, y0=y - 0.5, y1=y + 0.5, fillcolor=GREY, opacity=0.1, line_width=0,
-                layer="below",
+                type="rect", xref="paper", x0=0, x1=1, y0=y - 0.5, y1=y + 0.5, fillcolor=GREY, opacity=0.1,
+                line_width=0, layer="below",
             )  # fmt: skip
         name = f"<b>{row['head']}</b><br>"
         figure.add_scatter(
             x=list(row["scores"]), y=[y - 0.2] * len(row["scores"]), mode="markers",
-            marker={"color": color, "size": 7, "opacity": 0.65}, hovertemplate=f"{name}a seed: %{{x:.{digits}f}}{unit}<extra></extra>",
+            marker={"color": color, "size": 7, "opacity": 0.65},
+            hovertemplate=f"{name}a seed: %{{x:.{digits}f}}{unit}<extra></extra>",
         )  # fmt: skip
         if row["within"]:
             figure.add_scatter(
@@ -103,7 +105,11 @@ def still_ranking(rows: Sequence[Mapping[str, Any]], x: str, unit: str, digits: 
         figure.add_vline(rows[0]["mean"], line={"color": GREY, "width": 1, "dash": "dot"}, layer="below")
     ticks = [f"{row['head']}<br><i>{row['rank']}</i>" if row["rank"] else row["head"] for row in rows]
     figure.update_layout(height=54 * len(rows) + 60, margin={"l": 8, "r": 12, "t": 4, "b": 8}, showlegend=False)
-    figure.update_xaxes(title=x, ticksuffix=unit, nticks=6, zeroline=False)
+    every = [score for row in rows for score in row["scores"]]
+    pad = (max(every) - min(every)) / 4 or 1.0
+    figure.update_xaxes(
+        title=x, ticksuffix=unit, nticks=6, zeroline=False, range=[min(every) - pad, max(every) + pad]
+    )  # fmt: skip
     figure.update_yaxes(
         tickvals=list(range(len(rows), 0, -1)), ticktext=ticks, range=[0.5, len(rows) + 0.5], showgrid=False,
         zeroline=False, automargin=True, fixedrange=True,
@@ -119,9 +125,7 @@ def at_rates(
     return np.where(place >= 0, np.asarray(tar)[place.clip(0)], 0.0)
 
 
-def still_roc(
-    curves: Mapping[str, Sequence[Sequence[float]]], colors: Mapping[str, str], rates: Sequence[float]
-) -> Any:
+def still_roc(curves: Mapping[str, Sequence[ndarray]], colors: Mapping[str, str], rates: Float[ndarray, " R"]) -> Any:
     """A Plotly figure of ROC curves at the same FARs: a thin line per seed, their mean bold, one colour per head."""
     import plotly.graph_objects as go
 

@@ -59,8 +59,11 @@ UNSEEN = "on classes that no training saw"
 MEASURES = {
     "knn_accuracy": Measure("KNN accuracy", "share of validation images named by a vote of 5 nearest training images"),
     "dnn_accuracy": Measure("DNN accuracy", "share whose largest inference logit, which saw no label, is right"),
+    "dnn_accuracy_with_labels": Measure(
+        "DNN accuracy with labels", "share whose largest training logit, which saw the label, is right"
+    ),
     "ncm_accuracy": Measure("Nearest class mean", "share of validation images nearest to the mean of their own class"),
-    "map_at_r": Measure("mAP@R", "precision among the R nearest, averaged over the places of the hits; R the class size"),
+    "map_at_r": Measure("mAP@R", "precision at each hit among the R nearest images, averaged; R the class size"),
     "r_precision": Measure("R-precision", "share of own class among the R nearest images; R the class size"),
     "tar_at_far_0.1": Measure("TAR at FAR 0.1", f"pairs of one class accepted when 10 % of others are, {UNSEEN}"),
     "tar_at_far_0.01": Measure("TAR at FAR 0.01", f"pairs of one class accepted when 1 % of others are, {UNSEEN}"),
@@ -246,6 +249,64 @@ def ranking(runs: Iterable[Run], latest: Mapping[str, Mapping[str, Any]], metric
         ranks = 1 + against.count(-1), len(rows) - against.count(1)
         standings.append(Standing(head, rows[head], means[head], statistics.stdev(rows[head]), gap, within, ranks))
     return Ranking(seeds, tuple(standings), missing)
+
+
+def verdict(ranked: Ranking) -> str:
+    """What a ranking says, in a sentence or two."""
+    heads = [standing.head for standing in ranked.standings]
+    if not heads:
+        return "No seed has been finished by every head yet."
+    if len(ranked.seeds) == 1:
+        return "One seed: no ranking. It shows one training of each head; what chance does to it, nobody can see."
+    if len(heads) == 1:
+        return f"Only {heads[0]} has scores; a ranking takes two heads."
+    tied = [standing.head for standing in ranked.standings if standing.tied]
+    if len(tied) == 1:
+        return f"{heads[0]} is ahead of every other head by more than chance."
+    if len(tied) == len(heads):
+        hint = " Two seeds can hardly tell anything." if len(ranked.seeds) == 2 else ""
+        return f"A tie: no head can be told from {heads[0]}, which has the best mean.{hint}"
+    worse = "The other one is" if len(heads) - len(tied) == 1 else f"The other {len(heads) - len(tied)} are"
+    return f"{', '.join(tied[:-1])} and {tied[-1]} share the lead. {worse} behind by more than chance."
+
+
+def by_noise(
+    runs: Sequence[Run], latest: Mapping[str, Mapping[str, Any]], metric: str
+) -> dict[str, dict[int, dict[int, float]]]:
+    """A metric of each head by percentage of wrong labels and seed (`scores`); heads without it are left out."""
+    found: dict[str, dict[int, dict[int, float]]] = defaultdict(dict)
+    for noise in sorted({run.config.noise for run in runs}):
+        for head, by_seed in scores([run for run in runs if run.config.noise == noise], latest, metric).items():
+            if by_seed:
+                found[head][noise] = by_seed
+    return dict(found)
+
+
+def lead(ours: Mapping[int, Mapping[int, float]], theirs: Mapping[int, Mapping[int, float]]) -> dict[int, tuple]:
+    """How far one head of `by_noise` is ahead of another at each level: `paired` over the seeds both have there.
+
+    The intervals of all levels hold together.
+    """
+    both = {noise: sorted(set(ours[noise]) & set(theirs[noise])) for noise in ours if noise in theirs}
+    return {
+        noise: paired([ours[noise][seed] for seed in seeds], [theirs[noise][seed] for seed in seeds], len(both))
+        for noise, seeds in both.items()
+        if seeds
+    }
+
+
+def center_shares(runs: Iterable[Run], latest: Mapping[str, Mapping[str, Any]]) -> dict[int, list[float]]:
+    """The share of training images that each sub-center of a class wins, largest first, by percentage of wrong labels.
+
+    A mean over the complete runs of SubCenterArcFace; a level without any is left out.
+    """
+    rows: dict[int, list[list[float]]] = defaultdict(list)
+    for run in runs:
+        metrics = latest[run.id]["metrics"] if run.id in latest else {}
+        row = [metrics[name] for place in range(1, 100) if (name := f"center_share_{place}") in metrics]
+        if run.config.head == "SubCenterArcFace" and row:
+            rows[run.config.noise].append(row)
+    return {noise: [statistics.fmean(column) for column in zip(*rows[noise], strict=True)] for noise in sorted(rows)}
 
 
 def paired(ours: Sequence[float], theirs: Sequence[float], comparisons: int = 1) -> tuple[float, float]:
