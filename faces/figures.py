@@ -72,8 +72,9 @@ def still_ranking(rows: Sequence[Mapping[str, Any]], x: str, unit: str, digits: 
     """A Plotly dot plot of heads, the first at the top: a dot per seed, the mean, and an interval around it.
 
     Each row has `head`, `color`, `rank` (a word, or ""), `scores`, `mean`, `within` (half the interval of the
-    difference to the first row, or None) and `tied`: whether it belongs to the shaded heads. An interval much wider
-    than the scores lie apart leaves the picture.
+    difference to the first row, or None) and `tied`: whether it belongs to the shaded heads. The seeds of a row
+    stand below one another, the first at the top, so that equal scores stay two dots. An interval much wider than
+    the scores lie apart leaves the picture.
     """
     import plotly.graph_objects as go
 
@@ -87,23 +88,23 @@ def still_ranking(rows: Sequence[Mapping[str, Any]], x: str, unit: str, digits: 
             )  # fmt: skip
         name = f"<b>{row['head']}</b><br>"
         figure.add_scatter(
-            x=list(row["scores"]), y=[y - 0.2] * len(row["scores"]), mode="markers",
+            x=list(row["scores"]), y=np.linspace(y - 0.06, y - 0.34, len(row["scores"])), mode="markers",
             marker={"color": color, "size": 7, "opacity": 0.65},
             hovertemplate=f"{name}a seed: %{{x:.{digits}f}}{unit}<extra></extra>",
         )  # fmt: skip
         if row["within"]:
             figure.add_scatter(
-                x=[row["mean"] - row["within"], row["mean"] + row["within"]], y=[y + 0.16] * 2, mode="lines+markers",
+                x=[row["mean"] - row["within"], row["mean"] + row["within"]], y=[y + 0.2] * 2, mode="lines+markers",
                 line={"color": color, "width": 2}, marker={"symbol": "line-ns", "size": 10, "line_width": 2,
                 "line_color": color}, hoverinfo="skip",
             )  # fmt: skip
         figure.add_scatter(
-            x=[row["mean"]], y=[y + 0.16], mode="markers", marker={"color": color, "size": 13},
+            x=[row["mean"]], y=[y + 0.2], mode="markers", marker={"color": color, "size": 13},
             hovertemplate=f"{name}mean: %{{x:.{digits}f}}{unit}<extra></extra>",
         )  # fmt: skip
     if rows and any(row["within"] for row in rows):
         figure.add_vline(rows[0]["mean"], line={"color": GREY, "width": 1, "dash": "dot"}, layer="below")
-    ticks = [f"{row['head']}<br><i>{row['rank']}</i>" if row["rank"] else row["head"] for row in rows]
+    ticks = [f"<b>{row['head']}</b>" + (f"<br>{row['rank']}" if row["rank"] else "") for row in rows]
     figure.update_layout(height=54 * len(rows) + 60, margin={"l": 8, "r": 12, "t": 4, "b": 8}, showlegend=False)
     every = [score for row in rows for score in row["scores"]]
     pad = (max(every) - min(every)) / 4 or 1.0

@@ -45,7 +45,8 @@ class Measure:
 
     def said(self, value: float, sign: bool = False, unit: bool = True) -> str:
         """A stored value for people, such as 41.1 %."""
-        return f"{self.times * value:{'+' if sign else ''}.{self.digits}f}{self.unit if unit else ''}"
+        number = f"{self.times * value:{'+' if sign else ''}.{self.digits}f}".replace("-", "−")
+        return number + (self.unit if unit else "")
 
     def about(self, scores: Sequence[float]) -> str:
         """The mean of some stored values, with their standard deviation when there are several."""

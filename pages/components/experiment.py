@@ -12,7 +12,6 @@ from pages.components.runs import duration
 from pages.components.session import remember, the_store
 from pages.components.settings import ask_budget, ask_dataset
 from trainer import comparison
-from trainer.config import RunConfig
 from trainer.store import Run
 from trainer.worker import sentence
 
@@ -28,7 +27,12 @@ def ask_experiment(first: bool, seeds: int) -> None:
         with left:
             dataset = ask_dataset()
             heads = st.multiselect("Heads", list(HEADS), comparison.SEVEN, key="heads", bind="query-params")
-            knobs = _ask_knobs(heads, len(find(dataset).class_names))
+            classes = len(find(dataset).class_names)
+            held_out = st.number_input(
+                "Held-out classes", 0, max(classes - 2, 0), 0, key="held_out", bind="query-params",
+                help="Classes that no training sees, drawn from the seed. Heads are asked who is who on their images.",
+            )  # fmt: skip
+            knobs = _ask_knobs(heads, classes - held_out)
             many = st.slider(
                 "Seeds: trainings of each head", 1, 5, seeds, key=f"seeds{seeds}" if seeds > 1 else "seeds",
                 bind="query-params",
@@ -36,6 +40,7 @@ def ask_experiment(first: bool, seeds: int) -> None:
             st.caption("The spread between seeds is chance: one seed shows pictures, three or more support a ranking.")
         with right:
             budget, noises = _ask_rest(dataset)
+            budget |= {"held_out": held_out} if held_out else {}
         here = find(dataset).counts is not None
         if not here:
             word = f"Get {find(dataset).title} on the Data page"
@@ -79,12 +84,6 @@ def _ask_rest(dataset: str) -> tuple[dict[str, Any], list[int]]:
                 "Wrong training labels, %", data.noise, noises, key="noises", bind="query-params",
                 help="Each level trains every head and seed anew. Validation labels stay true.",
             )  # fmt: skip
-    if "held_out" not in budget:
-        held = st.number_input(
-            "Held-out classes", 0, max(len(data.class_names) - 2, 0), 0, key="held_out", bind="query-params",
-            help="Classes no training sees, drawn from the seed. On their images heads can be asked who is who.",
-        )  # fmt: skip
-        budget |= {"held_out": held} if held else {}
     return budget, noises
 
 
@@ -133,8 +132,3 @@ def ask_noise(group: Sequence[Run]) -> list[Run]:
                 "Wrong training labels, %", levels, default=levels[0], required=True, key="level", bind="query-params"
             )
     return [run for run in group if run.config.noise == level]
-
-
-def held_out(config: RunConfig) -> int:
-    """How many classes a run's training does not see."""
-    return getattr(config, "held_out", 0)

@@ -122,7 +122,7 @@ def show_verification(runs: Sequence[Run], latest: Latest) -> None:
 def roc(name: str, step: int) -> np.ndarray | None:
     """The true accept rate at each of `RATES` among images of held-out classes; None when there are none."""
     snapshot = the_store().snapshot(name, step)
-    unseen, labels = getattr(snapshot, "unseen", ()), getattr(snapshot, "unseen_labels", ())
+    unseen, labels = (np.asarray(getattr(snapshot, name, ())) for name in ("unseen", "unseen_labels"))
     if not len(unseen):
         return None
     from faces import verification
