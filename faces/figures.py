@@ -87,11 +87,12 @@ def still_ranking(rows: Sequence[Mapping[str, Any]], x: str, unit: str, digits: 
                 line_width=0, layer="below",
             )  # fmt: skip
         name = f"<b>{row['head']}</b><br>"
-        figure.add_scatter(
-            x=list(row["scores"]), y=np.linspace(y - 0.06, y - 0.34, len(row["scores"])), mode="markers",
-            marker={"color": color, "size": 7, "opacity": 0.65},
-            hovertemplate=f"{name}a seed: %{{x:.{digits}f}}{unit}<extra></extra>",
-        )  # fmt: skip
+        if len(row["scores"]) > 1:
+            figure.add_scatter(
+                x=list(row["scores"]), y=np.linspace(y - 0.06, y - 0.34, len(row["scores"])), mode="markers",
+                marker={"color": color, "size": 7, "opacity": 0.65},
+                hovertemplate=f"{name}a seed: %{{x:.{digits}f}}{unit}<extra></extra>",
+            )  # fmt: skip
         if row["within"]:
             figure.add_scatter(
                 x=[row["mean"] - row["within"], row["mean"] + row["within"]], y=[y + 0.2] * 2, mode="lines+markers",
@@ -99,8 +100,8 @@ def still_ranking(rows: Sequence[Mapping[str, Any]], x: str, unit: str, digits: 
                 "line_color": color}, hoverinfo="skip",
             )  # fmt: skip
         figure.add_scatter(
-            x=[row["mean"]], y=[y + 0.2], mode="markers", marker={"color": color, "size": 13},
-            hovertemplate=f"{name}mean: %{{x:.{digits}f}}{unit}<extra></extra>",
+            x=[row["mean"]], y=[y + 0.2 * (len(row["scores"]) > 1)], mode="markers", marker={"color": color, "size": 13},
+            hovertemplate=f"{name}%{{x:.{digits}f}}{unit}<extra></extra>",
         )  # fmt: skip
     if rows and any(row["within"] for row in rows):
         figure.add_vline(rows[0]["mean"], line={"color": GREY, "width": 1, "dash": "dot"}, layer="below")
@@ -191,7 +192,7 @@ def still_angles(spreads: Mapping[str, Float[ndarray, " bars"]], color: str, top
     figure.update_layout(
         height=170, margin={"l": 4, "r": 4, "t": 4, "b": 4}, showlegend=False, hovermode="x unified",
     )  # fmt: skip
-    figure.update_xaxes(range=[0, 120], tickvals=[0, 30, 60, 90, 120], ticksuffix="°", showgrid=True)
+    figure.update_xaxes(range=[0, 120], tickvals=[0, 30, 60, 90, 120], ticktext=["0°", "30°", "60°", "90°", "120°"])
     figure.update_yaxes(range=[0, top * 1.05], showticklabels=False, showgrid=False, zeroline=False)
     return figure
 
@@ -259,12 +260,12 @@ def still_two_ways(rows: Sequence[tuple[str, float, float]], colors: Mapping[str
     for place, (head, first, second) in enumerate(rows):
         y, color = len(rows) - place, colors[head]
         figure.add_scatter(
-            x=[first, second], y=[y, y], mode="lines+markers", line={"color": color, "width": 2},
+            x=[first, second], y=[y, y], mode="lines+markers", line={"color": color, "width": 2, "backoff": 7},
             marker={"size": 13, "symbol": ["circle", "circle-open"], "color": color, "line": {"width": 2}},
             customdata=names, hovertemplate=f"<b>{head}</b><br>%{{customdata}}: %{{x:.1%}}<extra></extra>",
         )  # fmt: skip
     figure.update_layout(height=40 * len(rows) + 60, margin={"l": 8, "r": 12, "t": 4, "b": 8}, showlegend=False)
-    figure.update_xaxes(title="DNN accuracy", tickformat=".0%", nticks=6, zeroline=False)
+    figure.update_xaxes(title="DNN accuracy", tickformat=".3~p", nticks=6, zeroline=False)
     figure.update_yaxes(
         tickvals=list(range(len(rows), 0, -1)), ticktext=[head for head, _, _ in rows],
         range=[0.5, len(rows) + 0.5], showgrid=False, zeroline=False, automargin=True,

@@ -209,6 +209,14 @@ def test_the_lead_is_told_at_each_noise_level_over_the_seeds_both_have():
     assert leads[50][0] == pytest.approx(0.1)
 
 
+def test_only_seeds_that_every_head_has_are_fair():
+    runs, _ = told({"ArcFace": [0.5, 0.6, 0.7], "CosFace": [0.4, 0.5]})
+    assert [(run.config.head, run.config.seed) for run in comparison.fair(runs)] == [
+        ("ArcFace", 0), ("ArcFace", 1), ("CosFace", 0), ("CosFace", 1),
+    ]  # fmt: skip
+    assert comparison.fair([]) == []
+
+
 def test_shares_of_sub_centers_are_means_by_noise():
     runs, latest = told({"SubCenterArcFace": [0.7, 0.9], "ArcFace": [0.1]}, "center_share_1", noise=5)
     for facts in latest.values():

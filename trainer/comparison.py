@@ -175,6 +175,15 @@ def scores(runs: Iterable[Run], latest: Mapping[str, Mapping[str, Any]], metric:
     return found
 
 
+def fair(runs: Sequence[Run]) -> list[Run]:
+    """The runs of seeds that every head has among these runs; all of them when there is no such seed."""
+    seeds: dict[str, set[int]] = defaultdict(set)
+    for run in runs:
+        seeds[run.config.head].add(run.config.seed)
+    common = set.intersection(*seeds.values()) if seeds else set()
+    return [run for run in runs if run.config.seed in common] or list(runs)
+
+
 @dataclass(frozen=True)
 class Standing:
     """A head in a ranking. `scores` are in the order of the ranking's seeds.

@@ -31,10 +31,12 @@ def ask_metric(runs: Sequence[Run], latest: Latest) -> str:
     """Which of the measures that these runs have."""
     there = {name for run in runs for name in latest[run.id]["metrics"]}
     titles = {measure.title: name for name, measure in MEASURES.items() if name in there and name != LABELLED}
-    title = st.selectbox("Measure", list(titles), key="metric", bind="query-params", width=360)
+    left, right = st.columns([1, 2], vertical_alignment="bottom")
+    title = left.selectbox("Measure", list(titles), key="metric", bind="query-params")
     name = titles.get(title or "", "knn_accuracy")
-    st.caption(
-        f"{MEASURES[name].title}: {MEASURES[name].meaning}. {'More' if MEASURES[name].higher else 'Less'} is better."
+    measure = MEASURES[name]
+    right.caption(
+        f"{measure.meaning[0].upper()}{measure.meaning[1:]}. {'More' if measure.higher else 'Less'} is better."
     )
     return name
 
@@ -87,6 +89,7 @@ def table(ranked: Ranking, measure: Measure) -> list[dict[str, str]]:
 def show_verification(runs: Sequence[Run], latest: Latest) -> None:
     """ROC curves of classes that no training saw."""
     curves: dict[str, list[np.ndarray]] = {}
+    runs = comparison.fair(runs)
     for run in runs:
         tars = roc(run.id, latest[run.id]["step"])
         if tars is not None:
@@ -113,8 +116,9 @@ def show_verification(runs: Sequence[Run], latest: Latest) -> None:
     )
     st.caption(
         "A thin line is one seed, which also draws the held-out classes; a bold one is the mean of its head. Only "
-        "angles between embeddings count here, no class center does. **What to notice.** Left is where a door lock "
-        "works: hardly any stranger may pass. Do the heads part there more than the seeds do?"
+        "angles between embeddings count here, no class center does. Ranking has these numbers seed by seed, with "
+        "intervals. **What to notice.** Left is where a door lock works: hardly any stranger may pass. Do the heads "
+        "part there more than the seeds do?"
     )
 
 
@@ -134,7 +138,7 @@ def roc(name: str, step: int) -> np.ndarray | None:
 def show_angles(runs: Sequence[Run], latest: Latest) -> None:
     """How the angles to the own and to the nearest other center spread, head by head."""
     found: dict[str, list[dict[str, np.ndarray]]] = {}
-    for run in runs:
+    for run in comparison.fair(runs):
         found.setdefault(run.config.head, []).append(angles(run.id, latest[run.id]["step"]))
     without = [head for head, each in found.items() if not all(each)]
     spreads = {
