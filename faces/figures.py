@@ -100,7 +100,8 @@ def still_ranking(rows: Sequence[Mapping[str, Any]], x: str, unit: str, digits: 
                 "line_color": color}, hoverinfo="skip",
             )  # fmt: skip
         figure.add_scatter(
-            x=[row["mean"]], y=[y + 0.2 * (len(row["scores"]) > 1)], mode="markers", marker={"color": color, "size": 13},
+            x=[row["mean"]], y=[y + 0.2 * (len(row["scores"]) > 1)], mode="markers",
+            marker={"color": color, "size": 13},
             hovertemplate=f"{name}%{{x:.{digits}f}}{unit}<extra></extra>",
         )  # fmt: skip
     if rows and any(row["within"] for row in rows):
