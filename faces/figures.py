@@ -73,8 +73,8 @@ def still_ranking(rows: Sequence[Mapping[str, Any]], x: str, unit: str, digits: 
 
     Each row has `head`, `color`, `rank` (a word, or ""), `scores`, `mean`, `within` (half the interval of the
     difference to the first row, or None) and `tied`: whether it belongs to the shaded heads. The seeds of a row
-    stand below one another, the first at the top, so that equal scores stay two dots. An interval much wider than
-    the scores lie apart leaves the picture.
+    stand below one another, the first at the top, so that equal scores stay two dots. An interval that
+    goes much further than all scores leaves the picture.
     """
     import plotly.graph_objects as go
 
@@ -109,10 +109,11 @@ def still_ranking(rows: Sequence[Mapping[str, Any]], x: str, unit: str, digits: 
     ticks = [f"<b>{row['head']}</b>" + (f"<br>{row['rank']}" if row["rank"] else "") for row in rows]
     figure.update_layout(height=54 * len(rows) + 60, margin={"l": 8, "r": 12, "t": 4, "b": 8}, showlegend=False)
     every = [score for row in rows for score in row["scores"]]
-    pad = (max(every) - min(every)) / 4 or 1.0
-    figure.update_xaxes(
-        title=x, ticksuffix=unit, nticks=6, zeroline=False, range=[min(every) - pad, max(every) + pad]
-    )  # fmt: skip
+    ends = [row["mean"] + side * (row["within"] or 0) for row in rows for side in (-1, 1)]
+    low, high, across = min(every), max(every), max(every) - min(every) or 1.0
+    low, high = min(low, max(min(ends), low - across)), max(high, min(max(ends), high + across))
+    pad = 0.06 * (high - low or 1.0)
+    figure.update_xaxes(title=x, ticksuffix=unit, nticks=6, zeroline=False, range=[low - pad, high + pad])
     figure.update_yaxes(
         tickvals=list(range(len(rows), 0, -1)), ticktext=ticks, range=[0.5, len(rows) + 0.5], showgrid=False,
         zeroline=False, automargin=True, fixedrange=True,
