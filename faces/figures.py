@@ -238,18 +238,20 @@ def still_shares(shares: Mapping[int, Sequence[float]], color: str) -> Any:
     import plotly.graph_objects as go
 
     levels = sorted(shares)
+    red, green, blue = bytes.fromhex(color[1:])
     figure = go.Figure()
     for center in range(max(map(len, shares.values()), default=0)):
         figure.add_bar(
             y=[f"{level} %" for level in levels], x=[shares[level][center] for level in levels], orientation="h",
-            marker={"color": color, "opacity": max(1 - 0.28 * center, 0.1)}, name=f"sub-center {center + 1}",
+            marker={"color": f"rgba({red},{green},{blue},{max(1 - 0.28 * center, 0.1):.2f})"}, name=f"sub-center {center + 1}",
             texttemplate="%{x:.0%}", textposition="inside", insidetextanchor="middle", hovertemplate="%{x:.1%}",
         )  # fmt: skip
     figure.update_layout(
         barmode="stack", height=44 * len(levels) + 90, margin={"l": 8, "r": 8, "t": 8, "b": 8},
         legend={"orientation": "h", "y": -0.35, "x": 0, "traceorder": "normal"},
     )  # fmt: skip
-    figure.update_xaxes(tickformat=".0%", range=[0, 1], showgrid=False)
+    figure.update_layout(uniformtext={"minsize": 10, "mode": "hide"})
+    figure.update_xaxes(tickformat=".0%", range=[0, 1.02], tickvals=[0, 0.25, 0.5, 0.75, 1], showgrid=False)
     figure.update_yaxes(title="wrong labels", autorange="reversed", type="category")
     return figure
 
@@ -263,7 +265,7 @@ def still_two_ways(rows: Sequence[tuple[str, float, float]], colors: Mapping[str
         y, color = len(rows) - place, colors[head]
         figure.add_scatter(
             x=[first, second], y=[y, y], mode="lines+markers", line={"color": color, "width": 2, "backoff": 7},
-            marker={"size": 13, "symbol": ["circle", "circle-open"], "color": color, "line": {"width": 2}},
+            marker={"size": 13, "symbol": ["circle", "circle-open"], "color": color, "line": {"width": 2, "color": color}},
             customdata=names, hovertemplate=f"<b>{head}</b><br>%{{customdata}}: %{{x:.1%}}<extra></extra>",
         )  # fmt: skip
     figure.update_layout(height=40 * len(rows) + 60, margin={"l": 8, "r": 12, "t": 4, "b": 8}, showlegend=False)
