@@ -243,7 +243,8 @@ def still_shares(shares: Mapping[int, Sequence[float]], color: str) -> Any:
     for center in range(max(map(len, shares.values()), default=0)):
         figure.add_bar(
             y=[f"{level} %" for level in levels], x=[shares[level][center] for level in levels], orientation="h",
-            marker={"color": f"rgba({red},{green},{blue},{max(1 - 0.28 * center, 0.1):.2f})"}, name=f"sub-center {center + 1}",
+            marker={"color": f"rgba({red},{green},{blue},{max(1 - 0.28 * center, 0.1):.2f})"},
+            name=f"sub-center {center + 1}",
             texttemplate="%{x:.0%}", textposition="inside", insidetextanchor="middle", hovertemplate="%{x:.1%}",
         )  # fmt: skip
     figure.update_layout(
@@ -265,7 +266,8 @@ def still_two_ways(rows: Sequence[tuple[str, float, float]], colors: Mapping[str
         y, color = len(rows) - place, colors[head]
         figure.add_scatter(
             x=[first, second], y=[y, y], mode="lines+markers", line={"color": color, "width": 2, "backoff": 7},
-            marker={"size": 13, "symbol": ["circle", "circle-open"], "color": color, "line": {"width": 2, "color": color}},
+            marker={"size": 13, "symbol": ["circle", "circle-open"], "color": color,
+            "line": {"width": 2, "color": color}},
             customdata=names, hovertemplate=f"<b>{head}</b><br>%{{customdata}}: %{{x:.1%}}<extra></extra>",
         )  # fmt: skip
     figure.update_layout(height=40 * len(rows) + 60, margin={"l": 8, "r": 12, "t": 4, "b": 8}, showlegend=False)
