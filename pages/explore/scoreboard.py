@@ -226,9 +226,8 @@ def show_noise(runs: Sequence[Run], latest: Latest) -> None:
                     }
                 )
             st.dataframe(rows, hide_index=True, width="stretch")
-            st.caption(
-                f"{measure.title}{measure.unit and ','}{measure.unit}, seed by seed; all intervals hold together."
-            )
+            unit = f" in{measure.unit}" if measure.unit else ""
+            st.caption(f"{measure.title}{unit}, seed by seed (paired t); all intervals hold together.")
         else:
             st.caption("The answer takes both SubCenterArcFace and ArcFace.")
     with right:
