@@ -3,6 +3,10 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
+
 Curve = tuple[Iterable[Any], Iterable[Any]]  # x and y
 
 
@@ -57,4 +61,219 @@ def still_lines(curves: Mapping[str, Curve], colors: Mapping[str, str], x: str, 
     )  # fmt: skip
     figure.update_xaxes(title=x, type="log" if log else "linear", showgrid=False)
     figure.update_yaxes(title=y, tickformat=".1%" if close else ".0%", nticks=6)
+    return figure
+
+
+GREY = "#8a929c"  # stands out on white and on near-black
+PLAIN = {"displayModeBar": False}  # a Plotly chart without its row of buttons
+
+
+def still_ranking(rows: Sequence[Mapping[str, Any]], x: str, unit: str, digits: int) -> Any:
+    """A Plotly dot plot of heads, the first at the top: a dot per seed, the mean, and an interval around it.
+
+    Each row has `head`, `color`, `rank` (a word, or ""), `scores`, `mean`, `within` (half the interval of the
+    difference to the first row, or None) and `tied`: whether it belongs to the shaded heads. The seeds of a row
+    stand below one another, the first at the top, so that equal scores stay two dots. An interval that
+    goes much further than all scores leaves the picture.
+    """
+    import plotly.graph_objects as go
+
+    figure = go.Figure()
+    for place, row in enumerate(rows):
+        y, color = len(rows) - place, row["color"]
+        if row["tied"]:
+            figure.add_shape(
+                type="rect", xref="paper", x0=0, x1=1, y0=y - 0.5, y1=y + 0.5, fillcolor=GREY, opacity=0.1,
+                line_width=0, layer="below",
+            )  # fmt: skip
+        name = f"<b>{row['head']}</b><br>"
+        if len(row["scores"]) > 1:
+            figure.add_scatter(
+                x=list(row["scores"]), y=np.linspace(y - 0.06, y - 0.34, len(row["scores"])), mode="markers",
+                marker={"color": color, "size": 7, "opacity": 0.65},
+                hovertemplate=f"{name}a seed: %{{x:.{digits}f}}{unit}<extra></extra>",
+            )  # fmt: skip
+        if row["within"]:
+            figure.add_scatter(
+                x=[row["mean"] - row["within"], row["mean"] + row["within"]], y=[y + 0.2] * 2, mode="lines+markers",
+                line={"color": color, "width": 2}, marker={"symbol": "line-ns", "size": 10, "line_width": 2,
+                "line_color": color}, hoverinfo="skip",
+            )  # fmt: skip
+        figure.add_scatter(
+            x=[row["mean"]], y=[y + 0.2 * (len(row["scores"]) > 1)], mode="markers",
+            marker={"color": color, "size": 13},
+            hovertemplate=f"{name}%{{x:.{digits}f}}{unit}<extra></extra>",
+        )  # fmt: skip
+    if rows and any(row["within"] for row in rows):
+        figure.add_vline(rows[0]["mean"], line={"color": GREY, "width": 1, "dash": "dot"}, layer="below")
+    ticks = [f"<b>{row['head']}</b>" + (f"<br>{row['rank']}" if row["rank"] else "") for row in rows]
+    figure.update_layout(height=54 * len(rows) + 60, margin={"l": 8, "r": 12, "t": 4, "b": 8}, showlegend=False)
+    every = [score for row in rows for score in row["scores"]]
+    ends = [row["mean"] + side * (row["within"] or 0) for row in rows for side in (-1, 1)]
+    low, high, across = min(every), max(every), max(every) - min(every) or 1.0
+    low, high = min(low, max(min(ends), low - across)), max(high, min(max(ends), high + across))
+    pad = 0.06 * (high - low or 1.0)
+    figure.update_xaxes(title=x, ticksuffix=unit, nticks=6, zeroline=False, range=[low - pad, high + pad])
+    figure.update_yaxes(
+        tickvals=list(range(len(rows), 0, -1)), ticktext=ticks, range=[0.5, len(rows) + 0.5], showgrid=False,
+        zeroline=False, automargin=True, fixedrange=True,
+    )  # fmt: skip
+    return figure
+
+
+def at_rates(
+    far: Float[ndarray, " points"], tar: Float[ndarray, " points"], rates: Float[ndarray, " R"]
+) -> Float[ndarray, " R"]:
+    """The share of own pairs that a ROC curve (its FAR rising) accepts at no more than each of these FARs; else 0."""
+    place = np.searchsorted(far, rates, side="right") - 1  # (R,)
+    return np.where(place >= 0, np.asarray(tar)[place.clip(0)], 0.0)
+
+
+def still_roc(curves: Mapping[str, Sequence[ndarray]], colors: Mapping[str, str], rates: Float[ndarray, " R"]) -> Any:
+    """A Plotly figure of ROC curves at the same FARs: a thin line per seed, their mean bold, one colour per head."""
+    import plotly.graph_objects as go
+
+    figure = go.Figure()
+    figure.add_scatter(
+        x=list(rates), y=list(rates), mode="lines", line={"color": GREY, "width": 1, "dash": "dot"},
+        name="a coin", hoverinfo="skip",
+    )  # fmt: skip
+    for head, seeds in curves.items():
+        for tars in seeds if len(seeds) > 1 else ():
+            figure.add_scatter(
+                x=list(rates), y=list(tars), mode="lines", line={"color": colors[head], "width": 1}, opacity=0.35,
+                legendgroup=head, showlegend=False, hoverinfo="skip",
+            )  # fmt: skip
+        figure.add_scatter(
+            x=list(rates), y=np.mean(seeds, 0).tolist(), mode="lines", line={"color": colors[head], "width": 3},
+            name=head, legendgroup=head, hovertemplate="%{y:.1%}",
+        )  # fmt: skip
+    figure.update_layout(
+        height=460, margin={"l": 8, "r": 8, "t": 8, "b": 8}, hovermode="x unified",
+        legend={"orientation": "h", "y": -0.2, "x": 0},
+    )  # fmt: skip
+    figure.update_xaxes(
+        title="FAR: pairs of two classes that are accepted", type="log", showgrid=True, hoverformat=".3%",
+        tickvals=[1e-4, 1e-3, 1e-2, 1e-1, 1], ticktext=["0.01 %", "0.1 %", "1 %", "10 %", "100 %"],
+        range=[float(np.log10(min(rates))), 0],
+    )  # fmt: skip
+    figure.update_yaxes(title="TAR: pairs of one class", tickformat=".0%", range=[0, 1.01])
+    return figure
+
+
+DEGREES = np.arange(0, 181, 2)  # edges of the bars in a picture of angles
+
+
+def per_degree(angles: Float[ndarray, " N"]) -> Float[ndarray, " bars"]:
+    """How angles (radians) spread: the share of them in each degree, one number for every two degrees to 180."""
+    counts, _ = np.histogram(np.degrees(angles), DEGREES)
+    return counts / max(len(angles), 1) / np.diff(DEGREES)
+
+
+def still_angles(spreads: Mapping[str, Float[ndarray, " bars"]], color: str, top: float) -> Any:
+    """A small Plotly figure of how angles spread (`per_degree`), as areas for validation and as lines for training.
+
+    `spreads` has "own" and "other", the angles to the own and to the nearest other center of validation images,
+    and, when training images were embedded, "train own" and "train other". `top` is the height of the picture.
+    """
+    import plotly.graph_objects as go
+
+    middle = (DEGREES[:-1] + DEGREES[1:]) / 2
+    figure = go.Figure()
+    for which, ink in (("other", GREY), ("own", color)):
+        name = f"{'own center' if which == 'own' else 'nearest other'}: validation"
+        figure.add_scatter(
+            x=middle, y=spreads[which], mode="lines", line={"color": ink, "width": 0}, fill="tozeroy", name=name,
+            opacity=0.5, hovertemplate="%{y:.1%}",
+        )  # fmt: skip
+        if f"train {which}" in spreads:
+            figure.add_scatter(
+                x=middle, y=spreads[f"train {which}"], mode="lines", line={"color": ink, "width": 2},
+                name=name.replace("validation", "training"), hovertemplate="%{y:.1%}",
+            )  # fmt: skip
+    figure.update_layout(
+        height=170, margin={"l": 4, "r": 4, "t": 4, "b": 4}, showlegend=False, hovermode="x unified",
+    )  # fmt: skip
+    figure.update_xaxes(range=[0, 120], tickvals=[0, 30, 60, 90, 120], ticktext=["0°", "30°", "60°", "90°", "120°"])
+    figure.update_yaxes(range=[0, top * 1.05], showticklabels=False, showgrid=False, zeroline=False)
+    return figure
+
+
+def still_noise(
+    curves: Mapping[str, Mapping[int, tuple[float, float]]], colors: Mapping[str, str], y: str, unit: str, digits: int
+) -> Any:
+    """A Plotly figure of scores against the percentage of wrong labels: (mean, spread or 0) by level and head.
+
+    The levels stand at equal distances, since those on offer lie close together at one end.
+    """
+    import plotly.graph_objects as go
+
+    levels = sorted({level for line in curves.values() for level in line})
+    figure = go.Figure()
+    for place, (head, line) in enumerate(curves.items()):
+        shift = 0.022 * (place - (len(curves) - 1) / 2)  # else the spreads would hide one another
+        own = [level for level in levels if level in line]
+        figure.add_scatter(
+            x=[levels.index(level) + shift for level in own], y=[line[level][0] for level in own], name=head,
+            mode="lines+markers", line={"color": colors[head], "width": 2}, marker={"size": 7},
+            error_y={"array": [line[level][1] for level in own], "color": colors[head], "thickness": 1.2, "width": 3},
+            hovertemplate=f"{head}: %{{y:.{digits}f}}{unit}<extra></extra>",
+        )  # fmt: skip
+    figure.update_layout(
+        height=420, margin={"l": 8, "r": 8, "t": 8, "b": 8}, legend={"orientation": "h", "y": -0.2, "x": 0}
+    )
+    figure.update_xaxes(
+        title="wrong training labels", tickvals=list(range(len(levels))), ticktext=[f"{level} %" for level in levels],
+        showgrid=False,
+    )  # fmt: skip
+    figure.update_yaxes(title=y, ticksuffix=unit, nticks=6, zeroline=False)
+    return figure
+
+
+def still_shares(shares: Mapping[int, Sequence[float]], color: str) -> Any:
+    """A Plotly figure of the share of training images that each sub-center wins, by percentage of wrong labels.
+
+    One bar per noise level, its parts the shares, largest first.
+    """
+    import plotly.graph_objects as go
+
+    levels = sorted(shares)
+    red, green, blue = bytes.fromhex(color[1:])
+    figure = go.Figure()
+    for center in range(max(map(len, shares.values()), default=0)):
+        figure.add_bar(
+            y=[f"{level} %" for level in levels], x=[shares[level][center] for level in levels], orientation="h",
+            marker={"color": f"rgba({red},{green},{blue},{max(1 - 0.28 * center, 0.1):.2f})"},
+            name=f"sub-center {center + 1}",
+            texttemplate="%{x:.0%}", textposition="inside", insidetextanchor="middle", hovertemplate="%{x:.1%}",
+        )  # fmt: skip
+    figure.update_layout(
+        barmode="stack", height=44 * len(levels) + 90, margin={"l": 8, "r": 8, "t": 8, "b": 8},
+        legend={"orientation": "h", "y": -0.35, "x": 0, "traceorder": "normal"},
+    )  # fmt: skip
+    figure.update_layout(uniformtext={"minsize": 10, "mode": "hide"})
+    figure.update_xaxes(tickformat=".0%", range=[0, 1.02], tickvals=[0, 0.25, 0.5, 0.75, 1], showgrid=False)
+    figure.update_yaxes(title="wrong labels", autorange="reversed", type="category")
+    return figure
+
+
+def still_two_ways(rows: Sequence[tuple[str, float, float]], colors: Mapping[str, str], names: tuple[str, str]) -> Any:
+    """A Plotly figure of two shares per head, the first row at the top: a filled and a hollow dot on one line."""
+    import plotly.graph_objects as go
+
+    figure = go.Figure()
+    for place, (head, first, second) in enumerate(rows):
+        y, color = len(rows) - place, colors[head]
+        figure.add_scatter(
+            x=[first, second], y=[y, y], mode="lines+markers", line={"color": color, "width": 2, "backoff": 7},
+            marker={"size": 13, "symbol": ["circle", "circle-open"], "color": color,
+            "line": {"width": 2, "color": color}},
+            customdata=names, hovertemplate=f"<b>{head}</b><br>%{{customdata}}: %{{x:.1%}}<extra></extra>",
+        )  # fmt: skip
+    figure.update_layout(height=40 * len(rows) + 60, margin={"l": 8, "r": 12, "t": 4, "b": 8}, showlegend=False)
+    figure.update_xaxes(title="DNN accuracy", tickformat=".3~p", nticks=6, zeroline=False)
+    figure.update_yaxes(
+        tickvals=list(range(len(rows), 0, -1)), ticktext=[head for head, _, _ in rows],
+        range=[0.5, len(rows) + 0.5], showgrid=False, zeroline=False, automargin=True,
+    )  # fmt: skip
     return figure

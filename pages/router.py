@@ -20,6 +20,12 @@ st.navigation(
                 default=True,
             ),
             st.Page("explore/compare.py", title="Compare heads", icon=":material/compare:", url_path="compare"),
+            st.Page(
+                "explore/scoreboard.py",
+                title="Which head is best",
+                icon=":material/leaderboard:",
+                url_path="scoreboard",
+            ),
         ],
         "Manage": [
             st.Page("manage/runs.py", title="Runs", icon=":material/history:", url_path="runs"),

@@ -119,10 +119,10 @@ def test_the_default_s_is_shown_as_formula_and_number(store):
 def test_train_all_queues_the_seven_heads_on_equal_terms(store):
     app = opened("explore/compare.py")
     app.slider(key="seeds").set_value(2).run()
-    button(app, "Train all seven × 2 seeds").click().run()
+    button(app, "Train 7 heads × 2 seeds").click().run()
     assert not app.exception
     runs = [run for run in store.runs() if run.note]
-    runs = [run for run in runs if run.note.startswith("all heads")]
+    runs = [run for run in runs if run.note.startswith("7 heads × 2 seeds")]
     assert sorted((run.config.head, run.config.seed) for run in runs) == sorted(
         (head, seed) for head in SEVEN for seed in (0, 1)
     )

@@ -16,7 +16,7 @@ from faces.encoders import ENCODERS
 from faces.heads import HEADS
 from faces.home import home
 from faces.knobs import Value
-from trainer.comparison import NOTE
+from trainer.comparison import group_note
 from trainer.config import TERMS, RunConfig
 from trainer.folder import write
 from trainer.store import Store
@@ -102,7 +102,7 @@ def submit(arguments: argparse.Namespace) -> None:
     data = find(configs[0].dataset)
     if data.counts is None:
         raise ValueError(f"{data.state} Get it first: `data fetch` or `data import`, or the page Data.")
-    note = arguments.note or (f"{NOTE} · {data.title} · {time.strftime('%Y-%m-%d %H:%M:%S')}" if configs[1:] else "")
+    note = arguments.note or (group_note(configs[0].dataset, len(configs)) if configs[1:] else "")
     for config in configs:
         print(store.submit(config, note), config.head, flush=True)
     ensure(store)

@@ -1,4 +1,4 @@
-"""What every page needs of the server it runs in: the store, and the colours of the theme that is on."""
+"""What every page needs of the server it runs in: the store, and the colours of the theme that is on, the URL."""
 
 from collections.abc import Iterable
 
@@ -29,3 +29,9 @@ def color(ink: Ink) -> str:
 def head_colors(heads: Iterable[str]) -> dict[str, str]:
     """The colour of each head."""
     return {head: color(head_ink(head)) for head in heads}
+
+
+def remember(name: str, value: str) -> None:
+    """Put a value into the URL, unless it is there: writing can undo what the browser changes at that moment."""
+    if st.query_params.get(name) != value:
+        st.query_params[name] = value

@@ -45,13 +45,13 @@ def ask_knobs(
     return sliders(knobs, len(find(dataset).class_names), head, on_turn)
 
 
-def ask_budget(dataset: str, seed: bool = True) -> dict[str, Any]:
+def ask_budget(dataset: str, seed: bool = True, noise: bool = True) -> dict[str, Any]:
     """Encoder, image size, epochs and the other settings that every head shares."""
     with st.grid(min_column_width=130):
-        return _budget(dataset, seed)
+        return _budget(dataset, seed, noise)
 
 
-def _budget(dataset: str, seed: bool) -> dict[str, Any]:
+def _budget(dataset: str, seed: bool, noise: bool) -> dict[str, Any]:
     data = find(dataset)
     size = data.sizes[0]
     with st.container():  # keeps the places of what follows: a widget that moves drops out of the URL
@@ -76,7 +76,7 @@ def _budget(dataset: str, seed: bool) -> dict[str, Any]:
             WORDS[name], kind(term.low), kind(term.high), kind(term.start(2)), key=name, bind="query-params",
             help=term.meaning, format=None if term.whole else "%g", step=1 if term.whole else None,
         )  # fmt: skip
-    if len(data.noise) > 1:
+    if noise and len(data.noise) > 1:
         asked["noise"] = st.selectbox(
             "Wrong training labels, %", data.noise, key="noise", bind="query-params",
             help="Imagewoof comes with lists of labels made wrong on purpose; validation labels stay true.",

@@ -5,57 +5,17 @@ from statistics import fmean
 import numpy as np
 import streamlit as st
 
-from faces.datasets import find
 from faces.figures import still_lines
-from faces.knobs import fixed_scale
 from pages.components import runs as told
+from pages.components.experiment import ask_experiment, ask_group, ask_noise
 from pages.components.picture import pending, picture, projection_choice
-from pages.components.session import head_colors, the_store
-from pages.components.settings import ask_budget, ask_dataset
+from pages.components.session import head_colors, remember, the_store
 from trainer import comparison
 from trainer.store import Run
-from trainer.worker import sentence
 
 MOST = 7  # panels
 
 store = the_store()
-
-
-def train_all(knobs: dict[str, float], budget: dict, seeds: int) -> None:
-    """Queue the seven heads and show them."""
-    try:
-        st.session_state["together"] = comparison.submit_all(store, knobs, budget, seeds)
-        st.session_state["source"] = "Trained together"
-    except ValueError as error:
-        st.toast(sentence(error), icon=":material/error:")
-
-
-def ask_all(first: bool) -> None:
-    """The shared settings of the seven heads, and the button that trains them."""
-    with st.expander("Train all seven heads", icon=":material/playlist_play:", expanded=first):
-        left, right = st.columns(2, gap="large")
-        with left:
-            dataset = ask_dataset()
-            classes = len(find(dataset).class_names)
-            word = "for every head that has one"
-            s = st.slider(
-                f"s · scale of the logits, {word}", 0.5, 64.0, fixed_scale(classes), 0.01, key=f"all.s{classes}",
-                bind="query-params",
-            )  # fmt: skip
-            m = st.slider(f"m · margin, {word}", 0.0, 1.0, 0.25, 0.01, key="all.m", bind="query-params")
-            seeds = st.slider("Seeds: trainings of each head", 1, 5, 1, key="seeds", bind="query-params")
-            st.caption("The spread between seeds is chance: one seed shows pictures, three or more support a ranking.")
-        with right:
-            budget = ask_budget(dataset, seed=False)
-        here = find(dataset).counts is not None
-        if not here:
-            word = f"Get {find(dataset).title} on the Data page"
-            st.page_link("manage/data.py", label=word, icon=":material/photo_library:")
-        label = "Train all seven" + (f" × {seeds} seeds" if seeds > 1 else "")
-        st.button(
-            label, type="primary", icon=":material/play_arrow:", disabled=not here, on_click=train_all,
-            args=({"s": s, "m": m}, budget, seeds),
-        )  # fmt: skip
 
 
 def ask_runs(runs: list[Run]) -> tuple[list[Run], list[Run]]:
@@ -67,13 +27,7 @@ def ask_runs(runs: list[Run]) -> tuple[list[Run], list[Run]]:
         label_visibility="collapsed",
     )  # fmt: skip
     if source == sources[0] and groups:
-        notes = list(groups)
-        if st.session_state.get("together") not in groups:
-            linked = st.query_params.get("group", "")
-            st.session_state["together"] = linked if linked in groups else notes[0]
-        note = st.selectbox("Trained together", notes, key="together")
-        remember("group", note)
-        chosen = groups[note]
+        chosen = ask_noise(ask_group(groups))
         seeds = sorted({run.config.seed for run in chosen})
         seed = seeds[0]
         if len(seeds) > 1:
@@ -92,12 +46,6 @@ def ask_runs(runs: list[Run]) -> tuple[list[Run], list[Run]]:
     )  # fmt: skip
     remember("runs", ",".join(names))
     return [by_id[name] for name in names], [by_id[name] for name in names]
-
-
-def remember(name: str, value: str) -> None:
-    """Put a value into the URL, unless it is there: writing can undo what the browser changes at that moment."""
-    if st.query_params.get(name) != value:
-        st.query_params[name] = value
 
 
 def offered(run: Run) -> str:
@@ -204,9 +152,9 @@ st.markdown(
     "budget, so what differs comes from the head, and from chance."
 )
 runs = store.runs()
-ask_all(first=not comparison.together(runs))
+ask_experiment(first=not comparison.together(runs), seeds=1)
 if not runs:
-    st.info("Nothing has been trained here yet. Train all seven heads above.", icon=":material/arrow_upward:")
+    st.info("Nothing has been trained here yet. Train some heads above.", icon=":material/arrow_upward:")
     st.stop()
 with st.container():  # keeps the places of what follows: a widget that moves drops out of the URL
     chosen, drawn = ask_runs(runs)
