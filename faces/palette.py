@@ -25,6 +25,7 @@ HEADS = {  # as classes are counted: the ten colours as circles, then as squares
     "SubCenterArcFace": 4, "CurricularFace": 2,
     "SphereFace": 17, "UnitedMargin": 10, "CM1": 11, "CM2": 12, "SphereFaceR": 14,
     "MagFace": 26, "AdaFace": 20, "MVSoftmax": 22, "SphereFace2": 27, "ElasticFace": 24, "LiArcFace": 21, "ETF": 25,
+    "Triplet": 30, "SupCon": 31, "Quadruplet": 32, "SoftTriple": 34, "ProxyAnchor": 36, "Circle": 39,
 }  # fmt: skip
 
 
