@@ -1,9 +1,8 @@
 """SubCenterArcFace: ArcFace with k centers per class, the nearest of which counts."""
 
 from faces.heads.arcface import ArcFace
-from faces.heads.base import inner, unit, widen
 from faces.knobs import SEAM, Knob, fixed_scale
-from faces.shapes import CosineTable, Features
+from faces.shapes import CosineTable
 
 
 class SubCenterArcFace(ArcFace):
@@ -28,6 +27,5 @@ class SubCenterArcFace(ArcFace):
     def weight_shape(self, dim: int) -> tuple[int, ...]:
         return self.classes, self.k, dim
 
-    def cosine(self, features: Features) -> CosineTable:
-        centers = unit(widen(self.weight)).flatten(0, 1)  # (C*K, D)
-        return inner(unit(widen(features)), centers).unflatten(1, (self.classes, self.k)).max(dim=2).values
+    def of_classes(self, cosine: CosineTable) -> CosineTable:
+        return cosine.unflatten(1, (self.classes, self.k)).max(dim=2).values
