@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from faces.knobs import Choice, Knob, Value, fixed_scale, settle
-from faces.shapes import Cosines, CosineTable, Features, Labels, Logits, Loss, Rows
+from faces.shapes import Cosines, CosineTable, Features, Labels, Logits, Loss, Rows, Table
 
 SHORTEST = 1e-6  # length under which a vector has no direction
 FEW = 10_000  # classes up to which a head computes its loss step by step
@@ -99,8 +99,8 @@ class CosineHead(Head):
         """Cosine of the angle between each feature and each class."""
         return self.of_classes(inner(unit(widen(features)), unit(widen(self.weight)).flatten(0, -2)))
 
-    def of_classes(self, cosine: CosineTable) -> CosineTable:
-        """Cosine to each class, from those to each row of `weight`."""
+    def of_classes(self, cosine: Table) -> CosineTable:
+        """Cosine to each class, from those to each vector in `weight`."""
         return cosine
 
     def logits(self, cosine: CosineTable, own: Cosines, labels: Labels) -> Logits:

@@ -2,7 +2,7 @@
 
 from faces.heads.arcface import ArcFace
 from faces.knobs import SEAM, Knob, fixed_scale
-from faces.shapes import CosineTable
+from faces.shapes import CosineTable, Table
 
 
 class SubCenterArcFace(ArcFace):
@@ -27,5 +27,5 @@ class SubCenterArcFace(ArcFace):
     def weight_shape(self, dim: int) -> tuple[int, ...]:
         return self.classes, self.k, dim
 
-    def of_classes(self, cosine: CosineTable) -> CosineTable:
+    def of_classes(self, cosine: Table) -> CosineTable:
         return cosine.unflatten(1, (self.classes, self.k)).max(dim=2).values
