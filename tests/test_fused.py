@@ -136,7 +136,7 @@ def test_backward_can_be_repeated_and_leaves_out_what_nobody_asks_for(monkeypatc
 
 
 def peak(step):
-    """The most bytes that torch's allocator held above what it held before, of tensors and of work space in operators."""
+    """The most bytes that torch's allocator held above what it held before, operators' own work space included."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
         step()
     events = [event for event in seen.profiler.kineto_results.events() if event.name() == "[memory]"]

@@ -9,7 +9,7 @@ from typing import Any
 
 from faces.datasets import find
 from faces.heads import HEADS
-from faces.knobs import Value
+from faces.knobs import Value, Values, settle
 from trainer.config import RunConfig
 from trainer.store import Run, Store
 
@@ -18,17 +18,25 @@ NOTE = "all heads"  # how the note of runs that were queued together begins
 FREE = ("head", "knobs", "seed")  # what may differ in a comparison on equal terms
 
 
-def submit_all(store: Store, knobs: Mapping[str, Value], budget: Mapping[str, Any], seeds: int = 1) -> str:
+def submit_all(store: Store, knobs: Values, budget: Mapping[str, Any], seeds: int = 1) -> str:
     """Queue the article's seven heads over some seeds, all else equal; returns the note they share.
 
     A knob goes to the heads that have it; `budget` is the rest of a RunConfig.
     """
     note = f"{NOTE} · {find(budget['dataset']).title} · {time.strftime('%Y-%m-%d %H:%M:%S')}"
     for seed in range(seeds):
-        for head in SEVEN:
-            own = {name: value for name, value in knobs.items() if name in HEADS.about(head).knobs}
+        for head, own in shared(knobs, len(find(budget["dataset"]).class_names)).items():
             store.submit(RunConfig(head=head, knobs=own, seed=seed, **budget), note)
     return note
+
+
+def shared(knobs: Values, classes: int) -> dict[str, dict[str, Value]]:
+    """All knobs of each of the seven heads, given some that those take which have them."""
+    of_heads = {head: HEADS.about(head).knobs for head in SEVEN}
+    return {
+        head: settle(own, {name: value for name, value in knobs.items() if name in own}, classes)
+        for head, own in of_heads.items()
+    }
 
 
 def together(runs: Iterable[Run]) -> dict[str, list[Run]]:

@@ -25,8 +25,10 @@ class Head(nn.Module):
     """Class vectors in `weight` and the knobs as plain attributes; a head declares the rest in its class body.
 
     `title` is a subtitle for menus, `born` the paper's year and month, `formula` the own-class logit
-    in LaTeX, `notice` what to look for. Fewer than two classes, an unknown knob or a value that does
-    not fit: ValueError. All arithmetic is float32 or wider, also under autocast.
+    in LaTeX, `notice` what to look for. `at_center` is what stands for the own-class cosine of a sample
+    on its center, as a formula in the knobs; a head without one has no note on feasibility.
+    Fewer than two classes, an unknown knob or a value that does not fit: ValueError. All arithmetic is
+    float32 or wider, also under autocast.
     """
 
     family: str  # one of faces.heads.FAMILIES

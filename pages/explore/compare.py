@@ -9,6 +9,7 @@ from faces.datasets import find
 from faces.figures import still_lines
 from faces.knobs import fixed_scale
 from pages.components import runs as told
+from pages.components.feasibility import feasibility
 from pages.components.picture import pending, picture, projection_choice
 from pages.components.session import head_colors, the_store
 from pages.components.settings import ask_budget, ask_dataset
@@ -43,10 +44,13 @@ def ask_all(first: bool) -> None:
                 bind="query-params",
             )  # fmt: skip
             m = st.slider(f"m · margin, {word}", 0.0, 1.0, 0.25, 0.01, key="all.m", bind="query-params")
+            below = st.container()
             seeds = st.slider("Seeds: trainings of each head", 1, 5, 1, key="seeds", bind="query-params")
             st.caption("The spread between seeds is chance: one seed shows pictures, three or more support a ranking.")
         with right:
             budget = ask_budget(dataset, seed=False)
+        with below:
+            feasibility(comparison.shared({"s": s, "m": m}, classes), classes, budget["dim"])
         here = find(dataset).counts is not None
         if not here:
             word = f"Get {find(dataset).title} on the Data page"
