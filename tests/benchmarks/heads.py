@@ -65,7 +65,7 @@ def metric_learning(name: str, classes: int) -> nn.Module | None:
 
 
 def catalyst(name: str, classes: int) -> nn.Module | None:
-    """The same layer from Catalyst, whose files are read one by one: the package as a whole imports far more."""
+    """The same layer from Catalyst, file by file: the package as a whole imports far more."""
     found, where = NAMES[name][1], importlib.util.find_spec("catalyst")
     if found is None or where is None or where.origin is None:
         return None
@@ -105,26 +105,22 @@ def measure(classes: int, seconds: float, least: int) -> tuple[dict, dict, int]:
     labels = torch.randint(classes, (B,))
     steps = {key: step_of(module) for key, module in modules.items()}
 
-    def run(key: tuple[str, str]) -> float:
-        """CPU seconds of one step; small steps are repeated and averaged."""
-        repeats = max(1, 500 // classes)
-        began = time.process_time()
-        for _ in range(repeats):
-            features.grad = None
-            for parameter in modules[key].parameters():
-                parameter.grad = None
-            steps[key](features, labels).backward()
-        return (time.process_time() - began) / repeats
-
     def clear(key: tuple[str, str]) -> None:
         features.grad = None
         for parameter in modules[key].parameters():
             parameter.grad = None
 
+    def run(key: tuple[str, str]) -> float:
+        """CPU seconds of one step; small steps are repeated and averaged."""
+        repeats = max(1, 500 // classes)
+        began = time.process_time()
+        for _ in range(repeats):
+            clear(key)
+            steps[key](features, labels).backward()
+        return (time.process_time() - began) / repeats
+
     memory = {}
     for key in modules:  # a first round, not timed
-        run(key)
-        clear(key)
         memory[key] = peak(lambda key=key: steps[key](features, labels).backward())
         clear(key)
     times: dict[tuple[str, str], list[float]] = {key: [] for key in modules}
@@ -162,7 +158,7 @@ def table(classes: int, times: dict, memory: dict, rounds: int) -> None:
     mib = memory[unit] / 2**20
     print(f"\n## C = {classes:,}\n")
     print(
-        f"nn.Linear + cross-entropy: {1000 * statistics.median(times[unit]):.3g} ms of CPU time, {mib:.3g} MiB at most; "
+        f"nn.Linear + cross-entropy: {1000 * statistics.median(times[unit]):.3g} ms of CPU, at most {mib:.3g} MiB; "
         f"{rounds} rounds. In brackets the middle half of the rounds.\n"
     )
     print("| head | time / Linear | time / PML | time / Catalyst | memory / Linear | PML's | Catalyst's |")
@@ -198,8 +194,8 @@ def main() -> None:
     """Print a Markdown table for each number of classes."""
     words = argparse.ArgumentParser(description=__doc__)
     words.add_argument("--classes", type=int, nargs="+", default=[10, 1000, 100_000])
-    words.add_argument("--seconds", type=float, default=70, help="for the rounds at each number of classes")
-    words.add_argument("--least", type=int, default=4, help="rounds at each number of classes")
+    words.add_argument("--seconds", type=float, default=30, help="for the rounds at each number of classes")
+    words.add_argument("--least", type=int, default=3, help="rounds at each number of classes")
     asked = words.parse_args()
     torch.set_num_threads(1)
     packages = [installed(name) for name in ("torch", "pytorch-metric-learning", "catalyst")]
