@@ -19,14 +19,18 @@ def cos_of_sum(cosine: Cosines, m: float, seam: str) -> Cosines:
     From cos(theta + m) = cos(theta) cos(m) - sin(theta) sin(m): no arccos, so no infinite slope.
     """
     turned = cosine * math.cos(m) - sine(cosine) * math.sin(m)
-    past = {
-        "cos_minus_m_sin_m": cosine - m * math.sin(m),
-        "keep_theta": cosine,
-        "raw_cos": turned,
-        "clamp_pi": torch.full_like(cosine, -1.0),
-        "psi_monotone": -turned - 2,
-    }
-    return torch.where(cosine < -math.cos(m), past[seam], turned)
+    match seam:
+        case "cos_minus_m_sin_m":
+            past = cosine - m * math.sin(m)
+        case "keep_theta":
+            past = cosine
+        case "raw_cos":
+            return turned
+        case "clamp_pi":
+            past = torch.full_like(cosine, -1.0)
+        case "psi_monotone":
+            past = -turned - 2
+    return torch.where(cosine < -math.cos(m), past, turned)
 
 
 def sine(cosine: Cosines) -> Cosines:

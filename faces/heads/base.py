@@ -137,18 +137,24 @@ class Unit(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor) -> Tensor:
-        length = torch.linalg.vector_norm(rows, dim=-1, keepdim=True)
-        directions = rows / torch.where(length > SHORTEST, length, 1.0)
+        _, inverse = direction(rows)
+        directions = rows * inverse
         ctx.save_for_backward(rows, directions)
         return directions
 
     @staticmethod
     def backward(ctx: Any, slope: Tensor) -> Tensor:
         rows, directions = ctx.saved_tensors
-        length = torch.linalg.vector_norm(rows, dim=-1, keepdim=True)  # anew, so that this too can be differentiated
-        long = length > SHORTEST
-        along = (slope * directions).sum(-1, keepdim=True) * long
-        return torch.addcmul(slope, directions, along, value=-1) / torch.where(long, length, 1.0)
+        known, inverse = direction(rows)  # anew, so that this too can be differentiated
+        along = (slope * directions).sum(-1, keepdim=True) * known
+        return torch.addcmul(slope, directions, along, value=-1) * inverse
+
+
+def direction(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Whether each vector has a direction, and one over its length, or 1 where it has none; both (..., 1)."""
+    length = torch.linalg.vector_norm(rows, dim=-1, keepdim=True)
+    known = length > SHORTEST
+    return known, 1 / torch.where(known, length, 1.0)
 
 
 def widen(values: Tensor) -> Tensor:

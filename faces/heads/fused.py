@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from faces.heads.base import SHORTEST, CosineHead, unit, widen
+from faces.heads.base import CosineHead, direction, unit, widen
 from faces.shapes import Features, Labels, Loss, Table
 
 AT_ONCE = 1 << 20  # cosines worked on at a time on a CPU, 4 MiB
@@ -35,9 +35,7 @@ class Fused(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, head: CosineHead, features: Tensor, rows: Tensor, labels: Tensor) -> Tensor:
-        length = torch.linalg.vector_norm(rows, dim=1)
-        has_direction = length > SHORTEST
-        inverse = torch.where(has_direction, 1 / length, 1.0)
+        known, inverse = (each.squeeze(1) for each in direction(rows))
         with torch.autocast(features.device.type, enabled=False):
             table = features @ rows.T
         observed = head.training and type(head).observe is not CosineHead.observe
@@ -47,7 +45,7 @@ class Fused(torch.autograd.Function):
         same = {getattr(type(head), name) is getattr(CosineHead, name) for name in ("of_classes", "others", "logits")}
         of_some = by_hand if same == {True} else by_autograd
         loss = torch.zeros((), dtype=table.dtype, device=table.device)
-        along = torch.zeros_like(length)  # of each row's gradient, the part in the row's own direction
+        along = torch.zeros_like(inverse)  # of each row's gradient, the part in the row's own direction
         few = max(1, (AT_ONCE if table.device.type == "cpu" else AT_ONCE_ELSEWHERE) // table.shape[1])
         room = torch.empty_like(table[:few])
         for some, some_labels in zip(table.split(few), labels.split(few), strict=True):
@@ -57,7 +55,7 @@ class Fused(torch.autograd.Function):
             loss += summed
             along += some.mul_(slope).sum(0)
             torch.mul(slope, inverse, out=some)
-        ctx.save_for_backward(table, features, rows, along * inverse.square() * has_direction)
+        ctx.save_for_backward(table, features, rows, along * inverse.square() * known)
         return loss / len(labels)
 
     @staticmethod
