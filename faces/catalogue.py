@@ -27,6 +27,7 @@ DECLARATIONS = (
     "notice",
     "pretrained",
     "smallest",
+    "at_center",
 )  # what is read; the rest is the class's own
 WORDS = {"math": math, **vars(knobs)}  # what a declaration may use
 

@@ -13,5 +13,6 @@ Labels = Int[Tensor, " B"]  # true class indices, int64
 Logits = Float[Tensor, "B C"]  # what cross-entropy takes
 Loss = Float[Tensor, ""]  # one number, with its graph
 CosineTable = Float[Tensor, "B C"]  # every feature against every class, -1 to 1
+Table = Float[Tensor, "B rows"]  # every feature against every vector of a weight: C of them, or C*K
 Cosines = Float[Tensor, " B"]  # one cosine per sample, to its own class; also any line of cosines
 Rows = Float[Tensor, "*rows D"]  # vectors along the last axis

@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy, normalize
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from faces.heads import HEADS
-from faces.heads.base import CosineHead
+from faces.heads.base import CosineHead, unit
 from faces.knobs import Choice, fixed_scale
 
 SCORED = [name for name in HEADS if HEADS[name].scored]  # the others are in test_metric_heads.py
@@ -492,6 +492,18 @@ def test_only_the_nearest_center_of_a_class_learns():
     head.load_state_dict({"weight": at([[0.0, 270.0], [90.0, 180.0]])})
     cross_entropy(head(at([30.0]), torch.tensor([0])), torch.tensor([0])).backward()
     assert (head.weight.grad.norm(dim=-1) > 0).tolist() == [[True, False], [True, False]]
+
+
+def test_directions_can_be_differentiated_twice_and_the_shortest_vectors_stay():
+    torch.manual_seed(0)
+    rows = torch.randn(4, 3, dtype=torch.float64)
+    rows[0] *= 1e-8
+    rows[1] = 0
+    assert torch.equal(unit(rows)[:2], rows[:2])
+    torch.testing.assert_close(unit(rows)[2:], normalize(rows[2:]))
+    rows.requires_grad_()
+    assert torch.autograd.gradcheck(unit, rows, eps=1e-9, atol=1e-5)
+    assert torch.autograd.gradgradcheck(unit, rows[2:].detach().requires_grad_())
 
 
 # Numbers.

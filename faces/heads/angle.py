@@ -24,16 +24,21 @@ def cos_of_sum(cosine: Cosines, m: float | Cosines, seam: str) -> Cosines:
     """
     cos_m, sin_m = (m.cos(), m.sin()) if isinstance(m, Tensor) else (math.cos(m), math.sin(m))
     turned = cosine * cos_m - sine(cosine) * sin_m
-    past = {
-        "cos_minus_m_sin_m": cosine - m * sin_m,
-        "keep_theta": cosine,
-        "raw_cos": turned,
-        "clamp_pi": torch.full_like(cosine, -1.0),
-        "psi_monotone": -turned - 2,
-    }
+    match seam:
+        case "cos_minus_m_sin_m":
+            past = cosine - m * sin_m
+        case "keep_theta":
+            past = cosine
+        case "raw_cos":
+            past = turned
+        case "clamp_pi":
+            past = torch.full_like(cosine, -1.0)
+        case "psi_monotone":
+            past = -turned - 2
     if isinstance(m, Tensor) or m < 0:
         turned = torch.where((m < 0) & (cosine > cos_m), 1.0, turned)
-    return torch.where((cosine < -cos_m) & (m >= 0), past[seam], turned)
+        return torch.where((cosine < -cos_m) & (m >= 0), past, turned)
+    return turned if seam == "raw_cos" else torch.where(cosine < -cos_m, past, turned)
 
 
 def psi(cosine: Cosines, m1: float, m2: float) -> Cosines:

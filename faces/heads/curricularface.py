@@ -20,6 +20,7 @@ class CurricularFace(ArcFace):
     title = "hard wrong classes count more as training goes on"
     source, born = "https://arxiv.org/abs/2004.00288", "2020-04"
     formula = r"s \cos(\theta_y + m), \quad \text{hard } j\!: s \cos\theta_j\,(t + \cos\theta_j)"
+    at_center = "cos(m)"
     notice = "At first t is near 0 and hard wrong classes hardly push; as t grows they push more and more."
     knobs = {
         "s": Knob(fixed_scale, 0.5, 64.0, "scale of the logits, no unit"),

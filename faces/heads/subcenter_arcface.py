@@ -1,9 +1,8 @@
 """SubCenterArcFace: ArcFace with k centers per class, the nearest of which counts."""
 
 from faces.heads.arcface import ArcFace
-from faces.heads.base import inner, unit, widen
 from faces.knobs import SEAM, Knob, fixed_scale
-from faces.shapes import CosineTable, Features
+from faces.shapes import CosineTable, Table
 
 
 class SubCenterArcFace(ArcFace):
@@ -16,6 +15,7 @@ class SubCenterArcFace(ArcFace):
     title = "several centers per class, the nearest counts"
     source, born = "https://www.ecva.net/papers/eccv_2020/papers_ECCV/papers/123560715.pdf", "2020-08"
     formula = r"s \cos(\theta_y + m), \quad \theta_y = \min_k \theta_{yk}"
+    at_center = "cos(m)"
     notice = "Clean data gather on one center of each class; mislabelled samples may find another."
     knobs = {
         "s": Knob(fixed_scale, 0.5, 64.0, "scale of the logits, no unit"),
@@ -28,6 +28,5 @@ class SubCenterArcFace(ArcFace):
     def weight_shape(self, dim: int) -> tuple[int, ...]:
         return self.classes, self.k, dim
 
-    def cosine(self, features: Features) -> CosineTable:
-        centers = unit(widen(self.weight)).flatten(0, 1)  # (C*K, D)
-        return inner(unit(widen(features)), centers).unflatten(1, (self.classes, self.k)).max(dim=2).values
+    def of_classes(self, cosine: Table) -> CosineTable:
+        return cosine.unflatten(1, (self.classes, self.k)).max(dim=2).values

@@ -7,7 +7,8 @@ import streamlit as st
 
 from faces.datasets import find
 from faces.heads import HEADS
-from faces.knobs import Value, fixed_scale
+from faces.knobs import Value, fixed_scale, settle
+from pages.components.feasibility import feasibility
 from pages.components.runs import duration
 from pages.components.session import remember, the_store
 from pages.components.settings import ask_budget, ask_dataset
@@ -38,8 +39,15 @@ def ask_experiment(first: bool, seeds: int) -> None:
                 bind="query-params",
             )  # fmt: skip
             st.caption("The spread between seeds is chance: one seed shows pictures, three or more support a ranking.")
+            below = st.container()
         with right:
             budget, noises = _ask_rest(dataset)
+        with below:
+            asked = {head: comparison.shared(head, knobs) for head in heads}
+            feasibility(
+                {head: settle(HEADS.about(head).knobs, own, classes - held_out) for head, own in asked.items()},
+                classes - held_out, budget["dim"],
+            )  # fmt: skip
             budget |= {"held_out": held_out} if held_out else {}
         here = find(dataset).counts is not None
         if not here:

@@ -11,6 +11,7 @@ from faces.heads import HEADS
 from faces.knobs import Choice, Knob
 from faces.projections import PROJECTIONS
 from pages.components import runs as told
+from pages.components.feasibility import feasibility
 from pages.components.picture import pending, picture, projection_choice
 from pages.components.session import head_colors, the_store
 from pages.components.settings import adopt, ask_budget, ask_dataset, ask_head, ask_knobs, mark
@@ -110,11 +111,14 @@ with controls:
     live = run is not None and run.open and run.config.head == head
     with st.container():
         knobs = ask_knobs(head, dataset, Knob, turn if run else None)
+    below = st.container()
     with st.expander("Encoder, epochs, seed", icon=":material/settings:"):
         with st.container():
             knobs |= ask_knobs(head, dataset, Choice, turn if run else None)
         budget = ask_budget(dataset)
     mark({"head": head, "knobs": knobs, **budget}, run.config if run else None)
+    with below:
+        feasibility({head: knobs}, len(find(dataset).class_names), budget["dim"])
     here = find(dataset).counts is not None
     if not here:
         st.info(f"{find(dataset).title} is not on this machine yet.", icon=":material/download:")

@@ -1,0 +1,111 @@
+"""The loss of a cosine head with one table of cosines instead of several: for very many classes.
+
+One product fills the table (B, C). Then a few rows at a time become the gradient of the loss, in
+place, while they are in the processor's cache. The weight is never copied: its lengths divide the
+table, and the part of its gradient along itself, which must go, is a sum over the table too.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from faces.heads.base import CosineHead, direction, unit, widen
+from faces.shapes import Features, Labels, Loss, Table
+
+AT_ONCE = 1 << 20  # cosines worked on at a time on a CPU, 4 MiB
+AT_ONCE_ELSEWHERE = 1 << 23  # on a GPU, where every step has a price of its own
+
+
+def fused_loss(head: CosineHead, features: Features, labels: Labels) -> Loss:
+    """cross_entropy(head(features, labels), labels), its gradients, and the same updates of the buffers.
+
+    Can be differentiated once. From forward to backward it keeps the table and the unit features.
+    Speed and memory beside other implementations: tests/benchmarks/results/heads.md.
+    """
+    rows = widen(head.weight).flatten(0, -2)  # (C, D), or (C*K, D)
+    features = unit(widen(features))
+    wide = torch.promote_types(features.dtype, rows.dtype)
+    return Fused.apply(head, features.to(wide), rows.to(wide), labels)
+
+
+class Fused(torch.autograd.Function):
+    """The mean loss of unit features. For backward the table holds d(sum of losses) / d(feature · row)."""
+
+    @staticmethod
+    def forward(ctx: Any, head: CosineHead, features: Tensor, rows: Tensor, labels: Tensor) -> Tensor:
+        known, inverse = (each.squeeze(1) for each in direction(rows))
+        with torch.autocast(features.device.type, enabled=False):
+            table = features @ rows.T
+        observed = head.training and type(head).observe is not CosineHead.observe
+        if observed:
+            cosine = head.of_classes(table.mul_(inverse))
+            head.observe(cosine, own_of(cosine, labels), labels, features)
+        same = {getattr(type(head), name) is getattr(CosineHead, name) for name in ("of_classes", "others", "logits")}
+        of_some = by_hand if same == {True} else by_autograd
+        loss = torch.zeros((), dtype=table.dtype, device=table.device)
+        along = torch.zeros_like(inverse)  # of each row's gradient, the part in the row's own direction
+        few = max(1, (AT_ONCE if table.device.type == "cpu" else AT_ONCE_ELSEWHERE) // table.shape[1])
+        room = torch.empty_like(table[:few])
+        for some, some_labels in zip(table.split(few), labels.split(few), strict=True):
+            if not observed:
+                some.mul_(inverse)
+            summed, slope = of_some(head, some, some_labels, room[: len(some)])
+            loss += summed
+            along += some.mul_(slope).sum(0)
+            torch.mul(slope, inverse, out=some)
+        ctx.save_for_backward(table, features, rows, along * inverse.square() * known)
+        return loss / len(labels)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[None, Tensor | None, Tensor | None, None]:
+        table, features, rows, along = ctx.saved_tensors
+        each = upstream / len(features)
+        of_features = of_rows = None
+        with torch.autocast(features.device.type, enabled=False):
+            if ctx.needs_input_grad[1]:
+                of_features = (table @ rows).mul_(each)
+            if ctx.needs_input_grad[2]:
+                of_rows = (table.T @ (features * each)).addcmul_(rows, (along * -each)[:, None])
+        return None, of_features, of_rows, None
+
+
+def by_hand(head: CosineHead, cosine: Table, labels: Labels, room: Table) -> tuple[Loss, Table]:
+    """The summed loss of some rows and its derivative by their cosines, for heads that change the own class only.
+
+    `room`, of the same shape, is overwritten.
+    """
+    places = labels[:, None]
+    with torch.enable_grad():
+        own = own_of(cosine, labels).requires_grad_()
+        value = head.s * head.margin(own)
+        (slope,) = torch.autograd.grad(value.sum(), own)
+    value = value.detach()[:, None]  # (rows, 1)
+    share = torch.mul(cosine, head.s, out=room).scatter_(1, places, value)
+    largest = share.amax(1, keepdim=True)
+    total = share.sub_(largest).exp_().sum(1, keepdim=True)
+    loss = (total.log() + largest - value).sum()
+    of_own = (share.gather(1, places) / total - 1) * slope[:, None]
+    return loss, share.mul_(head.s / total).scatter_(1, places, of_own)
+
+
+def by_autograd(head: CosineHead, cosine: Table, labels: Labels, room: Table) -> tuple[Loss, Table]:
+    """The same for any head whose logits of a sample depend on no other sample: through its own `logits`."""
+    places = labels[:, None]
+    with torch.enable_grad():
+        leaf = cosine.detach().requires_grad_()
+        of_classes = head.of_classes(leaf)
+        own = own_of(of_classes, labels)
+        logits = head.logits(of_classes, own, labels, head.margin(own))
+    share = torch.log_softmax(logits.detach(), 1)
+    loss = -share.gather(1, places).sum()
+    share.exp_().scatter_add_(1, places, -torch.ones_like(places, dtype=share.dtype))  # d loss / d logits
+    (slope,) = torch.autograd.grad(logits, leaf, share)
+    return loss, slope
+
+
+def own_of(cosine: Tensor, labels: Labels) -> Tensor:
+    """The cosine of each sample to its own class."""
+    return cosine.gather(1, labels[:, None]).squeeze(1)
