@@ -152,15 +152,16 @@ class Unit(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor) -> Tensor:
-        _, inverse = direction(rows)
+        known, inverse = direction(rows)
         directions = rows * inverse
-        ctx.save_for_backward(rows, directions)
+        ctx.save_for_backward(rows, directions, known, inverse)
         return directions
 
     @staticmethod
     def backward(ctx: Any, slope: Tensor) -> Tensor:
-        rows, directions = ctx.saved_tensors
-        known, inverse = direction(rows)  # anew, so that this too can be differentiated
+        rows, directions, known, inverse = ctx.saved_tensors
+        if torch.is_grad_enabled():  # to be differentiated once more
+            known, inverse = direction(rows)
         along = (slope * directions).sum(-1, keepdim=True) * known
         return torch.addcmul(slope, directions, along, value=-1) * inverse
 
