@@ -12,7 +12,9 @@ from faces.heads.base import CosineHead
 from faces.knobs import SEAM
 
 COSINE = [name for name in HEADS if issubclass(HEADS[name], CosineHead) and HEADS[name].loss is CosineHead.loss]
-FUSED = [name for name in COSINE if HEADS[name].forward is CosineHead.forward]
+OWN = ("forward", "margins")  # a head with its own is computed step by step
+FUSED = [name for name in COSINE if all(getattr(HEADS[name], part) is getattr(CosineHead, part) for part in OWN)]
+FUSED.remove("ETF")  # its class vectors do not learn, and want a dimension each
 
 
 def pair(name, dim, classes, seed, dtype, seam):
@@ -21,7 +23,7 @@ def pair(name, dim, classes, seed, dtype, seam):
     knobs = {"seam": seam} if "seam" in HEADS[name].knobs else {}
     one, other = HEADS[name](dim, classes, **knobs).to(dtype), HEADS[name](dim, classes, **knobs).to(dtype)
     one.weight.data *= torch.rand(*one.weight.shape[:-1], 1, dtype=dtype) * 3 + 0.1
-    if hasattr(one, "t"):
+    if name == "CurricularFace":
         one.t.fill_(0.4)
     other.load_state_dict(one.state_dict())
     return one, other
