@@ -13,7 +13,7 @@ from typing import Any
 from faces.datasets import Progress, Progressed, available, find, own
 from faces.datasets.imagewoof import ARCHIVES, Imagewoof
 from faces.encoders import ENCODERS
-from faces.heads import HEADS
+from faces.heads import HEADS, scored
 from faces.home import home
 from faces.knobs import Value
 from trainer.comparison import group_note
@@ -76,7 +76,7 @@ def tell(as_json: bool, head: str, facts: dict[str, Any]) -> None:
     said = (
         f"{head:17s} epoch {facts['epoch']:6.2f}  step {facts['step']:5d}/{facts['steps']}  {facts['seconds']:7.1f} s"
     )
-    print("  ".join([said, *scores(facts["metrics"])]), flush=True)
+    print("  ".join([said, *scores(head, facts["metrics"])]), flush=True)
 
 
 TOLD = (
@@ -87,9 +87,9 @@ TOLD = (
 )
 
 
-def scores(metrics: Mapping[str, float]) -> list[str]:
+def scores(head: str, metrics: Mapping[str, float]) -> list[str]:
     """The scores that a snapshot has, and a word for the one that a head without class logits lacks."""
-    none = [] if "dnn_accuracy" in metrics else ["no DNN accuracy (no class logits)"]
+    none = [] if scored(head) else ["no DNN accuracy (no class logits)"]
     return [f"{name} {metrics[key]:{form}}" for name, key, form in TOLD if key in metrics] + none
 
 
@@ -122,7 +122,7 @@ def list_runs(arguments: argparse.Namespace) -> None:
             )
             continue
         done = f"{facts['step']}/{facts['steps']}" if facts else "-"
-        said = scores(facts["metrics"]) if facts else []
+        said = scores(run.config.head, facts["metrics"]) if facts else []
         print(run.id, f"{run.state:11s} {run.config.head:17s} {run.config.dataset:12s} {done:>11s}", *said, run.reason)
 
 

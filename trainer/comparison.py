@@ -98,15 +98,19 @@ def submit_all(
         for noise in noises or (budget.get("noise", 0),)
         for head in heads
     ]
-    note = group_note(budget["dataset"], len(heads), seeds)
+    taken, note = {run.note for run in store.runs()}, ""
+    while not note or note in taken:  # two experiments within a second
+        time.sleep(0.2 if note else 0)
+        note = group_note(budget["dataset"], len(heads), seeds, budget.get("held_out", 0))
     for config in configs:
         store.submit(config, note)
     return note
 
 
-def group_note(dataset: str, heads: int, seeds: int = 1) -> str:
+def group_note(dataset: str, heads: int, seeds: int = 1, held_out: int = 0) -> str:
     """The note of runs that are queued together: what, on what, when; at most 64 characters."""
     what = f"{heads} head{'s' * (heads > 1)} × {seeds} seed{'s' * (seeds > 1)}"
+    what += f", {held_out} held out" if held_out else ""
     when = time.strftime("%Y-%m-%d %H:%M:%S")
     return f"{what} · {find(dataset).title[: 64 - len(what) - len(when) - 6]} · {when}"
 

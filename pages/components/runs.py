@@ -9,7 +9,7 @@ import streamlit as st
 
 from faces.datasets import find
 from faces.figures import Curve, history_curve
-from faces.heads import HEADS
+from faces.heads import HEADS, scored
 from faces.knobs import Choice
 from trainer.config import RunConfig
 from trainer.folder import read_json
@@ -88,14 +88,9 @@ def shown(config: RunConfig) -> list[tuple[str, Any]]:
     return [(name, value) for name, value in config.knobs.items() if default.get(name) != value]
 
 
-def unscored(head: str) -> bool:
-    """Whether a head has no class logits, hence no DNN accuracy."""
-    return head in HEADS and HEADS.about(head).family == "Metric learning"
-
-
 def accuracies(config: RunConfig, history: Sequence[Mapping[str, Any]]) -> dict[str, Curve]:
     """KNN accuracy over the epochs, and DNN accuracy or, where there is none, that of the nearest class mean."""
-    other = ("Class mean", "ncm_accuracy") if unscored(config.head) else ("DNN", "dnn_accuracy")
+    other = ("Class mean", "ncm_accuracy") if not scored(config.head) else ("DNN", "dnn_accuracy")
     return {name: history_curve(history, metric) for name, metric in (other, ("KNN", "knn_accuracy"))}
 
 

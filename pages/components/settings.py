@@ -7,10 +7,10 @@ import streamlit as st
 
 from faces.datasets import Dataset, available, find
 from faces.encoders import ENCODERS
-from faces.heads import FAMILIES, HEADS
+from faces.heads import FAMILIES, HEADS, scored
 from faces.knobs import Choice, Knob, Value
 from pages.components.knobs import key_of, sliders
-from pages.components.runs import NO_LOGITS, unscored
+from pages.components.runs import NO_LOGITS
 from trainer.config import TERMS, RunConfig
 
 OWN = "own"  # in the URL: the controls are not set to the settings of the run that is shown
@@ -33,7 +33,10 @@ def ask_head() -> str:
     names = sorted(HEADS, key=lambda name: FAMILIES.index(HEADS.about(name).family))  # within a family by date
     head = st.selectbox("Head", names, index=names.index("ArcFace"), key="head", bind="query-params") or "ArcFace"
     about = HEADS.about(head)
-    st.caption(f"{about.family}: {about.title}, [{about.born[:4]}]({about.source})" + f". {NO_LOGITS}" * unscored(head))
+    st.caption(
+        f"{about.family}: {about.title}, [{about.born[:4]}]({about.source})"
+        + ("" if scored(head) else f". {NO_LOGITS}")
+    )
     return head
 
 

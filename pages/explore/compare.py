@@ -6,6 +6,7 @@ import numpy as np
 import streamlit as st
 
 from faces.figures import still_lines
+from faces.heads import scored
 from pages.components import runs as told
 from pages.components.experiment import ask_experiment, ask_group, ask_noise
 from pages.components.picture import pending, picture, projection_choice
@@ -82,7 +83,7 @@ def table(runs: list[Run], latest: dict[str, dict]) -> None:
             {
                 "Head": config.head + (" (turned)" if facts and facts[0]["turned"] else ""),
                 "Knobs": knobs or "–",
-                "DNN accuracy": "no class logits" if told.unscored(config.head) else spread(metrics, "dnn_accuracy"),
+                "DNN accuracy": spread(metrics, "dnn_accuracy") if scored(config.head) else "no class logits",
                 "KNN accuracy, k = 5": spread(metrics, "knn_accuracy"),
                 "Class-mean accuracy": spread(metrics, "ncm_accuracy"),
                 "Seeds": len(group),

@@ -7,7 +7,7 @@ import streamlit as st
 
 from faces.datasets import find
 from faces.figures import history_curve, lines
-from faces.heads import HEADS
+from faces.heads import HEADS, scored
 from faces.knobs import Choice, Knob
 from faces.projections import PROJECTIONS
 from pages.components import runs as told
@@ -164,7 +164,7 @@ def scores(run: Run, history: list[dict]) -> None:
     with st.container(horizontal=True):
         for name, (label, form, help) in SCORES.items():
             value = f"{metrics[name]:{form}}" if name in metrics else "–"
-            if name == "dnn_accuracy" and told.unscored(run.config.head):
+            if name == "dnn_accuracy" and not scored(run.config.head):
                 value, help = "none", told.NO_LOGITS
             st.metric(label, value, help=help, width="content")
         for name in ("s", "t"):
@@ -232,6 +232,6 @@ with view:
         st.session_state["polling"] = moving
         st.fragment(show, run_every=told.POLL if moving else None)(run.id, projection, axes)
         if run.config.head in HEADS:
-            word = "loss of an image is" if told.unscored(run.config.head) else "training logits are"
+            word = "loss of an image is" if not scored(run.config.head) else "training logits are"
             st.markdown(f"**What to notice.** {HEADS.about(run.config.head).notice} The {word}")
             st.latex(HEADS.about(run.config.head).formula)

@@ -5,6 +5,7 @@ import time
 import streamlit as st
 
 from faces.figures import history_curve, lines
+from faces.heads import scored
 from pages.components import runs as told
 from pages.components.session import head_colors, the_store
 from pages.components.settings import adopt
@@ -81,7 +82,7 @@ def card(run: Run, facts: dict | None) -> None:
         if facts:
             metrics = facts["metrics"]
             said = [f"loss {metrics['loss']:.3f}"] if "loss" in metrics else []
-            if told.unscored(run.config.head):
+            if not scored(run.config.head):
                 said += ["no DNN (no class logits)"]
             elif "dnn_accuracy" in metrics:
                 said += [f"DNN {metrics['dnn_accuracy']:.1%}"]
