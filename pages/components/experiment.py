@@ -136,7 +136,8 @@ def ask_group(groups: Mapping[str, list[Run]]) -> list[Run]:
     notes = list(groups)
     if st.session_state.get("together") not in groups:
         linked = st.query_params.get("group", "")
-        st.session_state["together"] = linked if linked in groups else notes[0]
+        begun = (note for note in notes if any(run.state != "queued" for run in groups[note]))
+        st.session_state["together"] = linked if linked in groups else next(begun, notes[0])
     note = st.selectbox("Trained together", notes, key="together")
     remember("group", note)
     return groups[note]
