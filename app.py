@@ -10,9 +10,8 @@ from typing import Any
 import streamlit as st
 
 from faces.home import home
-from pages.components import blocks
+from pages.components import blocks, shown
 from trainer import service
-from trainer.store import Store
 
 WATCH = 2.0  # seconds between two looks whether the trainer is there
 
@@ -43,10 +42,8 @@ async def lifespan(app: Any) -> AsyncIterator[None]:
             await asyncio.to_thread(service.end, process)
 
 
-def load_points(run: str, step: int, name: str) -> blocks.Points | None:
-    """The points of a picture for the browser."""
-    found = Store().folder(run).points(name, step)
-    return None if found is None else blocks.Points(*found[:4])
-
-
-app = st.App("pages/router.py", lifespan=lifespan, routes=blocks.routes(load_points))
+app = st.App(
+    "pages/router.py",
+    lifespan=lifespan,
+    routes=blocks.routes(shown.load_points, shown.load_facts, shown.load_sheet),
+)

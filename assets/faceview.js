@@ -1,19 +1,27 @@
 // The picture of the embeddings: one canvas, one WebGL2 context, one to seven panels under one camera.
 //
 // Streamlit (components v2) calls the default export again at every change of data or theme; what must
-// outlive that (camera, isolated classes, points on screen) is kept per element in `pictures`.
+// outlive that (camera, clock, selection, points on screen) is kept per element in `pictures`, and in the URL.
 //
-//   data = { panels: [{ id, title, subtitle, url, rotate: 9 numbers (rows of a 3x3) | null, centers: bool }],
-//            classes: [{ name, color_light, color_dark, shape }], axes: 2 | 3, height, label, picks: bool }
+//   data = { panels: [{ id, title, subtitle, url, rotate: 9 numbers (rows of a 3x3) | null, centers: bool,
+//                       steps: [moments of the panel], total: steps in all, facts: url, images: url }],
+//            classes: [{ name, color_light, color_dark, shape }], axes: 2 | 3, height, label, live: bool,
+//            scale: [ink from little to much], judged: { word: ink }, sheet: { across, side }, picks, wishes: bool }
 //
-// A panel's `url` names an immutable block of points (points.js says how it is laid out). While a new block
-// loads, the old one stays. Emits `picked` {panel, index} when a point is clicked and `picks` is set.
+// Addresses name immutable blocks (points.js says how they are laid out); "*" in one stands for a step or the number
+// of a sheet. While a new block loads, the old one stays. Emits `picked` {panel, index} when a point is clicked and
+// `picks` is set, and `wished` {projection} or {axes} for keys that only the page can follow, where `wishes` is set.
 
-import { clamp, ease, glide, HOME, lensOf, project, turned } from "./faceview/lens.js";
-import { flatPainter, glPainter, OUTLINES } from "./faceview/painters.js";
+import { Clock } from "./faceview/clock.js";
+import { clamp, ease, glide, HOME, inside, lensOf, project, turned } from "./faceview/lens.js";
+import { button, choice, element, press, swatch, tell, thumbnail, told } from "./faceview/page.js";
+import { FADED, flatPainter, glPainter, PICKED } from "./faceview/painters.js";
 import { between, load, place, reachOf } from "./faceview/points.js";
+import { COLOURS, ENDS, JUDGED, table, tonesOf } from "./faceview/tones.js";
 
-const MORPH = 300; // ms from the old places to the new
+const STYLE = await (await fetch(new URL("./faceview/style.css", import.meta.url))).text();
+const MORPH = 300, SCRUB = 90; // ms from the old places to the new, and while somebody moves the clock
+const RINGS = 24, WAY = 32, STRIP = 16; // selected points with a ring and a trail, moments of a trail, images in a row
 const GAP = 14, NARROWEST = 216; // px between panels; px below which a panel gives up its column
 const REACH = 14; // px from the pointer within which a point answers
 
@@ -30,21 +38,6 @@ export default function faceview({ parentElement, data, setTriggerValue }) {
   });
 }
 
-const element = (tag, name, parent, text = "") => {
-  const made = document.createElement(tag);
-  made.className = name;
-  made.textContent = text;
-  parent?.append(made);
-  return made;
-};
-
-function swatch(shape, color, parent) {
-  const made = element("span", "swatch", parent);
-  made.innerHTML = `<svg viewBox="0 0 16 16" aria-hidden="true"><path d="${OUTLINES[shape] ?? OUTLINES.circle}"/></svg>`;
-  made.style.color = color;
-  return made;
-}
-
 // One panel: its words in the page, and the points on their way from the old places to the new.
 class Panel {
   constructor(stage) {
@@ -55,18 +48,56 @@ class Panel {
     this.view = element("div", "view", this.card);
     this.note = element("p", "note", this.view);
     this.box = { x: 0, y: 0, w: 1, h: 1 };
-    Object.assign(this, { n: 0, m: 0, t: 1, asked: 0, got: 0, key: null, reach: 1, oldReach: 1 });
+    Object.assign(this, { n: 0, m: 0, t: 1, asked: 0, got: 0, held: null, reach: 1, oldReach: 1, trails: [], step: null });
   }
 
   describe(spec) {
     this.spec = spec;
     this.card.dataset.panel = spec.id;
     this.title.textContent = this.title.title = spec.title ?? "";
-    this.subtitle.textContent = this.subtitle.title = spec.subtitle ?? "";
+    this.caption();
   }
 
-  // Takes a block in. The points that were there before travel, new ones are simply there.
-  take(block, rotate, animated) {
+  caption() {
+    const { step, quality, spec } = this, measured = quality ? ` · trust ${quality[0].toFixed(2)} · KNN ${Math.round(quality[1] * 100)}%` : "";
+    this.subtitle.textContent = this.subtitle.title = step === null ? spec.subtitle ?? "" : `step ${step}${measured}`;
+  }
+
+  // The newest step at or before a place in training; null before the first, undefined without a track.
+  stepAt(share) {
+    const { steps, total } = this.spec;
+    return steps?.length ? steps.findLast((step) => step / total <= share + 1e-9) ?? null : undefined;
+  }
+
+  // The image that a point stands for, which is the same in every panel, and back.
+  key(at) {
+    return this.rows?.[at] ?? at;
+  }
+
+  find(key) {
+    const at = this.rows ? this.places.get(key) ?? -1 : key;
+    return at < this.n ? at : -1;
+  }
+
+  learn(facts) {
+    this.facts = facts?.n === this.n ? facts : null;
+    if (!facts || facts.n <= (this.rows?.length ?? 0)) return;
+    this.rows = facts.rows; // their order is the same at every step
+    this.places = new Map(Array.from(facts.rows, (row, at) => [row, at]));
+  }
+
+  // What the picture says, in words.
+  summary() {
+    const { facts, labels, n, spec } = this, head = spec.title ? `${spec.title}: ` : "";
+    if (!facts) return `${head}${n} images.`;
+    const wrong = labels.reduce((sum, label, at) => sum + (facts.predictions[at] !== label), 0);
+    const angles = facts.angles.filter((angle) => angle >= 0).sort();
+    const apart = angles.length ? `, half of them within ${degrees(angles[angles.length >> 1])} of their own center` : "";
+    return facts.predictions.some((guess) => guess >= 0) ? `${head}${wrong} of ${n} images wrong${apart}.` : `${head}${n} images${apart}.`;
+  }
+
+  // Takes a block in. The points that were there before travel for some ms, new ones are simply there.
+  take(block, rotate, ms, steady) {
     const { points, centers } = this.now(), { n, m, axes, unit } = block;
     this.to = place(block.points, axes, unit, rotate);
     this.centers = place(block.centers, axes, unit, rotate);
@@ -81,8 +112,8 @@ class Panel {
     this.oldReach = this.oldReach + (this.reach - this.oldReach) * this.t;
     if (!known || Math.abs(reach / this.reach - 1) > 0.12) this.reach = reach; // else: do not breathe
     if (!known) this.oldReach = this.reach;
-    Object.assign(this, { n, m, labels: block.labels, centerLabels: block.centerLabels });
-    this.t = animated && known && this.from !== this.to ? 0 : 1;
+    Object.assign(this, { n, m, labels: block.labels, centerLabels: block.centerLabels, quality: block.quality });
+    Object.assign(this, { ms, steady, t: ms && known && this.from !== this.to ? 0 : 1 });
     this.since = performance.now();
     this.card.dataset.points = n;
   }
@@ -92,6 +123,8 @@ class Panel {
     return { points: between(this.from, this.to, this.t), centers: between(this.oldCenters, this.centers, this.t) };
   }
 }
+
+const degrees = (angle) => `${Math.round((angle * 180) / Math.PI)}°`;
 
 class Picture {
   constructor(parent) {
@@ -109,7 +142,10 @@ class Picture {
     this.tip = element("div", "tip", this.stage);
     this.tip.hidden = true;
     Object.assign(this, { panels: new Map(), camera: structuredClone(HOME), isolated: new Set(), fingers: new Map() });
-    Object.assign(this, { axes: 2, frames: 0, asleep: false, hot: null, glide: null });
+    Object.assign(this, { axes: 2, frames: 0, asleep: false, hot: null, glide: null, path: location.pathname });
+    this.clock = new Clock(this.stage, (ms) => this.travel(ms), () => [...this.panels.values()].every((panel) => panel.got === panel.asked));
+    this.recall();
+    this.equip();
     this.painter = glPainter(this.canvas) ?? flatPainter(this.canvas);
     this.root.dataset.painter = this.painter.name;
     this.canvas.addEventListener("webglcontextlost", (event) => {
@@ -119,7 +155,7 @@ class Picture {
     this.canvas.addEventListener("webglcontextrestored", () => {
       this.painter = glPainter(this.canvas);
       this.dress();
-      for (const panel of this.panels.values()) if (panel.n) this.painter.hold(panel);
+      for (const panel of this.panels.values()) if (panel.n) this.hold(panel);
       this.invalidate();
     });
     this.size = new ResizeObserver(() => this.layout());
@@ -136,6 +172,8 @@ class Picture {
     this.size.disconnect();
     this.sight.disconnect();
     cancelAnimationFrame(this.due);
+    clearTimeout(this.noting);
+    this.clock.playing = false;
     this.canvas.getContext("webgl2")?.getExtension("WEBGL_lose_context")?.loseContext();
     this.closed = true;
     this.root.remove();
@@ -144,10 +182,10 @@ class Picture {
   update(data, emit) {
     Object.assign(this, { data, emit, axes: data.axes });
     this.stage.setAttribute("aria-label", data.label ?? "");
-    this.canvas.setAttribute("aria-label", data.label ?? "");
-    const drag = `drag to ${data.axes === 3 ? "turn" : "move"}`;
-    this.hint.textContent = `${drag} · click, then scroll to zoom · double-click to reset`;
-    this.dress();
+    const drag = `drag to ${data.axes === 3 ? "turn" : "move"}`, keys = data.wishes ? " · p t u, d: another picture" : "";
+    const alone = data.panels.length > 1 ? " · 1–7: one panel" : "";
+    this.hint.textContent = `${drag} · click, then scroll to zoom · double-click to reset · space, ← →: time${alone}${keys}`;
+    this.clock.update(data.panels, data.live);
     const ids = new Set(data.panels.map((spec) => spec.id));
     for (const [id, panel] of this.panels) if (!ids.has(id)) this.drop(id, panel);
     let before = this.legend;
@@ -157,8 +195,10 @@ class Picture {
       panel.describe(spec);
       if (panel.card.previousElementSibling !== before) before.after(panel.card);
       before = panel.card;
-      this.fetch(panel, spec);
+      this.fetch(panel, MORPH);
     }
+    this.dress();
+    this.offer();
     this.layout();
     this.invalidate();
   }
@@ -170,28 +210,109 @@ class Picture {
     if (this.hot?.panel === panel) this.point(null);
   }
 
+  // The clock was moved: each panel goes to its moment.
+  travel(ms) {
+    for (const panel of this.panels.values()) this.fetch(panel, ms || SCRUB);
+    this.invalidate();
+  }
+
   // The newest block that has arrived is shown; an answer that a newer one overtook is not.
-  fetch(panel, { url, rotate }) {
-    const key = url + (rotate ?? "");
-    if (!url && !panel.n) panel.note.textContent = "No points yet";
-    if (!url || key === panel.key) return;
+  fetch(panel, ms) {
+    const { spec } = panel, { rotate } = spec, step = panel.stepAt(this.clock.share), { playing } = this.clock;
+    const url = step === null ? null : step === undefined ? spec.url : spec.url?.replace("*", step);
+    const plain = playing && this.mode === "class"; // nobody can look at a single point then
+    const factsUrl = plain || step === undefined ? null : spec.facts?.replace("*", step);
+    const firstUrl = this.mode === "moved" && step !== undefined ? spec.url.replace("*", spec.steps[0]) : null;
+    panel.empty = step === null;
+    if (panel.empty) panel.note.textContent = "No picture of this moment yet";
+    else if (!url && !panel.n) panel.note.textContent = "No points yet";
+    const held = [url, rotate, factsUrl, firstUrl].join(" ");
+    if (!url || held === panel.held) return;
     const turn = ++panel.asked;
-    panel.key = key;
+    panel.held = held;
     if (!panel.n) panel.note.textContent = "Loading points …";
-    load(url).then((block) => {
+    const more = (address) => address && load(address).catch(() => null);
+    Promise.all([load(url), more(factsUrl), more(firstUrl)]).then(([block, facts, first]) => {
       if (turn < panel.got || this.panels.get(panel.spec.id) !== panel) return;
       panel.got = turn;
       if (panel === this.hot?.panel && panel.n !== block.n) this.point(null);
-      panel.take(block, rotate, !this.still());
-      panel.note.textContent = "";
+      panel.take(block, rotate, this.still() ? 0 : ms, playing);
+      panel.learn(facts);
+      panel.origin = first && place(first.points, first.axes, first.unit, rotate);
+      panel.step = step ?? null;
+      panel.caption();
+      if (!panel.empty) panel.note.textContent = "";
       panel.card.dataset.url = url;
-      this.painter?.hold(panel);
-      this.invalidate();
+      this.hold(panel);
+      this.follow(panel);
+      this.ahead(panel);
     }).catch((error) => {
       if (turn !== panel.asked) return;
-      panel.key = null; // the next update asks again
+      panel.got = turn;
+      panel.held = null; // the next update asks again
       panel.note.textContent = panel.n ? `Older points: ${error.message}` : error.message;
     });
+  }
+
+  // The panel's next few moments, before somebody asks for them.
+  ahead({ spec, step }) {
+    const at = spec.steps?.indexOf(step) ?? -1;
+    if (at >= 0) for (const next of spec.steps.slice(at + 1, at + 4)) load(spec.url.replace("*", next)).catch(() => {});
+  }
+
+  // Hands points, marks and trails to the painter.
+  hold(panel) {
+    this.painter?.hold(panel);
+    this.painter?.trail(panel);
+    if (this.mode === "versus") this.remark();
+    else this.mark(panel);
+    clearTimeout(this.saying);
+    this.saying = setTimeout(() => this.say(), 200);
+  }
+
+  // The way of the selected points to where they are now.
+  follow(panel) {
+    const { spec, step } = panel, keys = this.picked.size <= RINGS ? [...this.picked] : [], turn = (panel.way = {});
+    const before = (spec.steps ?? []).filter((one) => one <= step), stride = Math.ceil(before.length / WAY);
+    const found = keys.map((key) => panel.find(key)).filter((at) => at >= 0), wanted = this.trailing && found.length && before.length > 1;
+    const moments = wanted ? before.filter((_, at) => (before.length - 1 - at) % stride === 0) : [];
+    Promise.all(moments.map((one) => load(spec.url.replace("*", one)))).then((blocks) => {
+      if (turn !== panel.way) return;
+      panel.trails = found.filter(() => blocks.length).map((at) => ({
+        rgb: this.classes[panel.labels[at]]?.rgb ?? this.theme.line,
+        places: Float32Array.from(blocks.filter((block) => at < block.n).flatMap(({ points, axes, unit }) =>
+          [...place(points.subarray(at * axes, (at + 1) * axes), axes, unit, spec.rotate)])),
+      }));
+      this.painter?.trail(panel);
+      this.root.dataset.trails = panel.trails.length;
+      this.invalidate();
+    }).catch(() => {}); // a trail that cannot be had is not drawn
+  }
+
+  // The colours of a panel's points, and which of them are selected.
+  mark(panel) {
+    if (!panel.n) return;
+    panel.marks = tonesOf(this.mode, panel, ...this.rivals());
+    const { picked } = this;
+    if (picked.size) for (let at = 0; at < panel.n; at++) panel.marks[at] |= picked.has(panel.key(at)) ? PICKED : FADED;
+    this.painter?.mark(panel);
+    this.invalidate();
+  }
+
+  remark() {
+    for (const panel of this.panels.values()) this.mark(panel);
+  }
+
+  // The two panels that "right in A, wrong in B" compares.
+  rivals() {
+    const panels = [...this.panels.values()];
+    return this.versus.map((at, place) => panels[at] ?? panels[place]);
+  }
+
+  // What the picture shows, for those who cannot see it.
+  say() {
+    const said = [...this.panels.values()].filter(({ n, empty }) => n && !empty).map((panel) => panel.summary());
+    this.canvas.setAttribute("aria-label", [`${this.data.label ?? ""}.`, this.clock.word.textContent, ...said].filter(Boolean).join(" "));
   }
 
   still() {
@@ -210,7 +331,13 @@ class Picture {
       const rgb = [1, 3, 5].map((from) => parseInt(color.slice(from, from + 2), 16));
       return { ...known, color, rgb, shown: !this.isolated.size || this.isolated.has(at) };
     });
-    this.painter?.colours(this.classes);
+    const ink = (one) => {
+      const color = this.dark ? one.color_dark : one.color_light;
+      return { ...one, color, rgb: [1, 3, 5].map((from) => parseInt(color.slice(from, from + 2), 16)) };
+    };
+    this.judged = Object.entries(this.data.judged ?? {}).map(([word, one]) => ({ word, ...ink(one) }));
+    this.scale = (this.data.scale ?? []).map(ink);
+    this.painter?.colours(this.classes, this.scale.length ? table(this.scale, this.judged) : []);
     const key = JSON.stringify(this.classes);
     if (key === this.legendKey) return;
     this.legendKey = key;
@@ -240,7 +367,8 @@ class Picture {
 
   layout() {
     if (this.closed || !this.data) return;
-    const width = this.stage.clientWidth, count = Math.max(1, this.panels.size);
+    for (const [id, panel] of this.panels) panel.card.hidden = this.alone !== null && this.panels.has(this.alone) && id !== this.alone;
+    const width = this.stage.clientWidth, count = Math.max(1, this.seen().length);
     const fit = Math.min(count, width < 460 ? 1 : 4, Math.max(1, Math.floor((width + GAP) / (NARROWEST + GAP))));
     const lines = Math.ceil(count / fit), columns = Math.ceil(count / lines);
     const share = (this.data.height - GAP * (lines - 1)) / lines;
@@ -278,17 +406,172 @@ class Picture {
       if (t === 1) this.glide = null;
     }
     const deep = this.axes === 3, moving = [];
-    const seen = [...this.panels.values()].map((panel) => {
-      if (panel.t < 1) panel.t = ease(clamp((now - panel.since) / MORPH, 0, 1));
+    const ringed = new Set(this.picked.size <= RINGS ? this.picked : []);
+    if (this.hot?.index >= 0) ringed.add(this.hot.panel.key(this.hot.index));
+    const seen = this.seen().filter(({ empty }) => !empty).map((panel) => {
+      if (panel.t < 1) {
+        const t = clamp((now - panel.since) / panel.ms, 0, 1);
+        panel.t = panel.steady ? t : ease(t);
+      }
       if (panel.t < 1) moving.push(panel);
-      const hot = this.hot && this.hot.index >= 0 && panel.n === this.hot.panel.n ? this.hot.index : -1;
-      return { panel, deep, hot, lens: lensOf(this, panel) };
+      const rings = [...ringed].map((key) => panel.find(key)).filter((at) => at >= 0);
+      return { panel, deep, rings, lens: lensOf(this, panel) };
     });
     this.painter.paint(seen, { dpr: this.dpr, ...this.theme });
     if (this.hot) this.placeTip();
     this.root.dataset.frames = ++this.frames;
     this.root.dataset.camera = JSON.stringify(this.camera, (_, value) => (value.toFixed ? +value.toFixed(4) : value));
     if (moving.length || this.glide) this.invalidate();
+    else if (!this.clock.playing) this.remember();
+  }
+
+  // The panels on the page; another one may be shown alone.
+  seen() {
+    return [...this.panels.values()].filter(({ card }) => !card.hidden);
+  }
+
+  // ------------------------------------------------------------------- colour, selection, the address of the page
+
+  // What the address says of the picture: where the clock is, what is selected, how it is seen.
+  recall() {
+    const camera = (told("camera") ?? "").split("_").map(Number), at = Number(told("at") ?? NaN);
+    if (camera.length === 7 && camera.every(Number.isFinite)) {
+      const length = Math.hypot(...camera.slice(0, 4)) || 1;
+      this.camera = { q: camera.slice(0, 4).map((part) => part / length), zoom: clamp(camera[4], 0.4, 40), pan: camera.slice(5) };
+    }
+    this.clock.at = at >= 0 && at <= 1 ? at : null;
+    this.mode = told("colour") in COLOURS ? told("colour") : "class";
+    this.picked = new Set((told("picked") ?? "").split("_").filter(Boolean).map(Number).filter(Number.isInteger));
+    this.versus = /^\d_\d$/.test(told("versus")) ? told("versus").split("_").map(Number) : [0, 1];
+    this.alone = told("alone");
+    this.trailing = true;
+  }
+
+  remember() {
+    clearTimeout(this.noting);
+    this.noting = setTimeout(() => {
+      if (this.closed || location.pathname !== this.path) return;
+      const short = ({ q, zoom, pan }) => [...q, zoom, ...pan].map((part) => +part.toFixed(3)).join("_");
+      tell({
+        at: this.clock.at === null ? "" : String(+this.clock.share.toFixed(5)),
+        colour: this.mode === "class" ? "" : this.mode,
+        versus: this.mode === "versus" ? this.versus.join("_") : "",
+        picked: this.picked.size <= 200 ? [...this.picked].join("_") : "",
+        camera: short(this.camera) === short(HOME) ? "" : short(this.camera),
+        alone: this.alone ?? "",
+      });
+    }, 250);
+  }
+
+  // The tools under the panels: colour, lasso, trails, and what is selected.
+  equip() {
+    this.tools = element("div", "tools", this.stage);
+    this.colourChoice = choice("Colour of the points (c)", COLOURS, this.tools, (mode) => this.colour(mode));
+    this.rivalChoices = [0, 1].map((place) => choice("AB"[place], {}, this.tools, (at) => {
+      this.versus[place] = Number(at);
+      this.remark();
+    }));
+    this.key = element("span", "key", this.tools);
+    this.lassoButton = button("Lasso", "Draw around points to select them (l)", this.tools, () => this.lasso(!this.lassoing));
+    this.trailButton = button("Trails", "Show the way of the selected points", this.tools, () => {
+      this.trailing = !this.trailing;
+      this.select(this.picked);
+    });
+    this.clearButton = button("Clear", "Select nothing (Esc)", this.tools, () => this.select([]));
+    this.strip = element("span", "strip", this.tools);
+    this.loop = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+    this.loop.innerHTML = "<path/>";
+    this.loop.setAttribute("class", "loop");
+    this.stage.append(this.loop);
+  }
+
+  // Which of the tools make sense, and what the colours mean.
+  offer() {
+    const { data, mode } = this, facts = data.panels.some((spec) => spec.facts), moments = this.clock.moments.length > 1;
+    const possible = { class: true, right: facts, angle: facts, loss: facts, moved: moments, versus: facts && data.panels.length > 1 };
+    for (const option of this.colourChoice.options) option.hidden = option.disabled = !possible[option.value];
+    if (!possible[mode] && this.panels.size) return this.colour("class");
+    this.colourChoice.value = mode;
+    this.rivalChoices.forEach((select, place) => {
+      select.hidden = mode !== "versus";
+      const names = data.panels.map((spec, at) => `${"AB"[place]}: ${spec.title || at + 1}`);
+      if (names.join() !== select.dataset.names) select.replaceChildren(...names.map((name, at) => new Option(name, at)));
+      select.dataset.names = names.join();
+      select.value = this.versus[place];
+    });
+    this.key.replaceChildren();
+    if (ENDS[mode]) {
+      const words = ENDS[mode].map((word) => element("span", "", null, word)), bar = element("i", "");
+      bar.style.background = `linear-gradient(90deg, ${this.scale.map(({ color }) => color).join()})`;
+      this.key.append(words[0], bar, ...words.slice(1));
+    }
+    const named = { right: [1, 2], versus: [3, 4, 5, 6] }[mode] ?? [];
+    for (const at of named) {
+      swatch(this.judged[at].shape, this.judged[at].color, this.key);
+      element("span", "", this.key, this.judged[at].word);
+    }
+    const { size } = this.picked;
+    this.clearButton.hidden = !size;
+    this.clearButton.textContent = `${size} selected ✕`;
+    this.trailButton.hidden = !moments || !size || size > RINGS;
+    press(this.trailButton, this.trailing);
+    press(this.lassoButton, Boolean(this.lassoing));
+    this.show();
+  }
+
+  // The images of the selected points in a row.
+  show() {
+    const [panel] = [...this.panels.values()].filter(({ rows, spec, labels }) => rows && labels && spec.images), { picked } = this;
+    const shown = panel ? [...picked].slice(0, STRIP).map((key) => panel.places.get(key)).filter((at) => at >= 0) : [];
+    const held = shown.join();
+    if (held === this.strip.dataset.held) return;
+    this.strip.dataset.held = held;
+    this.strip.replaceChildren(...shown.map((at) => {
+      const made = thumbnail({ images: panel.spec.images, sheet: this.data.sheet }, at);
+      made.title = this.classes[panel.labels[at]]?.name ?? "";
+      return made;
+    }));
+    if (picked.size > shown.length && shown.length) element("span", "", this.strip, `and ${picked.size - shown.length} more`);
+  }
+
+  colour(mode) {
+    this.mode = mode;
+    this.offer();
+    this.travel(0);
+    this.remark();
+  }
+
+  select(keys) {
+    this.picked = new Set(keys);
+    for (const panel of this.panels.values()) {
+      this.mark(panel);
+      if (panel.n) this.follow(panel);
+    }
+    this.offer();
+    this.invalidate();
+  }
+
+  lasso(on) {
+    this.lassoing = on;
+    this.stage.classList.toggle("lassoing", on);
+    this.offer();
+  }
+
+  // The points of a panel inside a drawn loop; with a held key, beside those selected before.
+  catch(panel, loop, more) {
+    const lens = lensOf(this, panel), { points } = panel.now(), found = new Set(more ? this.picked : []);
+    for (let at = 0; at < panel.n; at++) {
+      if (this.classes[panel.labels[at]]?.shown === false) continue;
+      const [x, y] = project(lens, points[3 * at], points[3 * at + 1], points[3 * at + 2]);
+      if (inside(loop, x, y)) found.add(panel.key(at));
+    }
+    this.select(found);
+  }
+
+  only(id) {
+    this.alone = this.alone === id ? null : id;
+    this.layout();
+    this.invalidate();
   }
 
   // ------------------------------------------------------------------------------ pointer, wheel, keyboard
@@ -318,6 +601,12 @@ class Picture {
       Object.assign(finger, { x: event.clientX, y: event.clientY, moved: finger.moved + Math.hypot(dx, dy) });
       if (finger.moved < 4) return;
       this.point(null);
+      if (this.lassoing && fingers.size === 1) {
+        const { left, top } = finger.panel.view.getBoundingClientRect();
+        (finger.loop ??= []).push([event.clientX - left, event.clientY - top]);
+        const drawn = finger.loop.map(([x, y]) => `${Math.round(x + box.x)} ${Math.round(y + box.y)}`).join("L");
+        return this.loop.firstChild.setAttribute("d", `M${drawn}z`);
+      }
       const after = spread();
       if (after) {
         this.zoom(after.gap / before.gap, finger.panel, after.x, after.y);
@@ -328,11 +617,16 @@ class Picture {
     const release = (event) => {
       const finger = fingers.get(event.pointerId);
       fingers.delete(event.pointerId);
-      if (event.type !== "pointerup" || !finger || finger.moved >= 4) return;
+      this.loop.firstChild.removeAttribute("d");
+      if (event.type !== "pointerup" || !finger) return;
+      const more = event.shiftKey || event.ctrlKey || event.metaKey;
+      if (finger.loop) return this.catch(finger.panel, finger.loop, more);
+      if (finger.moved >= 4) return;
       this.point(finger.panel, event);
-      if (this.hot && this.hot.index >= 0 && this.data.picks) {
-        this.emit?.("picked", { panel: finger.panel.spec.id, index: this.hot.index });
-      }
+      if (!(this.hot?.index >= 0)) return more || !this.picked.size || this.select([]);
+      const key = finger.panel.key(this.hot.index), was = this.picked.has(key) && (more || this.picked.size === 1);
+      this.select([...(more ? this.picked : []), key].filter((one) => !was || one !== key));
+      if (this.data.picks) this.emit?.("picked", { panel: finger.panel.spec.id, index: this.hot.index });
     };
     on("pointerup", release);
     on("pointercancel", release);
@@ -346,13 +640,25 @@ class Picture {
       this.zoom(Math.exp(step), panel, event.clientX, event.clientY);
     }, { passive: false });
     on("keydown", (event) => {
-      if (event.target !== stage) return;
-      const [x, y] = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key] ?? [0, 0];
-      const zoom = { "+": 1.2, "=": 1.2, "-": 1 / 1.2 }[event.key];
-      if (event.key === "Escape") {
+      const { key, target } = event, pressed = target.tagName === "BUTTON" && ![" ", "Enter"].includes(key);
+      if ((target !== stage && !pressed) || event.ctrlKey || event.metaKey || event.altKey) return;
+      const [x, y] = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[key] ?? [0, 0];
+      const zoom = { "+": 1.2, "=": 1.2, "-": 1 / 1.2 }[key], ids = [...this.panels.keys()], many = ids.length > 1;
+      const projection = { p: "pca", t: "tsne", u: "umap" }[key], axes = { d: 5 - this.axes, ...(many ? {} : { 2: 2, 3: 3 }) }[key];
+      if (key === "Escape") {
         this.isolated.clear();
+        this.lasso(false);
+        this.select([]);
+        if (this.alone !== null) this.only(this.alone);
         this.dress();
-      } else if (event.key === "0") this.home();
+      } else if (key === "0") this.home();
+      else if (key === " ") this.clock.play(!this.clock.playing);
+      else if (x && !event.shiftKey && this.clock.moments.length > 1) this.clock.step(x);
+      else if (key === "Home" || key === "End") this.clock.go(key === "End" ? null : 0);
+      else if (many && ids[Number(key) - 1]) this.only(ids[Number(key) - 1]);
+      else if (key === "l") this.lasso(!this.lassoing);
+      else if (key === "c") this.nextColour();
+      else if (this.data.wishes && (projection || axes)) this.emit?.("wished", projection ? { projection } : { axes });
       else if (zoom) this.zoom(zoom);
       else if ((x || y) && this.axes === 3) this.turn(y * 0.12, x * 0.12);
       else if (x || y) this.pan(-x * 0.08, y * 0.08);
@@ -360,6 +666,11 @@ class Picture {
       event.preventDefault();
       this.invalidate();
     });
+  }
+
+  nextColour() {
+    const modes = [...this.colourChoice.options].filter((option) => !option.disabled).map((option) => option.value);
+    this.colour(modes[(modes.indexOf(this.mode) + 1) % modes.length]);
   }
 
   turn(rx, ry) {
@@ -400,9 +711,18 @@ class Picture {
     if (!hot) return;
     const known = this.classes[hot.label] ?? { name: `class ${hot.label}`, color: "currentColor" };
     this.tip.replaceChildren();
-    swatch(hot.index < 0 ? "diamond" : known.shape, known.color, this.tip);
-    element("b", "", this.tip, known.name);
-    element("span", "", this.tip, hot.index < 0 ? "class center" : `#${hot.index}`);
+    const { facts, spec } = panel, { index } = hot;
+    if (index >= 0 && spec.images) thumbnail({ images: spec.images, sheet: this.data.sheet }, index, this.tip);
+    const words = element("div", "", this.tip), first = element("div", "", words);
+    swatch(index < 0 ? "diamond" : known.shape, known.color, first);
+    element("b", "", first, known.name);
+    element("span", "", first, index < 0 ? "class center" : `#${panel.key(index)}`);
+    if (index >= 0 && facts) {
+      const guess = facts.predictions[index], angle = facts.angles[index], loss = facts.losses[index];
+      if (guess >= 0) element("div", guess === hot.label ? "right" : "wrong", words, guess === hot.label ? "✓ named right" : `✗ taken for ${this.classes[guess]?.name}`);
+      const told = [angle >= 0 && `${degrees(angle)} to its center`, loss >= 0 && `loss ${loss.toFixed(2)}`].filter(Boolean);
+      if (told.length) element("div", "quiet", words, told.join(" · "));
+    }
     this.placeTip();
   }
 
@@ -432,45 +752,3 @@ class Picture {
     return center ?? search(now.points, panel.labels, 1);
   }
 }
-
-const STYLE = `
-.faceview { font-family: var(--st-font, sans-serif); color: var(--st-text-color, #31333f); line-height: 1.3;
-  --quiet: color-mix(in srgb, currentColor 62%, transparent); --hair: color-mix(in srgb, currentColor 13%, transparent); }
-.stage { position: relative; display: grid; gap: ${GAP}px; outline: none; border-radius: var(--st-base-radius, .5rem); }
-.stage:focus-visible { outline: 2px solid var(--st-primary-color, #3f90da); outline-offset: 4px; }
-canvas { position: absolute; inset: 0 auto auto 0; pointer-events: none; }
-.panel { position: relative; min-width: 0; }
-header { display: flex; align-items: baseline; gap: .5em; padding: 0 2px 6px; min-width: 0; }
-h4 { margin: 0; font: 600 14px/1.3 var(--st-heading-font, var(--st-font, sans-serif)); letter-spacing: -.005em;
-  white-space: nowrap; overflow: hidden; text-overflow: ellipsis; flex: 0 1 auto; }
-header p { margin: 0 0 0 auto; font-size: 12px; color: var(--quiet); font-variant-numeric: tabular-nums;
-  white-space: nowrap; overflow: hidden; text-overflow: ellipsis; flex: 0 1 auto; }
-.view { position: relative; height: calc(var(--tall, 240px) - 25px); box-sizing: border-box; border: 1px solid var(--hair);
-  border-radius: var(--st-base-radius, .5rem); cursor: grab; touch-action: pan-y; user-select: none; }
-.view:active { cursor: grabbing; }
-.over .view:not(:active) { cursor: pointer; }
-.note { position: absolute; inset: auto 8px 6px; margin: 0; font-size: 11.5px; color: var(--quiet); text-align: center; }
-.legend { grid-column: 1 / -1; display: flex; flex-wrap: wrap; align-items: center; gap: 2px 4px; margin: 0 0 0 -7px; }
-.legend:not(.cell) { max-height: 8.5em; overflow-y: auto; }
-.legend.cell { grid-column: auto; order: 1; flex-direction: column; flex-wrap: nowrap; align-items: flex-start;
-  align-self: center; justify-content: center; padding-left: 12px; }
-.chip { display: inline-flex; align-items: center; gap: 5px; max-width: 100%; padding: 2px 7px; border: 0;
-  border-radius: 99px; background: none; font: 13px/1.5 var(--st-font, sans-serif); color: inherit; cursor: pointer;
-  transition: opacity .15s, background .15s; }
-.chip:hover { background: var(--hair); }
-.chip:focus-visible { outline: 2px solid var(--st-primary-color, #3f90da); }
-.chip.off { opacity: .38; }
-.chip span:last-child { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
-.swatch { flex: none; display: inline-flex; }
-.swatch svg { width: 13px; height: 13px; fill: currentColor; }
-.hint { grid-column: 1 / -1; order: 2; margin: -8px 2px 0; font-size: 11.5px; text-align: right; color: var(--quiet);
-  opacity: 0; transition: opacity .25s; }
-.stage:hover .hint, .stage:focus-within .hint { opacity: 1; }
-@media (hover: none) { .hint { display: none; } }
-.tip { position: absolute; z-index: 2; display: flex; align-items: center; gap: 6px; padding: 4px 9px; pointer-events: none;
-  font-size: 12.5px; white-space: nowrap; background: var(--st-background-color, #fff); border: 1px solid var(--hair);
-  border-radius: var(--st-base-radius, .5rem); box-shadow: 0 3px 12px rgb(0 0 0 / .1); }
-.tip[hidden] { display: none; }
-.tip b { font-weight: 600; }
-.tip > span:last-child { color: var(--quiet); font-variant-numeric: tabular-nums; }
-`;

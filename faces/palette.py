@@ -38,6 +38,22 @@ class Ink:
     shape: str = SHAPES[0]
 
 
+# From little to much. Lightness alone tells the order, so any eye and a grey printer can read it.
+SCALE = (
+    Ink("#dcb95a", "#3c569b"), Ink("#a8a27c", "#5f7da6"), Ink("#74848f", "#8ca295"), Ink("#42608f", "#c3bd66"),
+    Ink("#1c3373", "#ffe566"),
+)  # fmt: skip
+JUDGED = {  # what became of an image: a colour and a shape each
+    "unknown": Ink(ON_LIGHT[3], ON_DARK[3]),
+    "right": Ink(ON_LIGHT[0], ON_DARK[0]),
+    "wrong": Ink(ON_LIGHT[6], ON_DARK[6], "triangle"),
+    "right in both": Ink(ON_LIGHT[3], ON_DARK[3]),
+    "right in A only": Ink(ON_LIGHT[0], ON_DARK[0], "square"),
+    "right in B only": Ink(ON_LIGHT[1], ON_DARK[1], "triangle"),
+    "wrong in both": Ink(ON_LIGHT[4], ON_DARK[4], "plus"),
+}
+
+
 def class_ink(index: int) -> Ink:
     """The ink of the class with this index: ten colours, then the same ten with the next shape."""
     turn, color = divmod(index, len(PETROFF))

@@ -86,6 +86,11 @@ class RunFolder:
         """The classes that the labels stand for; empty before the first attempt."""
         return tuple(read_json(self.path / "data.json").get("class_names", ()))
 
+    @property
+    def print(self) -> str:
+        """The fingerprint of the images that the run began on; empty before, and for those that never change."""
+        return read_json(self.path / "data.json").get("print", "")
+
     def begin(self, print: str, class_names: Iterable[str]) -> None:
         """Record on which images the run trains. ValueError when an earlier attempt began on others."""
         now, before = {"print": print, "class_names": list(class_names)}, read_json(self.path / "data.json")

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from numpy import ndarray
+from torch.nn.functional import cross_entropy
 
 from faces import verification
 from faces.evaluation import angles, center_shares, effective_rank, silhouette
@@ -74,6 +75,13 @@ def verified(embeddings: Float[ndarray, "U D"], labels: Int[ndarray, " U"]) -> d
     curve = verification.roc(embeddings, labels)
     tars = {f"tar_at_far_{far}": verification.tar_at_far(curve, far) for far in FARS}
     return {"eer": verification.eer(curve), **tars, "rank1": verification.rank1(embeddings, labels)}
+
+
+def asked_losses(head: Head, features: Features, labels: Labels) -> Float[ndarray, " B"]:
+    """The cross-entropy of each feature's inference logits, which saw no label. The head must be in eval mode."""
+    parts = zip(features.split(CHUNK), labels.split(CHUNK), strict=True)
+    found = [cross_entropy(head(some).float(), own, reduction="none") for some, own in parts]
+    return torch.cat(found).detach().cpu().numpy()
 
 
 def predicted(head: Head, features: Features, labels: Labels | None = None) -> Int[ndarray, " B"]:

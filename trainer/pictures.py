@@ -11,13 +11,14 @@ import signal
 import sys
 import traceback
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
 
 from faces.datasets.base import Progress, Progressed, silent
-from faces.evaluation import knn_inside, trustworthiness
+from faces.evaluation import angles, knn_inside, trustworthiness
 from faces.home import home
 from faces.knobs import Value, settle
 from faces.projections import PROJECTIONS, carried
@@ -26,6 +27,27 @@ from trainer.snapshot import Snapshot
 
 AT_ONCE = ("pca-2", "pca-3")  # cheap: a few milliseconds
 JUDGED = 1000  # points of a picture that its quality is measured on; all pairs are compared
+
+
+class ShownFacts(NamedTuple):
+    """What is known of each image of a picture. Angles and losses are nan where there is no center or no logit."""
+
+    rows: Int[ndarray, " N"]  # places in the dataset
+    predictions: Int[ndarray, " N"]  # -1 for none
+    angles: Float[ndarray, " N"]  # to the nearest center of the own class, radians
+    losses: Float[ndarray, " N"]  # cross-entropy of the inference logits
+
+
+def shown_facts(snapshot: Snapshot, probe: int) -> ShownFacts:
+    """The facts of the images that a picture of this snapshot shows."""
+    embeddings, labels = snapshot.embeddings[:probe], snapshot.labels[:probe]
+    none = np.full(len(labels), np.nan, np.float32)
+    own = np.isin(labels, snapshot.center_labels)
+    to_own = none.copy()
+    if own.any():
+        to_own[own] = angles(embeddings[own], labels[own], snapshot.centers, snapshot.center_labels)[0]
+    losses = snapshot.losses[:probe] if len(snapshot.losses) else none
+    return ShownFacts(snapshot.rows[:probe], snapshot.predictions[:probe], to_own, losses)
 
 
 def picture_name(projection: str, axes: int, **knobs: Value) -> str:

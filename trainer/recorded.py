@@ -27,7 +27,7 @@ from trainer.snapshot import Snapshot
 from trainer.store import Store
 
 FOLDER = Path(__file__).parents[1] / "assets" / "runs"
-ASKED = ("embeddings", "labels", "predictions", "rows")  # arrays with a row per validation image
+ASKED = ("embeddings", "labels", "predictions", "rows", "losses")  # arrays with a row per validation image
 HALF = ("embeddings", "centers", "known", "unseen")  # arrays kept in half precision: a thousandth at most is lost
 MOST_MEMBERS, MOST_BYTES = 20_000, 512 << 20
 

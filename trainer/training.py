@@ -25,7 +25,7 @@ from faces.knobs import Value
 from faces.model import EncoderWithHead
 from trainer import batches
 from trainer.config import RunConfig
-from trainer.measuring import last_metrics, predicted
+from trainer.measuring import asked_losses, last_metrics, predicted
 from trainer.snapshot import Snapshot
 
 KS = (1, 3, 5, 10, 15, 20, 30, 50)  # the k of KNN accuracy; 5 is the one that tables show
@@ -194,14 +194,15 @@ class Probe:
             normalize(features, eps=1e-6).cpu().numpy(), np.cumsum([len(asked), len(known)])
         )
         metrics = {"asked": float(len(asked))}
-        predictions = np.full(len(asked), -1)  # of a head without logits
+        predictions, shortfall = np.full(len(asked), -1), np.empty(0, np.float32)  # of a head without logits
         if head.scored:
             features = features[: len(asked)]
+            own = self.numbers[torch.from_numpy(asked).to(self.numbers.device)]
             predictions = self.classes[predicted(head, features)]
+            shortfall = asked_losses(head, features, own)
             if len(asked) >= min(COUNTABLE, len(self.asked)):
                 metrics["dnn_accuracy"] = float((predictions == self.labels[asked]).mean())
             if last:
-                own = self.numbers[torch.from_numpy(asked).to(self.numbers.device)]
                 told = predicted(head, features, own)
                 metrics["dnn_accuracy_with_labels"] = float((self.classes[told] == self.labels[asked]).mean())
         model.train()
@@ -227,7 +228,7 @@ class Probe:
             centers=centers, center_labels=owners, known=known_embeddings, known_labels=self.labels[known],
             variance=explained_variance(embeddings, COMPONENTS).astype(np.float32),
             knn=np.array(list(knn.items()), dtype=np.float32).reshape(-1, 2),
-            unseen=unseen_embeddings, unseen_labels=self.labels[unseen],
+            unseen=unseen_embeddings, unseen_labels=self.labels[unseen], losses=shortfall,
             state=lambda: saved(model, optimizer, state),
         )  # fmt: skip
         return replace(snapshot, metrics={**metrics, **last_metrics(snapshot)}) if last else snapshot

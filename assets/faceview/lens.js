@@ -26,6 +26,16 @@ export function turned([x, y, z, w], rx, ry) {
   return q.map((part) => part / length);
 }
 
+// Whether a place of the screen lies inside a polygon: [[x, y], ...].
+export function inside(polygon, x, y) {
+  let within = false;
+  for (let at = 0, before = polygon.length - 1; at < polygon.length; before = at++) {
+    const [ax, ay] = polygon[at], [bx, by] = polygon[before];
+    if (ay > y !== by > y && x < ((bx - ax) * (y - ay)) / (by - ay) + ax) within = !within;
+  }
+  return within;
+}
+
 // The same turn as the rows of a 3x3.
 function rows([x, y, z, w]) {
   return [

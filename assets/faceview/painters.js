@@ -1,10 +1,14 @@
 // Two ways to paint the panels: WebGL2, and a flat canvas where that is missing. Both offer
 //   hold(panel), forget(panel)   the panel's points changed, are no longer needed
-//   colours(classes)             rgb, shape and whether shown, per class
-//   paint(panels, { dpr, paper, line })    panels: [{ panel, lens, hot: index with a ring | -1, deep: 3-D }]
+//   mark(panel)                  the panel's marks changed: per point a tone (tones.js), and PICKED or FADED
+//   trail(panel)                 the panel's trails changed: [{ rgb, places: x, y, z of one point at several moments }]
+//   colours(classes, tones)      rgb, shape and whether shown, per class; rgb and shape, if it has one, per tone
+//   paint(panels, { dpr, paper, line })    panels: [{ panel, lens, rings: indices with a ring, deep: 3-D }]
 
 import { project } from "./lens.js";
 
+export const PICKED = 1 << 14, FADED = 1 << 15; // beside the tone in a mark
+const TONE = 1023;
 const MOST = 2048; // classes, the narrowest texture that every WebGL2 offers
 const SHAPES = ["circle", "square", "triangle", "plus", "diamond", "ring"]; // as numbered in the shader
 export const OUTLINES = { // the same in a box of 16 x 16
@@ -14,6 +18,7 @@ export const OUTLINES = { // the same in a box of 16 x 16
 
 const VERTEX = `#version 300 es
 layout(location=0) in vec3 from; layout(location=1) in vec3 to; layout(location=2) in uint label;
+layout(location=3) in uint mark;
 uniform mat3 turn; uniform vec2 pan, half_; uniform float zoom, eye, t, size, fog; uniform int shape;
 uniform sampler2D inks; uniform vec3 paper;
 flat out vec4 ink; flat out int form; flat out float px;
@@ -21,13 +26,17 @@ void main() {
   vec3 p = turn * mix(from, to, t);
   float near = 1.0 / max(1.0 - p.z * eye, 0.1);
   vec4 color = texelFetch(inks, ivec2(int(label), 0), 0), more = texelFetch(inks, ivec2(int(label), 1), 0);
-  bool shown = color.a > 0.5;                                   // else: another class is isolated
+  bool shown = color.a > 0.5, faded = (mark & 32768u) > 0u;     // else: another class is isolated
+  if ((mark & 1023u) > 0u) {
+    color = texelFetch(inks, ivec2(int(mark & 1023u), 2), 0);
+    if (color.a < 0.9) more.r = color.a;                        // a tone with a shape of its own
+  }
   float depth = clamp(-p.z * 0.5, -0.98, 0.98);
   gl_Position = vec4((p.xy * zoom * near + pan) * half_, shown ? depth : 0.99, 1.0);
-  px = size * near * (shown ? 1.0 : 0.8);
+  px = size * near * (shown ? (mark & 16384u) > 0u ? 1.45 : 1.0 : 0.8);
   gl_PointSize = px + 2.0;
   float haze = fog * smoothstep(-1.1, 1.2, -p.z);
-  ink = vec4(mix(color.rgb, paper, haze), shown ? 1.0 : 0.2);
+  ink = vec4(mix(color.rgb, paper, haze), shown ? (faded ? 0.28 : 1.0) : 0.2);
   form = shape < 0 ? int(more.r * 255.0 + 0.5) : shape;
 }`;
 
@@ -86,8 +95,9 @@ export function glPainter(canvas) {
     return used;
   };
   const dots = program(VERTEX, FRAGMENT), guide = program(LINES, LINE), inks = gl.createTexture();
-  const buffers = new Map(); // panel -> { points, centers }: vertex arrays with what they hold
+  const buffers = new Map(), trails = new Map(); // panel -> [points, centers], panel -> trails: vertex arrays
   const globe = cloud([circles()]);
+  gl.vertexAttribI4ui(3, 0, 0, 0, 0); // the mark of what has none
   gl.enable(gl.BLEND);
   gl.blendFunc(gl.ONE, gl.ONE_MINUS_SRC_ALPHA);
   gl.depthFunc(gl.LEQUAL);
@@ -115,32 +125,53 @@ export function glPainter(canvas) {
     return { array, held };
   }
 
-  function forget(panel) {
-    for (const { array, held } of buffers.get(panel) ?? []) {
+  function drop(kept, panel) {
+    for (const { array, held } of kept.get(panel) ?? []) {
       gl.deleteVertexArray(array);
       held.forEach((buffer) => gl.deleteBuffer(buffer));
     }
-    buffers.delete(panel);
+    kept.delete(panel);
   }
 
   return {
     name: "webgl2",
-    forget,
+    forget(panel) {
+      drop(buffers, panel);
+      drop(trails, panel);
+    },
+    trail(panel) {
+      drop(trails, panel);
+      trails.set(panel, panel.trails.map(({ places }) => cloud([places])));
+    },
+    mark(panel) {
+      const [{ array, held }] = buffers.get(panel) ?? [{}];
+      if (!array) return;
+      gl.bindVertexArray(array);
+      if (!held[4]) held[4] = gl.createBuffer();
+      gl.bindBuffer(gl.ARRAY_BUFFER, held[4]);
+      gl.bufferData(gl.ARRAY_BUFFER, panel.marks, gl.STATIC_DRAW);
+      gl.enableVertexAttribArray(3);
+      gl.vertexAttribIPointer(3, 1, gl.UNSIGNED_SHORT, 0, 0);
+      gl.bindVertexArray(null);
+    },
     hold(panel) {
-      forget(panel);
+      drop(buffers, panel);
       buffers.set(panel, [
         cloud([panel.from, panel.to], panel.labels, mixedOrder(panel.n)),
         cloud([panel.oldCenters, panel.centers], panel.centerLabels, mixedOrder(panel.m)),
       ]);
     },
-    colours(classes) {
-      const texels = new Uint8Array(2 * MOST * 4);
+    colours(classes, tones) {
+      const texels = new Uint8Array(3 * MOST * 4);
+      tones.forEach(({ rgb, shape }, at) => {
+        texels.set([...rgb, shape ? SHAPES.indexOf(shape) : 255], (2 * MOST + at) * 4);
+      });
       classes.forEach(({ rgb, shape, shown }, at) => {
         texels.set([...rgb, shown ? 255 : 0], at * 4);
         texels[(MOST + at) * 4] = Math.max(SHAPES.indexOf(shape), 0);
       });
       gl.bindTexture(gl.TEXTURE_2D, inks);
-      gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA8, MOST, 2, 0, gl.RGBA, gl.UNSIGNED_BYTE, texels);
+      gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA8, MOST, 3, 0, gl.RGBA, gl.UNSIGNED_BYTE, texels);
       gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MIN_FILTER, gl.NEAREST);
       gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MAG_FILTER, gl.NEAREST);
     },
@@ -150,7 +181,7 @@ export function glPainter(canvas) {
       gl.clearColor(0, 0, 0, 0);
       gl.clear(gl.COLOR_BUFFER_BIT | gl.DEPTH_BUFFER_BIT);
       gl.enable(gl.SCISSOR_TEST);
-      for (const { panel, lens, hot, deep } of panels) {
+      for (const { panel, lens, rings, deep } of panels) {
         const { x, y, w, h } = lens.box, corner = [Math.round(x * dpr), canvas.height - Math.round((y + h) * dpr)];
         gl.viewport(...corner, Math.round(w * dpr), Math.round(h * dpr));
         gl.scissor(...corner, Math.round(w * dpr), Math.round(h * dpr));
@@ -171,6 +202,14 @@ export function glPainter(canvas) {
           gl.drawArrays(gl.LINES, 0, 3 * 192);
         }
         if (!buffers.has(panel)) continue;
+        gl.useProgram(guide.made);
+        gl.uniform1f(guide.reach, 1);
+        for (const [at, { array }] of (trails.get(panel) ?? []).entries()) {
+          const { rgb: ink, places } = panel.trails[at];
+          gl.uniform4f(guide.line, ...rgb(ink), 0.75);
+          gl.bindVertexArray(array);
+          gl.drawArrays(gl.LINE_STRIP, 0, places.length / 3);
+        }
         const [points, centers] = buffers.get(panel);
         const draw = ({ array }, count, shape, size, alpha, rim, first = 0) => {
           gl.bindVertexArray(array);
@@ -190,7 +229,7 @@ export function glPainter(canvas) {
         draw(points, panel.n, -1, lens.size, lens.alpha, lens.size > 5 ? 0.6 : 0);
         gl.disable(gl.DEPTH_TEST);
         if (panel.spec.centers !== false) draw(centers, panel.m, 4, lens.centers, 1, 2 * dpr);
-        if (hot >= 0) draw(points, 1, 5, lens.size + 9, 1, 0, hot);
+        for (const at of rings) draw(points, 1, 5, lens.size + 9, 1, 0, at);
       }
       gl.bindVertexArray(null);
     },
@@ -222,22 +261,25 @@ export function flatPainter(canvas) {
   const pen = canvas.getContext("2d"), outlines = Object.fromEntries(
     Object.entries(OUTLINES).map(([shape, outline]) => [shape, new Path2D(outline)]));
   const css = ([r, g, b]) => `rgb(${r} ${g} ${b})`;
-  let inks = [];
+  let inks = [], tones = [];
   return {
     name: "canvas2d",
     hold() {},
     forget() {},
-    colours(classes) { inks = classes; },
+    mark() {},
+    trail() {},
+    colours(classes, named) { [inks, tones] = [classes, named]; },
     paint(panels, { dpr, paper, line }) {
       pen.setTransform(1, 0, 0, 1, 0, 0);
       pen.clearRect(0, 0, canvas.width, canvas.height);
-      for (const { panel, lens, hot, deep } of panels) {
+      for (const { panel, lens, rings, deep } of panels) {
         const { x, y, w, h } = lens.box, now = panel.now();
-        const stamp = (places, at, label, shape, size, alpha) => {
+        const stamp = (places, at, label, shape, size, alpha, mark = 0) => {
           const [px, py, , near] = project(lens, places[3 * at], places[3 * at + 1], places[3 * at + 2]);
-          const ink = inks[label], zoom = (size * near) / 11;
+          const own = inks[label], ink = mark & TONE ? { ...own, ...tones[mark & TONE] } : own;
+          const zoom = (size * near * (mark & PICKED ? 1.45 : 1)) / 11;
           pen.setTransform(dpr * zoom, 0, 0, dpr * zoom, (x + px - 8 * zoom) * dpr, (y + py - 8 * zoom) * dpr);
-          pen.globalAlpha = ink?.shown ? alpha : 0.12;
+          pen.globalAlpha = !own?.shown ? 0.12 : mark & FADED ? 0.28 * alpha : alpha;
           pen.fillStyle = css(ink?.rgb ?? line);
           pen.fill(outlines[shape ?? ink?.shape] ?? outlines.circle);
         };
@@ -251,15 +293,23 @@ export function flatPainter(canvas) {
           const depth = Float32Array.from(order, (_, at) => project(lens, ...now.points.subarray(3 * at, 3 * at + 3))[2]);
           order = order.sort((a, b) => depth[a] - depth[b]);
         }
-        for (const at of order) stamp(now.points, at, panel.labels[at], null, lens.size, lens.alpha);
+        for (const at of order) stamp(now.points, at, panel.labels[at], null, lens.size, lens.alpha, panel.marks[at]);
         for (let at = 0; panel.spec.centers !== false && at < panel.m; at++) {
           stamp(now.centers, at, panel.centerLabels[at], "diamond", lens.centers, 1);
           pen.lineWidth = 1.2;
           pen.strokeStyle = css(paper);
           pen.stroke(outlines.diamond);
         }
-        if (hot >= 0) {
-          const [px, py] = project(lens, ...now.points.subarray(3 * hot, 3 * hot + 3));
+        for (const { rgb, places } of panel.trails) {
+          pen.setTransform(dpr, 0, 0, dpr, x * dpr, y * dpr);
+          pen.globalAlpha = 0.75;
+          pen.strokeStyle = css(rgb);
+          pen.beginPath();
+          for (let at = 0; at < places.length; at += 3) pen.lineTo(...project(lens, ...places.subarray(at, at + 3)).slice(0, 2));
+          pen.stroke();
+        }
+        for (const ring of rings) {
+          const [px, py] = project(lens, ...now.points.subarray(3 * ring, 3 * ring + 3));
           pen.setTransform(dpr, 0, 0, dpr, 0, 0);
           pen.globalAlpha = 1;
           pen.strokeStyle = css(line);

@@ -1,6 +1,6 @@
-// Blocks of points: fetched once per address, decoded, laid out in a panel's own units.
+// Blocks of points and of facts: fetched once per address, decoded, laid out in a panel's own units.
 
-const KEPT = 160; // blocks kept for panels that come back to them
+const KEPT = 1200; // blocks kept for panels that come back to them, as travels through time do
 
 const blocks = new Map(); // url -> promise of a block, least recently used first
 
@@ -19,17 +19,33 @@ export function load(url) {
 }
 
 // Little-endian: "FV02", uint32 N, M, axes, float32 scale; int16 points (N, axes), int16 centers (M, axes),
-// uint16 labels (N), uint16 center labels (M). A coordinate is int16 / 32767 * scale. The origin is the middle.
+// uint16 labels (N), uint16 center labels (M), and where measured float32 trustworthiness, float32 KNN accuracy.
+// A coordinate is int16 / 32767 * scale. The origin is the middle.
 export function decode(bytes) {
   const head = new DataView(bytes);
+  if (bytes.byteLength >= 12 && head.getUint32(0, true) === 0x31304646) return facts(bytes, head);
   if (bytes.byteLength < 20 || head.getUint32(0, true) !== 0x32305646) throw new Error("This is no block of points.");
   const [n, m, axes] = [4, 8, 12].map((at) => head.getUint32(at, true));
-  const places = 20 + 2 * axes * (n + m);
-  if (bytes.byteLength !== places + 2 * (n + m)) throw new Error("This block of points is incomplete.");
+  const places = 20 + 2 * axes * (n + m), end = places + 2 * (n + m);
+  if (bytes.byteLength !== end && bytes.byteLength !== end + 8) throw new Error("This block of points is incomplete.");
   return {
     n, m, axes, unit: head.getFloat32(16, true) / 32767,
     points: new Int16Array(bytes, 20, n * axes), centers: new Int16Array(bytes, 20 + 2 * n * axes, m * axes),
     labels: new Uint16Array(bytes, places, n), centerLabels: new Uint16Array(bytes, places + 2 * n, m),
+    quality: bytes.byteLength > end ? [head.getFloat32(end, true), head.getFloat32(end + 4, true)] : null,
+  };
+}
+
+// "FF01", uint32 N, float32 worst loss; uint32 rows of the dataset (N), int16 predicted classes (N), uint16 angles
+// (N, / 65534 * pi), uint16 losses (N, / 65534 * worst). What is not known is -1.
+function facts(bytes, head) {
+  const n = head.getUint32(4, true), worst = head.getFloat32(8, true);
+  if (bytes.byteLength !== 12 + 10 * n) throw new Error("This block of facts is incomplete.");
+  const shares = (from, most) =>
+    Float32Array.from(new Uint16Array(bytes, from, n), (share) => (share === 65535 ? -1 : (share / 65534) * most));
+  return {
+    n, rows: new Uint32Array(bytes, 12, n), predictions: new Int16Array(bytes, 12 + 4 * n, n),
+    angles: shares(12 + 6 * n, Math.PI), losses: shares(12 + 8 * n, worst),
   };
 }
 

@@ -53,6 +53,23 @@ def square(image: Any, size: int, upright: bool = False) -> Any:
     return image.resize((size, size), Image.Resampling.BILINEAR, (left, top, left + side, top + side))
 
 
+def sheet(images: UInt8[ndarray, "N H H channels"], across: int, side: int) -> bytes:
+    """Small images in one WebP, `across` to a row; those larger than `side` pixels are made smaller.
+
+    Images of up to 32 pixels are kept as they are, pixel by pixel.
+    """
+    from PIL import Image
+
+    side = min(side, images.shape[1])
+    page = Image.new("RGB", (across * side, -(-len(images) // across) * side))
+    for at, image in enumerate(images):
+        small = Image.fromarray(np.asarray(image).repeat(3 // image.shape[2], 2)).resize((side, side))
+        page.paste(small, (at % across * side, at // across * side))
+    out = io.BytesIO()
+    page.save(out, "WEBP", quality=80, method=2, lossless=side <= 32)
+    return out.getvalue()
+
+
 def pixels(data: bytes, size: int) -> UInt8[ndarray, "size size 3"]:
     """The centre square of an image file, decoded."""
     return np.asarray(square(opened(data), size))

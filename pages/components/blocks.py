@@ -9,15 +9,26 @@ A block of points never changes, so browsers keep it for good. Its layout, all l
            16   float32 scale               a coordinate is int16 / 32767 * scale
            20   int16 (N, axes), (M, axes)  points, then centers; the origin is the middle of the picture
            ..   uint16 (N,), (M,)           labels, then labels of the centers
+           ..   float32 (2,)                trustworthiness and KNN accuracy of the picture; absent when not measured
 
-Every array lies at an even offset, so a browser reads it in place. 3929 points on three axes with ten
+What is known of each image of a snapshot is a block of its own, which every projection shares:
+
+    offset 0    "FF01"                      magic and version
+           4    uint32 N
+           8    float32 worst               a loss is uint16 / 65534 * worst
+           12   uint32 (N,)                 rows of the dataset
+           ..   int16 (N,)                  predicted classes, -1 for none
+           ..   uint16 (N,)                 angles to the own center, / 65534 * pi; 65535 for none
+           ..   uint16 (N,)                 losses of the inference logits; 65535 for none
+
+Every array lies where a browser can read it in place. 3929 points on three axes with ten
 centers take 31.5 kB, less than a third of what Plotly 7.1 takes for the same float32 numbers.
 """
 
 import hashlib
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -32,13 +43,17 @@ FOREVER = {"Cache-Control": "private, max-age=31536000, immutable"}
 ULID = re.compile("[0-7][0-9A-HJKMNP-TV-Z]{25}")
 NAME = re.compile("[a-z0-9=._-]{1,64}")
 MOST = 2048  # classes, as many as the picture has room for (assets/faceview/painters.js)
+PRINT = re.compile("[0-9a-f]{1,64}|-")
 HEADER = np.dtype([("magic", "S4"), ("N", "<u4"), ("M", "<u4"), ("axes", "<u4"), ("scale", "<f4")])
+NONE = 65535  # no such angle or loss
+ACROSS, SIDE = 16, 64  # images in a row of a sheet, which has as many rows, and the pixels of a large one
 
 _ASSETS = Path(__file__).parents[2] / "assets"
 SCRIPTS = {
     file.relative_to(_ASSETS).as_posix(): file.read_bytes()
-    for file in [_ASSETS / "faceview.js", *sorted(_ASSETS.glob("faceview/*.js"))]
+    for file in [_ASSETS / "faceview.js", *sorted(_ASSETS.glob("faceview/*.*s"))]
 }
+MEDIA = {"js": "text/javascript", "css": "text/css"}
 VERSION = hashlib.sha256(b"".join(SCRIPTS.values())).hexdigest()[:12]
 SCRIPT = f"{ROOT}/{VERSION}/faceview.js"
 
@@ -51,9 +66,22 @@ class Points:
     labels: Int[ndarray, " N"]
     centers: Float[ndarray, "M axes"]
     center_labels: Int[ndarray, " M"]
+    quality: Float[ndarray, " measures"] = field(default_factory=lambda: np.empty(0, np.float32))
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of each point's image at one moment; nan and -1 where there is nothing to know."""
+
+    rows: Int[ndarray, " N"]
+    predictions: Int[ndarray, " N"]
+    angles: Float[ndarray, " N"]
+    losses: Float[ndarray, " N"]
 
 
 LoadPoints = Callable[[str, int, str], Points | None]  # run (a ULID), step, name of the layout, such as "pca-3"
+LoadFacts = Callable[[str, int], Facts | None]  # run, step
+LoadSheet = Callable[[str, int, str, int], bytes | None]  # run, step, the images' fingerprint, number of the sheet
 
 
 def points_block(
@@ -61,6 +89,7 @@ def points_block(
     labels: Int[ndarray, " N"],
     centers: Float[ndarray, "M axes"] | None = None,
     center_labels: Int[ndarray, " M"] | None = None,
+    quality: Float[ndarray, " measures"] | None = None,
 ) -> bytes:
     """The bytes of a block. A coordinate moves by at most scale / 65534, which is below a pixel.
 
@@ -85,7 +114,9 @@ def points_block(
         raise ValueError("Some coordinates are not finite numbers, so these points cannot be drawn.")
     scale = float(np.abs(places).max(initial=0)) or 1.0
     header = np.array([(b"FV02", len(points), len(centers), axes, scale)], HEADER)
-    return header.tobytes() + np.rint(places / scale * 32767).astype("<i2").tobytes() + every.astype("<u2").tobytes()
+    whole = np.rint(places / scale * 32767).astype("<i2"), every.astype("<u2")
+    measured = np.empty(0, "<f4") if quality is None else quality.astype("<f4")
+    return b"".join(array.tobytes() for array in (header, *whole, measured))
 
 
 def read_block(block: bytes) -> Points:
@@ -93,21 +124,53 @@ def read_block(block: bytes) -> Points:
     if len(block) < HEADER.itemsize or not block.startswith(b"FV02"):
         raise ValueError("These bytes are no block of points; one starts with FV02.")
     _, N, M, axes, scale = np.frombuffer(block, HEADER, 1)[0].item()
-    if len(block) != HEADER.itemsize + (N + M) * (2 * axes + 2):
+    end = HEADER.itemsize + (N + M) * (2 * axes + 2)
+    if len(block) not in (end, end + 8):
         raise ValueError(f"This block of {N} points is incomplete: {len(block)} bytes came.")
     places = np.frombuffer(block, "<i2", (N + M) * axes, HEADER.itemsize).reshape(-1, axes)
     places = (places / 32767 * scale).astype(np.float32)
-    every = np.frombuffer(block, "<u2", N + M, len(block) - 2 * (N + M)).astype(np.int64)
-    return Points(places[:N], every[:N], places[N:], every[N:])
+    every = np.frombuffer(block, "<u2", N + M, end - 2 * (N + M)).astype(np.int64)
+    return Points(places[:N], every[:N], places[N:], every[N:], np.frombuffer(block[end:], "<f4"))
 
 
-def address(run: str, step: int, name: str) -> str:
-    """Where the browser finds the points of this run, step and layout."""
+def facts_block(facts: Facts) -> bytes:
+    """The bytes of a block of facts. An angle moves by at most 2.4e-5 radians, a loss by 1/131068 of the worst."""
+    worst = float(np.nanmax(facts.losses, initial=0.0)) or 1.0
+
+    def shares(values: Float[ndarray, " N"], most: float) -> bytes:
+        known = np.isfinite(values)
+        return np.where(known, np.rint(np.where(known, values, 0) / most * (NONE - 1)), NONE).astype("<u2").tobytes()
+
+    return b"".join(
+        [
+            b"FF01", np.array([len(facts.rows)], "<u4").tobytes(), np.array([worst], "<f4").tobytes(),
+            facts.rows.astype("<u4").tobytes(), facts.predictions.astype("<i2").tobytes(),
+            shares(facts.angles, np.pi), shares(facts.losses, worst),
+        ]
+    )  # fmt: skip
+
+
+def address(run: str, step: int | str, name: str) -> str:
+    """Where the browser finds the points of this run, step and layout; step "*" stands for any."""
     return f"{ROOT}/points/{run}/{step}/{name}.bin"
 
 
-def routes(load_points: LoadPoints) -> list[Route]:
-    """The routes of the component. `load_points` gets only well-formed names and returns None for what is not there."""
+def facts_address(run: str, step: int | str) -> str:
+    """Where the browser finds what is known of the images of this run and step."""
+    return f"{ROOT}/facts/{run}/{step}.bin"
+
+
+def sheets_address(run: str, step: int, print: str) -> str:
+    """Where the browser finds the images that the picture of this step shows; `*` stands for the number of a sheet."""
+    return f"{ROOT}/images/{run}/{step}/{print or '-'}/*.webp"
+
+
+def routes(
+    load_points: LoadPoints,
+    load_facts: LoadFacts = lambda run, step: None,
+    load_sheet: LoadSheet = lambda run, step, print, sheet: None,
+) -> list[Route]:
+    """The routes of the component. Loaders get only well-formed names and return None for what is not there."""
 
     def script(request: Request) -> Response:
         text = SCRIPTS.get(request.path_params["file"])
@@ -115,7 +178,7 @@ def routes(load_points: LoadPoints) -> list[Route]:
             return PlainTextResponse("There is no such script.", 404)
         known = request.path_params["version"] == VERSION
         headers = FOREVER if known else {"Cache-Control": "no-cache"}
-        return Response(text, media_type="text/javascript", headers=headers)
+        return Response(text, media_type=MEDIA[request.path_params["file"].rpartition(".")[2]], headers=headers)
 
     def points(request: Request) -> Response:
         run, step, name = (request.path_params[part] for part in ("run", "step", "name"))
@@ -126,10 +189,27 @@ def routes(load_points: LoadPoints) -> list[Route]:
         found = load_points(run, step, name)
         if found is None:
             return PlainTextResponse(f"There are no points {name} of step {step}.", 404)
-        block = points_block(found.points, found.labels, found.centers, found.center_labels)
+        block = points_block(found.points, found.labels, found.centers, found.center_labels, found.quality)
         return Response(block, media_type="application/octet-stream", headers=FOREVER)
+
+    def facts(request: Request) -> Response:
+        run, step = request.path_params["run"], request.path_params["step"]
+        found = load_facts(run, step) if ULID.fullmatch(run) else None
+        if found is None:
+            return PlainTextResponse(f"Nothing is known of the images of step {step}.", 404)
+        return Response(facts_block(found), media_type="application/octet-stream", headers=FOREVER)
+
+    def sheet(request: Request) -> Response:
+        run, step, print, number = (request.path_params[part] for part in ("run", "step", "print", "sheet"))
+        known = ULID.fullmatch(run) and PRINT.fullmatch(print)
+        found = load_sheet(run, step, print, number) if known else None
+        if found is None:
+            return PlainTextResponse("These images are not on this machine.", 404)
+        return Response(found, media_type="image/webp", headers=FOREVER)
 
     return [
         Route(ROOT + "/points/{run}/{step:int}/{name}.bin", points),
+        Route(ROOT + "/facts/{run}/{step:int}.bin", facts),
+        Route(ROOT + "/images/{run}/{step:int}/{print}/{sheet:int}.webp", sheet),
         Route(ROOT + "/{version}/{file:path}", script),
     ]

@@ -1,6 +1,7 @@
 """The embeddings of one or more runs in one picture, at their newest moment or at one that is asked for."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import streamlit as st
@@ -10,11 +11,13 @@ from pages.components import blocks
 from pages.components.faceview import Panel, faceview
 from pages.components.runs import class_names, plain, work
 from pages.components.session import the_store
+from pages.components.shown import sheets
 from trainer.folder import read_json
 from trainer.pictures import AT_ONCE, draw, picture_name, warming_file
 from trainer.store import Run
 
 COMPUTING = "computing"
+MOMENTS = 256  # that a panel travels through; a slider has hardly more places
 KEPT = "**trust** and **KNN** over a picture say how much of the embeddings' neighbourhoods it keeps."
 KEPT_HELP = (
     "trust is trustworthiness: 1 when the 5 nearest points of each point are also among its nearest embeddings by "
@@ -55,6 +58,29 @@ def moment(run: Run, newest: int | None, name: str) -> tuple[int | None, str]:
     return (before[-1] if before else None), reason or COMPUTING
 
 
+def track(run: Run, newest: int | None, name: str) -> list[int]:
+    """The steps of which this picture can be shown, in order: at most `MOMENTS`, evenly thinned, and the last."""
+    if newest is None:
+        return []
+    drawn = [step for step in the_store().folder(run.id).drawn(name) if step <= newest]
+    return sorted({*drawn[:: 1 << max(0, (len(drawn) - 1) // MOMENTS).bit_length()], *drawn[-1:]})
+
+
+def wish(wished: Mapping[str, Any]) -> None:
+    """Take over a projection or number of axes that was chosen by a key."""
+    if (projection := wished.get("projection")) in PROJECTIONS:
+        st.session_state["projection"] = PROJECTIONS[projection].title
+    if wished.get("axes") in (2, 3):
+        st.session_state["axes"] = f"{wished['axes']}-D"
+    st.session_state["wished"] = True
+
+
+def follow_wish() -> None:
+    """Run the whole page again when a key asked for another picture: the choice lies outside of the live part."""
+    if st.session_state.pop("wished", False):
+        st.rerun()
+
+
 def pending(runs: Sequence[Run], newest: dict[str, int], projection: str, axes: int) -> bool:
     """Whether a picture of some run's newest snapshot is still being computed."""
     name = picture_name(projection, axes)
@@ -67,10 +93,15 @@ def picture(runs: Sequence[Run], newest: dict[str, int], projection: str, axes: 
     With several runs each panel is turned, as a whole, so that its class centroids lie nearest to those
     of the first: only then do two pictures differ because the embeddings do.
     """
+    follow_wish()
     name = picture_name(projection, axes)
     panels, waits, first = [], [], None
-    for run in runs[:7]:
-        step, word = moment(run, newest.get(run.id), name)
+    runs = runs[:7]
+    moments = [moment(run, newest.get(run.id), name) for run in runs]
+    tracks = [track(run, newest.get(run.id), name) for run in runs]
+    begun = the_store().latest(newest)
+    images = sheets(the_store(), runs, [steps[0] if steps else None for steps in tracks])
+    for run, (step, word), steps, sheet in zip(runs, moments, tracks, images, strict=True):
         waits.append(word)
         rotate = None
         if step is not None and len(runs) > 1:
@@ -80,16 +111,24 @@ def picture(runs: Sequence[Run], newest: dict[str, int], projection: str, axes: 
             Panel(
                 f"{run.id} {name}",  # another projection is another picture: the old one must not stand in for it
                 run.config.head if len(runs) > 1 else "",
-                _under(run, step, name, word),
-                blocks.address(run.id, step, name) if step is not None else None,
+                _waiting(run, word) if step is None else f"step {step}",
+                blocks.address(run.id, "*", name) if step is not None else None,
                 rotate,
+                steps=steps,
+                total=begun[run.id]["steps"] if run.id in begun else 0,
+                facts=blocks.facts_address(run.id, "*"),
+                images=sheet,
             )
         )
     classes = class_names(the_store(), runs[0])
     shown = ", ".join(run.config.head for run in runs)
     kind = f"{PROJECTIONS[projection].title} on {axes} axes"
     label = f"{kind} of the embeddings of {shown}, coloured by {len(classes)} classes"
-    faceview(panels, classes, 3 if axes == 3 else 2, height=height, label=label, key=key)
+    live = any(run.open for run in runs)
+    faceview(
+        panels, classes, 3 if axes == 3 else 2, height=height, label=label, key=key, live=live,
+        on_wished=lambda: wish(st.session_state[key].wished or {}),
+    )  # fmt: skip
     if any(panel.url for panel in panels):
         st.caption(KEPT, help=KEPT_HELP)
     if COMPUTING in waits:
@@ -110,19 +149,9 @@ def _computed(runs: Sequence[Run], newest: dict[str, int], projection: str, name
     return 0.0, f"{PROJECTIONS[projection].title} waits for its turn."
 
 
-def _under(run: Run, step: int | None, name: str, word: str) -> str:
-    if step is None:
-        states = {"queued": "waiting for its turn", "running": "starting"}
-        return COMPUTING if word else states.get(run.state, run.state)
-    quality = _quality(run.id, step, name)
-    return f"step {step}" + (f" · trust {quality[0]:.2f} · KNN {quality[1]:.0%}" if quality else "")
-
-
-@st.cache_data(max_entries=5000, show_spinner=False)
-def _quality(run: str, step: int, name: str) -> list[float]:
-    """A picture's trustworthiness and the KNN accuracy inside it; nothing when it has not been measured."""
-    found = the_store().folder(run).points(name, step)
-    return [] if found is None else found.quality.tolist()
+def _waiting(run: Run, word: str) -> str:
+    states = {"queued": "waiting for its turn", "running": "starting"}
+    return COMPUTING if word else states.get(run.state, run.state)
 
 
 @st.cache_data(max_entries=2000, show_spinner=False)

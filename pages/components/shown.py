@@ -1,0 +1,73 @@
+"""What the routes of the picture serve of a run: its points, what is known of each image, and the images themselves."""
+
+from collections.abc import Sequence
+
+from faces.datasets import Dataset, find
+from faces.datasets.pictures import sheet
+from pages.components import blocks
+from pages.components.blocks import ACROSS, SIDE
+from trainer.pictures import shown_facts
+from trainer.store import Run, Store
+
+
+def load_points(run: str, step: int, name: str) -> blocks.Points | None:
+    """The points of a picture, or None when nobody has laid it out."""
+    found = Store().folder(run).points(name, step)
+    return None if found is None else blocks.Points(*found)
+
+
+def load_facts(run: str, step: int) -> blocks.Facts | None:
+    """What is known of the images that a picture of this step shows, or None without a snapshot."""
+    store = Store()
+    try:
+        return blocks.Facts(*shown_facts(store.snapshot(run, step), store.folder(run).config.probe))
+    except ValueError:
+        return None
+
+
+def load_sheet(run: str, step: int, print: str, number: int) -> bytes | None:
+    """One sheet of the shown images, or None when they are not, or no longer, on this machine."""
+    store = Store()
+    try:
+        dataset, size = _images(store, run)
+        if (dataset.print or "-") != print:
+            return None
+        rows = store.snapshot(run, step).rows[: store.folder(run).config.probe]
+    except ValueError:
+        return None
+    mine = rows[number * ACROSS**2 :][: ACROSS**2]
+    return sheet(dataset.load(size).pixels[mine], ACROSS, SIDE) if len(mine) else None
+
+
+def sheets(store: Store, runs: Sequence[Run], first: Sequence[int | None]) -> list[str | None]:
+    """Where each run's images are, given the first step of each; runs that show the same images share one address."""
+    known: dict[tuple, str | None] = {}
+    for run, step in zip(runs, first, strict=True):
+        known.setdefault(_same(run), None if step is None else _address(store, run.id, step))
+    return [known[_same(run)] for run in runs]
+
+
+def _same(run: Run) -> tuple:
+    """What decides which images a run shows."""
+    config = run.config
+    return config.dataset, config.size, config.probe, config.held_out, config.held_out and config.seed
+
+
+def _address(store: Store, run: str, step: int) -> str | None:
+    try:
+        return blocks.sheets_address(run, step, _images(store, run)[0].print)
+    except ValueError:
+        return None
+
+
+def _images(store: Store, run: str) -> tuple[Dataset, int]:
+    """A run's dataset and a size at which its images can be had. ValueError unless they are those it trained on."""
+    folder = store.folder(run)
+    config = folder.config
+    dataset = find(config.dataset)
+    if folder.print != dataset.print:
+        raise ValueError(f"The images of {dataset.title} are not those that this run trained on.")
+    for size in sorted(dataset.sizes, key=lambda size: (size < SIDE, size)):
+        if dataset.ready(size):
+            return dataset, size
+    raise ValueError(f"The images of {dataset.title} are not on this machine.")
