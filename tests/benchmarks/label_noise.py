@@ -1,8 +1,8 @@
 """Does SubCenterArcFace earn its K when labels are wrong? python -m tests.benchmarks.label_noise NOTE
 
-NOTE is the beginning of the note that the experiment's runs share: ArcFace and SubCenterArcFace over several noise levels
-and seeds on Imagewoof, queued from the page "Which head is best?". Sub-centers of a class are ranked by how many of its
-correctly labelled training images they win.
+NOTE is the beginning of the note that the experiment's runs share: ArcFace and SubCenterArcFace over several noise
+levels and seeds on Imagewoof, queued from the page "Which head is best?". Sub-centers of a class are ranked by how
+many of its correctly labelled training images they win.
 """
 
 import argparse
