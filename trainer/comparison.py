@@ -25,7 +25,7 @@ from trainer.store import Run, Store
 SEVEN = ("Classification", "ArcMarginProduct", "ArcFace", "CosFace", "AdaCos", "SubCenterArcFace", "CurricularFace")
 NOTE = re.compile(r"(all|\d+) heads? ")  # how the note of runs that were queued together begins
 FREE = ("head", "knobs", "seed")  # what may differ in a comparison on equal terms
-COSTLY = ("dataset", "size", "encoder", "dim", "batch", "augment", "probe")  # what decides how long an epoch takes
+COSTLY = ("dataset", "size", "crop", "encoder", "dim", "batch", "augment", "probe")  # decide how long an epoch takes
 LEVEL = 0.95  # of the intervals of one ranking, all together
 
 
@@ -70,7 +70,7 @@ MEASURES = {
     "tar_at_far_0.01": Measure("TAR at FAR 0.01", f"pairs of one class accepted when 1 % of others are, {UNSEEN}"),
     "tar_at_far_0.001": Measure("TAR at FAR 0.001", f"pairs of one class accepted when 0.1 % of others are, {UNSEEN}"),
     "eer": Measure("Equal error rate", f"where as many pairs are wrongly refused as accepted, {UNSEEN}", higher=False),
-    "rank1": Measure("Rank-1", f"share whose nearest other image is of the same class, {UNSEEN}"),
+    "rank1": Measure("Rank-1", f"share found among one image of each class, a mean over all such sets, {UNSEEN}"),
     "silhouette": Measure("Silhouette", "how much nearer own class is than the next, -1 to 1", True, 1, "", 3),
     "own_angle": Measure("Angle to own center", "mean over validation images", False, 180 / math.pi, "°"),
     "other_angle": Measure("Angle to nearest other center", "mean over validation images", True, 180 / math.pi, "°"),

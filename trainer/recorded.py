@@ -12,11 +12,13 @@ others the first `shown` images, so that time can be travelled. Metrics are thos
 import io
 import json
 import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.numpy import load, save
 from ulid import ULID
 
@@ -83,7 +85,7 @@ def bring(store: Store, content: bytes) -> list[str]:
             raise ValueError("it is far larger than recorded runs are")
         for name in names:
             bring_one(store, name, archive)
-    except (zipfile.BadZipFile, KeyError, ValueError) as why:
+    except (zipfile.BadZipFile, zlib.error, SafetensorError, KeyError, ValueError) as why:
         raise ValueError(f"This is no file of recorded runs ({why}). `runs record` makes one.") from why
     return names
 

@@ -8,7 +8,7 @@ import streamlit as st
 from faces.projections import PROJECTIONS, turn
 from pages.components import blocks
 from pages.components.faceview import Panel, faceview
-from pages.components.runs import class_names, plain, work
+from pages.components.runs import class_names, names, plain, work
 from pages.components.session import the_store
 from trainer.folder import read_json
 from trainer.pictures import AT_ONCE, draw, picture_name, warming_file
@@ -69,7 +69,7 @@ def picture(runs: Sequence[Run], newest: dict[str, int], projection: str, axes: 
     """
     name = picture_name(projection, axes)
     panels, waits, first = [], [], None
-    for run in runs[:7]:
+    for run, title in zip(runs[:7], names(runs[:7]), strict=True):
         step, word = moment(run, newest.get(run.id), name)
         waits.append(word)
         rotate = None
@@ -79,7 +79,7 @@ def picture(runs: Sequence[Run], newest: dict[str, int], projection: str, axes: 
         panels.append(
             Panel(
                 f"{run.id} {name}",  # another projection is another picture: the old one must not stand in for it
-                run.config.head if len(runs) > 1 else "",
+                title if len(runs) > 1 else "",
                 _under(run, step, name, word),
                 blocks.address(run.id, step, name) if step is not None else None,
                 rotate,

@@ -81,6 +81,20 @@ def subtitle(config: RunConfig) -> str:
     return " · ".join(words)
 
 
+def names(runs: Sequence[Run]) -> list[str]:
+    """A name for each of these runs: its head and, where that occurs twice, what sets those runs apart."""
+    settings = [vars(run.config) | dict(run.config.knobs) for run in runs]
+    found: list[str] = []
+    for mine in settings:
+        others = [theirs for theirs in settings if theirs["head"] == mine["head"]]
+        apart = [said(name, value) for name, value in mine.items() if any(one.get(name) != value for one in others)]
+        name = " ".join([mine["head"], *(word for word in apart if not word.startswith("knobs "))])
+        while name in found:  # the same run twice
+            name += "′"
+        found.append(name)
+    return found
+
+
 def shown(config: RunConfig) -> list[tuple[str, Any]]:
     """The knobs worth a word: numbers, and choices that are not the default."""
     known = HEADS.about(config.head).knobs if config.head in HEADS else {}

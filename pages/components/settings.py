@@ -69,7 +69,7 @@ def _budget(dataset: str, seed: bool, noise: bool) -> dict[str, Any]:
     asked: dict[str, Any] = {"dataset": dataset, "size": size, "encoder": encoder}
     for name in WORDS:
         term = TERMS[name]
-        if name == "seed" and not seed:
+        if (name == "seed" and not seed) or (name == "crop" and not data.moved):
             continue
         if isinstance(term, Choice):
             asked[name] = st.selectbox(WORDS[name], term.options, key=name, bind="query-params", help=term.meaning)

@@ -5,7 +5,7 @@ from statistics import fmean
 import numpy as np
 import streamlit as st
 
-from faces.figures import still_lines
+from faces.figures import dashes, still_lines
 from faces.heads import scored
 from pages.components import runs as told
 from pages.components.experiment import ask_experiment, ask_group, ask_noise
@@ -113,25 +113,30 @@ def spread(metrics: list[dict[str, float]], name: str) -> str:
 
 def curves(drawn: list[Run], latest: dict[str, dict]) -> None:
     """Explained variance and KNN accuracy against k, one line per head."""
-    found = {run.config.head: arrays(run.id, latest[run.id]["step"]) for run in drawn if run.id in latest}
-    if not found:
+    drawn = [run for run in drawn if run.id in latest]
+    if not drawn:
         return
-    colors = head_colors(found)
+    heads, names = [run.config.head for run in drawn], told.names(drawn)
+    found = {name: arrays(run.id, latest[run.id]["step"]) for name, run in zip(names, drawn, strict=True)}
+    colors = {name: head_colors([head])[head] for name, head in zip(names, heads, strict=True)}
+    dash = dict(zip(names, dashes(heads), strict=True))
     few, many, by_k = st.columns(3)
     plain = {"displayModeBar": False}
     with few:
         st.markdown("**Explained variance, to 16 components**")
-        lines = {head: (range(1, 17), variance[:16]) for head, (variance, _) in found.items()}
-        st.plotly_chart(still_lines(lines, colors, "components", ""), key="to 16", config=plain)
+        lines = {name: (range(1, 17), variance[:16]) for name, (variance, _) in found.items()}
+        st.plotly_chart(still_lines(lines, colors, "components", "", dash=dash), key="to 16", config=plain)
     with many:
         st.markdown("**Explained variance, to 128**")
-        lines = {head: (range(1, len(variance) + 1), variance) for head, (variance, _) in found.items()}
-        st.plotly_chart(still_lines(lines, colors, "components", "", log=True), key="to 128", config=plain)
+        lines = {name: (range(1, len(variance) + 1), variance) for name, (variance, _) in found.items()}
+        chart = still_lines(lines, colors, "components", "", log=True, dash=dash)
+        st.plotly_chart(chart, key="to 128", config=plain)
     with by_k:
         st.markdown("**KNN accuracy against k**")
-        lines = {head: (knn[:, 0], knn[:, 1]) for head, (_, knn) in found.items() if len(knn)}
+        lines = {name: (knn[:, 0], knn[:, 1]) for name, (_, knn) in found.items() if len(knn)}
         if lines:
-            st.plotly_chart(still_lines(lines, colors, "k nearest images", "", log=True), key="by k", config=plain)
+            chart = still_lines(lines, colors, "k nearest images", "", log=True, dash=dash)
+            st.plotly_chart(chart, key="by k", config=plain)
         else:
             st.caption("Measured after the first epoch.")
     st.caption(
