@@ -20,8 +20,8 @@ import numpy as np
 from safetensors.numpy import load, save
 from ulid import ULID
 
+from faces.files import write
 from trainer.config import RunConfig
-from trainer.folder import write
 from trainer.pictures import picture
 from trainer.snapshot import Snapshot
 from trainer.store import Store

@@ -14,7 +14,7 @@ from pages.components.session import remember, the_store
 from pages.components.settings import ask_budget, ask_dataset
 from trainer import comparison
 from trainer.store import Run
-from trainer.worker import sentence
+from trainer.telling import sentence
 
 
 def ask_experiment(first: bool, seeds: int) -> None:

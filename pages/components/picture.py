@@ -5,12 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 import streamlit as st
 
+from faces.files import read_json
 from faces.projections import PROJECTIONS, turn
 from pages.components import blocks
 from pages.components.faceview import Panel, faceview
 from pages.components.runs import class_names, plain, work
 from pages.components.session import the_store
-from trainer.folder import read_json
 from trainer.pictures import AT_ONCE, draw, picture_name, warming_file
 from trainer.store import Run
 

@@ -9,10 +9,10 @@ import streamlit as st
 
 from faces.datasets import find
 from faces.figures import Curve, history_curve
+from faces.files import read_json
 from faces.heads import HEADS, scored
 from faces.knobs import Choice
 from trainer.config import RunConfig
-from trainer.folder import read_json
 from trainer.store import Run, Store
 
 BADGES: dict[str, tuple[str, Any]] = {
