@@ -7,6 +7,8 @@ import pytest
 
 from faces.heads import HEADS
 from trainer import RunConfig
+from trainer.comparison import SEVEN
+from trainer.presets import PRESETS
 
 
 @pytest.mark.parametrize("head", HEADS)
@@ -82,3 +84,11 @@ def test_a_wrong_setting_is_refused_in_one_sentence_that_names_it(wrong, said):
     with pytest.raises(ValueError, match=said) as refused:
         RunConfig(**wrong)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_is_a_set_of_valid_settings_for_every_head_of_the_article(name):
+    for head in SEVEN:
+        config = RunConfig(head=head, **PRESETS[name].terms)
+        assert config.knobs.get("m", 0.25) == 0.25
+        assert config.knobs.get("k", 3) == 3

@@ -2,11 +2,13 @@
 
 import io
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
+from streamlit.testing.v1 import AppTest
 
-from trainer import RunConfig
+from trainer import RunConfig, recorded
 from trainer.recorded import bring, record
 from trainer.store import Store
 from trainer.worker import FINISHED, run_attempt
@@ -83,3 +85,16 @@ def test_a_picture_name_from_outside_reaches_no_other_folder(trained, tmp_path):
         archive.writestr(f"{name}/points/../00000001.safetensors", b"evil")
     with pytest.raises(ValueError, match="no picture"):
         bring(Store(tmp_path), content.getvalue())
+
+
+def test_the_runs_that_come_with_faces_open_with_one_click(trained, tmp_path, monkeypatch):
+    store, name = trained
+    (tmp_path / "assets").mkdir()
+    (tmp_path / "assets/heads-on-digits.zip").write_bytes(record(store, [name], "1 head × 1 seed · Digits · then"))
+    monkeypatch.setattr(recorded, "FOLDER", tmp_path / "assets")
+    monkeypatch.setenv("FACES_HOME", str(tmp_path / "home"))
+    app = AppTest.from_file(str(Path(__file__).parents[1] / "pages/explore/compare.py"), default_timeout=60).run()
+    next(button for button in app.button if button.label == "Heads on digits").click().run()
+    assert not app.exception
+    assert [run.id for run in Store(tmp_path / "home").runs()] == [name]
+    assert not [button for button in app.button if button.label == "Heads on digits"]

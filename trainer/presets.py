@@ -6,14 +6,23 @@ here by default. It squashed photographs to 256 px where we take the centre squa
 weights, which have seen most of Imagewoof's validation images: set `pretrained` to do so too.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 ARTICLE: dict[str, Any] = {
     "dataset": "imagewoof", "size": 256, "crop": 224, "encoder": "ResNet18", "dim": 128, "epochs": 20, "batch": 128,
     "lr": 1e-3, "weight_decay": 1e-5, "optimizer": "momentum", "schedule": "constant",
 }  # fmt: skip
 
-PRESETS: dict[str, dict[str, Any]] = {
-    "The article's experiment": ARTICLE,
-    "The article's experiment at 64 px": {**ARTICLE, "size": 64, "crop": 0, "epochs": 5},
+
+class Preset(NamedTuple):
+    """Settings with a title for people."""
+
+    title: str
+    terms: dict[str, Any]
+
+
+PRESETS = {
+    "live": Preset("A live training on digits", {"dataset": "digits"}),
+    "article": Preset("The article's experiment", ARTICLE),
+    "article-64px": Preset("The article's, at 64 px", {**ARTICLE, "size": 64, "crop": 0, "epochs": 5}),
 }

@@ -32,6 +32,17 @@ HALF = ("embeddings", "centers", "known", "unseen")  # arrays kept in half preci
 MOST_MEMBERS, MOST_BYTES = 20_000, 512 << 20
 
 
+def files() -> list[Path]:
+    """The recorded runs that come with Faces."""
+    return sorted(FOLDER.glob("*.zip"))
+
+
+def names(file: Path) -> list[str]:
+    """The ids of the runs in a file of recorded runs."""
+    with zipfile.ZipFile(file) as archive:
+        return sorted({member.split("/")[0] for member in archive.namelist()})
+
+
 def record(
     store: Store, names: Sequence[str], note: str, last: int | None = None, known: int = 1000, shown: int = 200
 ) -> bytes:

@@ -9,10 +9,13 @@ from faces.datasets import find
 from faces.heads import HEADS
 from faces.knobs import Value, fixed_scale, settle
 from pages.components.feasibility import feasibility
+from pages.components.recorded import offer
 from pages.components.runs import duration
 from pages.components.session import remember, the_store
-from pages.components.settings import ask_budget, ask_dataset
+from pages.components.settings import adopt, ask_budget, ask_dataset
 from trainer import comparison
+from trainer.config import RunConfig
+from trainer.presets import PRESETS
 from trainer.store import Run
 from trainer.telling import sentence
 
@@ -24,6 +27,10 @@ def ask_experiment(first: bool, seeds: int) -> None:
     the URL.
     """
     with st.expander("Train heads on equal terms", icon=":material/playlist_play:", expanded=first):
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.caption("Settings of", width="content")
+            for name, preset in PRESETS.items():
+                st.button(preset.title, key=f"preset {name}", type="tertiary", on_click=_adopt, args=(preset.terms,))
         left, right = st.columns(2, gap="large")
         with left:
             dataset = ask_dataset()
@@ -62,6 +69,11 @@ def ask_experiment(first: bool, seeds: int) -> None:
                 on_click=_train, args=(knobs, budget, many, heads, noises),
             )  # fmt: skip
             st.caption(_cost(budget, len(heads) * many * len(noises)))
+        offer()
+
+
+def _adopt(terms: Mapping[str, Any]) -> None:
+    adopt(RunConfig(**terms))
 
 
 def _ask_knobs(heads: Sequence[str], classes: int) -> dict[str, Value]:
@@ -124,7 +136,8 @@ def ask_group(groups: Mapping[str, list[Run]]) -> list[Run]:
     notes = list(groups)
     if st.session_state.get("together") not in groups:
         linked = st.query_params.get("group", "")
-        st.session_state["together"] = linked if linked in groups else notes[0]
+        begun = (note for note in notes if any(run.state != "queued" for run in groups[note]))
+        st.session_state["together"] = linked if linked in groups else next(begun, notes[0])
     note = st.selectbox("Trained together", notes, key="together")
     remember("group", note)
     return groups[note]

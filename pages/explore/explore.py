@@ -46,20 +46,20 @@ store = the_store()
 
 
 def current() -> Run | None:
-    """The run that the URL names, else the newest; on a first visit a short one that starts by itself."""
+    """The run that the URL names, else the newest that has begun; on a first visit one that starts by itself."""
     if name := st.query_params.get("run"):
         try:
             return store.run(name)
         except ValueError as error:
             st.warning(str(error))
             return None
-    newest = store.runs()[:1]
-    if not newest:
+    if not store.runs():
         store.submit_first(DEMO, "first visit")
         st.session_state["welcome"] = True
-        newest = store.runs()[:1]
-    st.query_params["run"] = newest[0].id
-    return newest[0]
+    runs = store.runs()
+    newest = next((run for run in runs if run.state != "queued"), runs[0])
+    st.query_params["run"] = newest.id
+    return newest
 
 
 def open_run(name: str) -> None:

@@ -16,6 +16,7 @@ from faces.knobs import Value
 from trainer.commands import add
 from trainer.comparison import group_note
 from trainer.config import TERMS, RunConfig
+from trainer.presets import PRESETS
 from trainer.store import Store
 from trainer.telling import show
 
@@ -33,14 +34,15 @@ def train_here(arguments: argparse.Namespace) -> None:
 
 def wished(arguments: argparse.Namespace, head: str) -> RunConfig:
     """The settings that a command line asks for. Knobs that this head does not have are left out for `--head all`."""
-    terms = {name: value for name in TERMS if (value := getattr(arguments, name)) is not None}
+    terms = PRESETS[arguments.preset].terms if arguments.preset else {}
+    terms = terms | {name: value for name in TERMS if (value := getattr(arguments, name)) is not None}
     chosen = {name: value for name in ("dataset", "size", "encoder", "noise") if (value := getattr(arguments, name))}
     knobs = dict(arguments.set)
     if arguments.head != head:
         knobs = {name: value for name, value in knobs.items() if name in HEADS.about(head).knobs}
     return RunConfig(
         head=head, knobs=knobs, pretrained=arguments.pretrained, augment=not arguments.no_augment,
-        drop_duplicates=arguments.drop_duplicates, **terms, **chosen,
+        drop_duplicates=arguments.drop_duplicates, **(terms | chosen),
     )  # fmt: skip
 
 
@@ -195,7 +197,8 @@ PAIR: dict[str, Any] = {"type": pair, "action": "append", "default": [], "metava
 def config_words(words: argparse.ArgumentParser) -> None:
     """The options that make a RunConfig."""
     words.add_argument("--head", default="ArcFace", help=f"one of {', '.join(HEADS)}; several with commas; or all")
-    words.add_argument("--dataset", default="digits")
+    words.add_argument("--dataset", help="digits, imagewoof, or a set of your own (default digits)")
+    words.add_argument("--preset", choices=PRESETS, help="settings to start from; other options change them")
     words.add_argument("--set", **PAIR, help="a knob of the head, such as s=16 or m=0.3; may be given again")
     words.add_argument("--size", type=int, help="image size in pixels")
     words.add_argument("--encoder", help=f"one of {', '.join(ENCODERS)}")
