@@ -12,6 +12,7 @@ import streamlit as st
 from faces.home import home
 from pages.components import blocks
 from trainer import service
+from trainer.folder import Points
 from trainer.store import Store
 
 WATCH = 2.0  # seconds between two looks whether the trainer is there
@@ -43,10 +44,9 @@ async def lifespan(app: Any) -> AsyncIterator[None]:
             await asyncio.to_thread(service.end, process)
 
 
-def load_points(run: str, step: int, name: str) -> blocks.Points | None:
+def load_points(run: str, step: int, name: str) -> Points | None:
     """The points of a picture for the browser."""
-    found = Store().folder(run).points(name, step)
-    return None if found is None else blocks.Points(*found[:4])
+    return Store().folder(run).points(name, step)
 
 
 app = st.App("pages/router.py", lifespan=lifespan, routes=blocks.routes(load_points))

@@ -23,6 +23,7 @@ from faces.knobs import Value, settle
 from faces.projections import PROJECTIONS, carried
 from trainer.folder import Points, RunFolder
 from trainer.snapshot import Snapshot
+from trainer.telling import teller
 
 AT_ONCE = ("pca-2", "pca-3")  # cheap: a few milliseconds
 JUDGED = 1000  # points of a picture that its quality is measured on; all pairs are compared
@@ -87,8 +88,6 @@ def project(projection: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the supervisor
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever a library prints must not be taken for a reply
-    from trainer.worker import teller
-
     warming = warming_file(projection)
     warm(projection, teller(warming))
     warming.unlink(missing_ok=True)

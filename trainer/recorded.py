@@ -22,8 +22,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 from ulid import ULID
 
+from faces.files import write
 from trainer.config import RunConfig
-from trainer.folder import write
 from trainer.pictures import picture
 from trainer.snapshot import Snapshot
 from trainer.store import Store

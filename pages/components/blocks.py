@@ -17,7 +17,6 @@ centers take 31.5 kB, less than a third of what Plotly 7.1 takes for the same fl
 import hashlib
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +25,8 @@ from numpy import ndarray
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
+
+from trainer.folder import Points
 
 ROOT = "/faces"
 FOREVER = {"Cache-Control": "private, max-age=31536000, immutable"}
@@ -41,16 +42,6 @@ SCRIPTS = {
 }
 VERSION = hashlib.sha256(b"".join(SCRIPTS.values())).hexdigest()[:12]
 SCRIPT = f"{ROOT}/{VERSION}/faceview.js"
-
-
-@dataclass(frozen=True)
-class Points:
-    """One picture of one moment: points with the class of each, and the class centers laid out with them."""
-
-    points: Float[ndarray, "N axes"]
-    labels: Int[ndarray, " N"]
-    centers: Float[ndarray, "M axes"]
-    center_labels: Int[ndarray, " M"]
 
 
 LoadPoints = Callable[[str, int, str], Points | None]  # run (a ULID), step, name of the layout, such as "pca-3"

@@ -17,7 +17,7 @@ from trainer import comparison
 from trainer.config import RunConfig
 from trainer.presets import PRESETS
 from trainer.store import Run
-from trainer.worker import sentence
+from trainer.telling import sentence
 
 
 def ask_experiment(first: bool, seeds: int) -> None:

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 import streamlit as st
 
-from faces.projections import PROJECTIONS, turn
+from faces.files import read_json
+from faces.projections import PROJECTIONS, class_turn
 from pages.components import blocks
 from pages.components.faceview import Panel, faceview
 from pages.components.runs import class_names, names, plain, work
 from pages.components.session import the_store
-from trainer.folder import read_json
 from trainer.pictures import AT_ONCE, draw, picture_name, warming_file
 from trainer.store import Run
 
@@ -130,19 +130,10 @@ def _rotation(reference: tuple[str, int], mine: tuple[str, int], name: str) -> l
     """Nine numbers that turn a picture's centroids onto the reference's, or None when it is the reference."""
     if reference == mine:
         return None
-    all_theirs, all_ours = (_centroids(*which, name) for which in (reference, mine))
-    both = sorted(set(all_theirs) & set(all_ours))  # runs may hold out different classes
-    if not both:
+    theirs, ours = (the_store().folder(run).points(name, step) for run, step in (reference, mine))
+    if theirs is None or ours is None:
         return None
-    theirs, ours = (np.stack([centroids[label] for label in both]) for centroids in (all_theirs, all_ours))
-    rotation = np.eye(3)
-    axes = ours.shape[1]
-    rotation[:axes, :axes] = turn(ours, theirs).T  # the component multiplies from the left
+    rotation, axes = np.eye(3), ours.points.shape[1]
+    found = class_turn(ours.points, ours.labels, theirs.points, theirs.labels)
+    rotation[:axes, :axes] = found.T  # the component multiplies from the left
     return [round(float(number), 6) for number in rotation.ravel()]
-
-
-def _centroids(run: str, step: int, name: str) -> dict[int, np.ndarray]:
-    found = the_store().folder(run).points(name, step)
-    if found is None:
-        return {}
-    return {int(label): found.points[found.labels == label].mean(0) for label in np.unique(found.labels)}

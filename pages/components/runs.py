@@ -3,16 +3,16 @@
 import functools
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import streamlit as st
 
 from faces.datasets import find
 from faces.figures import Curve, history_curve
+from faces.files import read_json
 from faces.heads import HEADS, scored
 from faces.knobs import Choice
 from trainer.config import RunConfig
-from trainer.folder import read_json
 from trainer.store import Run, Store
 
 BADGES: dict[str, tuple[str, Any]] = {
@@ -23,7 +23,7 @@ BADGES: dict[str, tuple[str, Any]] = {
     "stopped": (":material/stop:", "orange"),
     "interrupted": (":material/power_off:", "orange"),
 }
-POLL = 1.0  # seconds between two looks at something that moves
+T = TypeVar("T")
 NO_LOGITS = "No DNN accuracy: this head has no class logits."
 
 
@@ -37,15 +37,16 @@ def said(name: str, value: Any) -> str:
     return f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
 
 
-def forgiving(show: Callable[..., None]) -> Callable[..., None]:
+def forgiving(show: Callable[..., T]) -> Callable[..., T | None]:
     """A part of a page that says what is not there (any more) instead of breaking the page."""
 
     @functools.wraps(show)
-    def shown(*arguments: Any) -> None:
+    def shown(*arguments: Any) -> T | None:
         try:
-            show(*arguments)
+            return show(*arguments)
         except ValueError as error:
             st.warning(plain(str(error)), icon=":material/error:")
+            return None
 
     return shown
 

@@ -9,6 +9,7 @@ from faces.figures import dashes, still_lines
 from faces.heads import scored
 from pages.components import runs as told
 from pages.components.experiment import ask_experiment, ask_group, ask_noise
+from pages.components.live import live
 from pages.components.picture import pending, picture, projection_choice
 from pages.components.session import head_colors, remember, the_store
 from trainer import comparison
@@ -55,8 +56,8 @@ def offered(run: Run) -> str:
 
 
 @told.forgiving
-def show(chosen: list[str], drawn: list[str], projection: str, axes: int) -> None:
-    """The live part: progress, pictures and the table."""
+def show(chosen: list[str], drawn: list[str], projection: str, axes: int) -> bool:
+    """The live part: progress, pictures and the table. True when nothing moves any more."""
     runs = {name: store.run(name) for name in chosen}
     latest = store.latest(runs)
     still = [run for run in runs.values() if run.open]
@@ -67,8 +68,7 @@ def show(chosen: list[str], drawn: list[str], projection: str, axes: int) -> Non
     height = 430 if len(drawn) <= 4 else 720
     settled = picture([runs[name] for name in drawn], newest, projection, axes, height=height, key="pictures")
     table(list(runs.values()), latest)
-    if st.session_state.get("polling") and settled and not still:
-        st.rerun()  # once, so that the polling ends
+    return settled and not still
 
 
 def table(runs: list[Run], latest: dict[str, dict]) -> None:
@@ -149,7 +149,7 @@ def curves(drawn: list[Run], latest: dict[str, dict]) -> None:
 def arrays(name: str, step: int) -> tuple[np.ndarray, np.ndarray]:
     """Cumulative explained variance, and rows of (k, KNN accuracy), of a snapshot."""
     snapshot = the_store().snapshot(name, step)
-    return np.cumsum(snapshot.variance), snapshot.knn
+    return snapshot.explained, snapshot.knn
 
 
 st.title("Which head makes the better embeddings?")
@@ -179,7 +179,5 @@ projection, axes = projection_choice()
 latest = store.latest([run.id for run in chosen])
 newest = {name: facts["step"] for name, facts in latest.items()}
 moving = any(run.open for run in chosen) or pending(drawn, newest, projection, axes)
-st.session_state["polling"] = moving
-ids = [run.id for run in chosen], [run.id for run in drawn]
-st.fragment(show, run_every=told.POLL if moving else None)(*ids, projection, axes)
+live(show, moving, [run.id for run in chosen], [run.id for run in drawn], projection, axes)
 told.forgiving(curves)(drawn, latest)
