@@ -95,6 +95,8 @@ class RunConfig:
                 f"held_out = {self.held_out} leaves {max(left, 0)} of {classes} classes to train on; "
                 f"0 to {classes - 2} can be held out."
             )
+        if terms["held_out"] == 1:
+            raise ValueError("held_out = 1 leaves nobody to tell the held-out class from; hold out 0, or 2 or more.")
         about = HEADS.about(self.head)
         if getattr(about, "simplex", False) and int(terms["dim"]) < left - 1:
             raise ValueError(

@@ -36,7 +36,10 @@ def ask_runs(runs: list[Run]) -> tuple[list[Run], list[Run]]:
             seed = st.segmented_control(
                 "Seed in the picture", seeds, default=seeds[0], required=True, key="drawn", bind="query-params"
             )
-        return chosen, [run for run in chosen if run.config.seed == seed][:MOST]
+        shown = [run for run in chosen if run.config.seed == seed]
+        if len(shown) > MOST:
+            st.caption(f"The first {MOST} of {len(shown)} are drawn; choose others under Chosen runs.")
+        return chosen, shown[:MOST]
     by_id = {run.id: run for run in runs}
     if "chosen" not in st.session_state:
         asked = [name for name in dict.fromkeys(st.query_params.get("runs", "").split(",")) if name in by_id]

@@ -1,6 +1,6 @@
 """Explore one head: train it, turn its knobs while it trains, and watch its embeddings move."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import streamlit as st
 
@@ -14,7 +14,8 @@ from pages.components.feasibility import feasibility
 from pages.components.live import live
 from pages.components.picture import pending, picture, projection_choice
 from pages.components.session import head_colors, the_store
-from pages.components.settings import adopt, ask_budget, ask_dataset, ask_head, ask_knobs, mark
+from pages.components.settings import adopt, ask_budget, ask_dataset, ask_head, ask_held_out, ask_knobs, mark
+from trainer.comparison import MEASURES
 from trainer.config import RunConfig
 from trainer.store import Run
 
@@ -109,16 +110,17 @@ with controls:
     dataset = ask_dataset()
     head = ask_head()
     turns = run is not None and run.open and run.config.head == head
-    with st.container():
-        knobs = ask_knobs(head, dataset, Knob, turn if run else None)
-    below = st.container()
+    numbers = st.container()  # filled when it is known how many classes there are to train on
     with st.expander("Encoder, epochs, seed", icon=":material/settings:"):
-        with st.container():
-            knobs |= ask_knobs(head, dataset, Choice, turn if run else None)
-        budget = ask_budget(dataset)
+        choices = st.container()
+        budget = {**ask_budget(dataset), "held_out": ask_held_out(dataset)}
+    classes = len(find(dataset).class_names) - budget["held_out"]
+    with choices:
+        knobs = ask_knobs(head, classes, Choice, turn if run else None)
+    with numbers:
+        knobs |= ask_knobs(head, classes, Knob, turn if run else None)
+        feasibility({head: knobs}, classes, budget["dim"])
     mark({"head": head, "knobs": knobs, **budget}, run.config if run else None)
-    with below:
-        feasibility({head: knobs}, len(find(dataset).class_names), budget["dim"])
     here = find(dataset).counts is not None
     if not here:
         st.info(f"{find(dataset).title} is not on this machine yet.", icon=":material/download:")
@@ -152,6 +154,8 @@ def show(run_id: str, projection: str, axes: int) -> bool:
     settled = picture([run], {run.id: facts["step"]} if facts else {}, projection, axes, height=520, key="picture")
     st.caption(f"**{PROJECTIONS[projection].title}.** {PROJECTIONS[projection].notice} {sample(facts)}")
     curves(run, history)
+    if history:
+        measured(history[-1]["metrics"])
     return settled and not run.open
 
 
@@ -209,6 +213,18 @@ def curves(run: Run, history: list[dict]) -> None:
     turned = [f"{told.said(name, value)} at step {step}" for step, name, value in history[-1]["turned"]]
     if turned:
         st.caption(f":material/tune: Turned while training: {', '.join(turned)}. Compare lists it apart.")
+
+
+def measured(metrics: Mapping[str, float]) -> None:
+    """Every measure of the newest look, with what it counts."""
+    rows = [
+        {"Measure": measure.title, "Value": measure.said(metrics[name]), "What it counts": measure.meaning}
+        for name, measure in MEASURES.items()
+        if name in metrics
+    ]
+    if len(rows) > 3:  # else nothing that is not on the page already
+        with st.expander("All measures, on all validation images", icon=":material/straighten:"):
+            st.dataframe(rows, hide_index=True, width="stretch")
 
 
 def alt(name: str, curve: tuple) -> str:
