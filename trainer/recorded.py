@@ -46,7 +46,13 @@ def names(file: Path) -> list[str]:
 
 
 def record(
-    store: Store, names: Sequence[str], note: str, last: int | None = None, known: int = 1000, shown: int = 200
+    store: Store,
+    names: Sequence[str],
+    note: str,
+    last: int | None = None,
+    known: int = 1000,
+    shown: int = 200,
+    unseen: int | None = None,
 ) -> bytes:
     """Finished runs as the content of a zip. ValueError for one that has not finished.
 
@@ -62,12 +68,14 @@ def record(
             archive.writestr(f"{name}/run.json", json.dumps(facts))
             for told in ("config.json", "data.json"):
                 archive.write(folder.path / told, f"{name}/{told}")
-            steps = [one["step"] for one in store.history(name) if one["step"] == one["steps"] or whole(one)]
+            kept = [one for one in store.history(name) if one["step"] == one["steps"] or (shown and whole(one))]
+            steps = [one["step"] for one in kept]
             for step in steps:
                 snapshot = store.snapshot(name, step)
-                slim = slimmed(snapshot, last if snapshot.last else shown, known if snapshot.last else 0)
+                slim = slimmed(snapshot, last if snapshot.last else shown, known if snapshot.last else 0, unseen)
                 archive.writestr(f"{name}/snapshots/{step:08d}.safetensors", halved(slim.to_bytes()))
-            for file in sorted(folder.path.glob(f"points/*/{steps[-1]:08d}.safetensors")):
+            drawn = folder.path.glob(f"points/*/{steps[-1]:08d}.safetensors")
+            for file in sorted(drawn) if last is None or last >= run.config.probe else ():  # else they show more images
                 archive.write(file, f"{name}/points/{file.parent.name}/{file.name}")
     return content.getvalue()
 
@@ -115,10 +123,12 @@ def whole(facts: dict) -> bool:
     return abs(facts["epoch"] - round(facts["epoch"])) < 1e-9
 
 
-def slimmed(snapshot: Snapshot, asked: int | None, known: int) -> Snapshot:
+def slimmed(snapshot: Snapshot, asked: int | None, known: int, unseen: int | None) -> Snapshot:
     """The same moment with fewer images."""
     few = {name: getattr(snapshot, name)[:asked] for name in ASKED}
-    return replace(snapshot, **few, known=snapshot.known[:known], known_labels=snapshot.known_labels[:known])
+    few |= {name: getattr(snapshot, name)[:known] for name in ("known", "known_labels")}
+    few |= {name: getattr(snapshot, name)[:unseen] for name in ("unseen", "unseen_labels")}
+    return replace(snapshot, **few)
 
 
 def halved(content: bytes) -> bytes:

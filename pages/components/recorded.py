@@ -22,5 +22,6 @@ def offer() -> None:
 def _open(stem: str) -> None:
     store = the_store()
     file = next(file for file in recorded.files() if file.stem == stem)
-    names = recorded.bring(store, file.read_bytes())
+    with st.spinner("Opening recorded runs"):
+        names = recorded.bring(store, file.read_bytes())
     st.session_state.update(together=store.run(names[0]).note, source="Trained together")
