@@ -22,6 +22,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 from ulid import ULID
 
+from faces.datasets.base import Progress, Progressed, silent
 from faces.files import write
 from trainer.config import RunConfig
 from trainer.pictures import picture
@@ -80,7 +81,7 @@ def record(
     return content.getvalue()
 
 
-def bring(store: Store, content: bytes) -> list[str]:
+def bring(store: Store, content: bytes, progress: Progress = silent) -> list[str]:
     """Open recorded runs in this home and return their ids; those that are there already stay as they are.
 
     ValueError when this is no such zip.
@@ -91,7 +92,8 @@ def bring(store: Store, content: bytes) -> list[str]:
         names = sorted({str(ULID.from_str(member.split("/")[0])) for member in members})
         if len(members) > MOST_MEMBERS or sum(members.values()) > MOST_BYTES:
             raise ValueError("it is far larger than recorded runs are")
-        for name in names:
+        for done, name in enumerate(names):
+            progress(Progressed("Opening recorded runs", done, len(names), "runs"))
             bring_one(store, name, archive)
     except (zipfile.BadZipFile, zlib.error, SafetensorError, KeyError, ValueError) as why:
         raise ValueError(f"This is no file of recorded runs ({why}). `runs record` makes one.") from why
