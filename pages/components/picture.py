@@ -115,8 +115,7 @@ def _under(run: Run, step: int | None, name: str, word: str) -> str:
         states = {"queued": "waiting for its turn", "running": "starting"}
         return COMPUTING if word else states.get(run.state, run.state)
     quality = _quality(run.id, step, name)
-    words = [f"trust {quality[0]:.2f} · KNN {quality[1]:.0%}"] if quality else []
-    return " · ".join(words if run.state == "finished" and words else [f"step {step}", *words])
+    return f"step {step}" + (f" · trust {quality[0]:.2f} · KNN {quality[1]:.0%}" if quality else "")
 
 
 @st.cache_data(max_entries=5000, show_spinner=False)
