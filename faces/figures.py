@@ -1,11 +1,14 @@
 """Charts as plain values: ECharts options for what moves while a run trains, Plotly for what stands still."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
+
+from faces.palette import SHAPES, head_ink
 
 Curve = tuple[Iterable[Any], Iterable[Any]]  # x and y
 
@@ -43,17 +46,39 @@ def history_curve(history: Sequence[Mapping[str, Any]], metric: str) -> Curve:
     return [epoch for epoch, _ in told], [value for _, value in told]
 
 
-def still_lines(curves: Mapping[str, Curve], colors: Mapping[str, str], x: str, y: str, log: bool = False) -> Any:
-    """A Plotly figure of shares of one (shown as per cent) over one axis, one line per name."""
+DASHES = ("solid", "dash", "dot", "dashdot")  # as many as inks have shapes
+
+
+def dashes(heads: Sequence[str]) -> list[str]:
+    """A Plotly dash for each line, such that lines of heads with one colour differ; a fifth one repeats the first."""
+    found: list[tuple[str, str]] = []
+    for head in heads:
+        ink = head_ink(head)
+        turns = range(SHAPES.index(ink.shape), SHAPES.index(ink.shape) + len(DASHES))
+        ways = [(ink.light, DASHES[turn % len(DASHES)]) for turn in turns]
+        found.append(next((way for way in ways if way not in found), ways[0]))
+    return [dash for _, dash in found]
+
+
+def still_lines(
+    curves: Mapping[str, Curve],
+    colors: Mapping[str, str],
+    x: str,
+    y: str,
+    log: bool = False,
+    dash: Mapping[str, str] = MappingProxyType({}),
+) -> Any:
+    """A Plotly figure of shares of one (shown as per cent) over one axis, one line per name, dashed if said."""
     import plotly.graph_objects as go
 
     shares = [float(share) for _, ys in curves.values() for share in ys]
     close = max(shares, default=1) - min(shares, default=0) < 0.1  # else two ticks would read the same
     figure = go.Figure()
     for name, (xs, ys) in curves.items():
+        line = {"color": colors[name], "width": 2, "dash": dash.get(name, "solid")}
         figure.add_scatter(
-            x=list(xs), y=list(ys), name=name, mode="lines+markers", line={"color": colors[name], "width": 2},
-            marker={"size": 5}, hovertemplate="%{y:.1%}",
+            x=list(xs), y=list(ys), name=name, mode="lines+markers", line=line, marker={"size": 5},
+            hovertemplate="%{y:.1%}",
         )  # fmt: skip
     figure.update_layout(
         height=360, margin={"l": 8, "r": 8, "t": 8, "b": 8}, hovermode="x unified",
@@ -130,7 +155,7 @@ def at_rates(
 
 
 def still_roc(curves: Mapping[str, Sequence[ndarray]], colors: Mapping[str, str], rates: Float[ndarray, " R"]) -> Any:
-    """A Plotly figure of ROC curves at the same FARs: a thin line per seed, their mean bold, one colour per head."""
+    """A Plotly figure of ROC curves at the same FARs: a thin line per seed, their mean bold, one ink per head."""
     import plotly.graph_objects as go
 
     figure = go.Figure()
@@ -138,15 +163,16 @@ def still_roc(curves: Mapping[str, Sequence[ndarray]], colors: Mapping[str, str]
         x=list(rates), y=list(rates), mode="lines", line={"color": GREY, "width": 1, "dash": "dot"},
         name="a coin", hoverinfo="skip",
     )  # fmt: skip
-    for head, seeds in curves.items():
+    for (head, seeds), dash in zip(curves.items(), dashes(list(curves)), strict=True):
         for tars in seeds if len(seeds) > 1 else ():
             figure.add_scatter(
                 x=list(rates), y=list(tars), mode="lines", line={"color": colors[head], "width": 1}, opacity=0.35,
                 legendgroup=head, showlegend=False, hoverinfo="skip",
             )  # fmt: skip
         figure.add_scatter(
-            x=list(rates), y=np.mean(seeds, 0).tolist(), mode="lines", line={"color": colors[head], "width": 3},
-            name=head, legendgroup=head, hovertemplate="%{y:.1%}",
+            x=list(rates), y=np.mean(seeds, 0).tolist(), mode="lines",
+            line={"color": colors[head], "width": 3, "dash": dash}, name=head, legendgroup=head,
+            hovertemplate="%{y:.1%}",
         )  # fmt: skip
     figure.update_layout(
         height=460, margin={"l": 8, "r": 8, "t": 8, "b": 8}, hovermode="x unified",
@@ -209,13 +235,13 @@ def still_noise(
     import plotly.graph_objects as go
 
     levels = sorted({level for line in curves.values() for level in line})
-    figure = go.Figure()
+    figure, dash = go.Figure(), dashes(list(curves))
     for place, (head, line) in enumerate(curves.items()):
         shift = 0.022 * (place - (len(curves) - 1) / 2)  # else the spreads would hide one another
         own = [level for level in levels if level in line]
         figure.add_scatter(
             x=[levels.index(level) + shift for level in own], y=[line[level][0] for level in own], name=head,
-            mode="lines+markers", line={"color": colors[head], "width": 2}, marker={"size": 7},
+            mode="lines+markers", line={"color": colors[head], "width": 2, "dash": dash[place]}, marker={"size": 7},
             error_y={"array": [line[level][1] for level in own], "color": colors[head], "thickness": 1.2, "width": 3},
             hovertemplate=f"{head}: %{{y:.{digits}f}}{unit}<extra></extra>",
         )  # fmt: skip

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from numpy import ndarray
 
 from faces.datasets.base import Listener, Progress, silent
@@ -64,6 +64,29 @@ def turn(points: Float[ndarray, "N axes"], reference: Float[ndarray, "N axes"]) 
     """
     left, _, right = np.linalg.svd(points.T.astype(np.float64) @ reference)
     return left @ right
+
+
+def class_turn(
+    points: Float[ndarray, "N axes"],
+    labels: Int[ndarray, " N"],
+    reference: Float[ndarray, "M axes"],
+    reference_labels: Int[ndarray, " M"],
+) -> Float[ndarray, "axes axes"]:
+    """The rotation or reflection that lays a picture's class centroids nearest to those of another picture.
+
+    Only classes that both have count; without any it is the identity.
+    """
+    both = np.intersect1d(labels, reference_labels)
+    if not len(both):
+        return np.eye(points.shape[1])
+    return turn(centroids(points, labels, both), centroids(reference, reference_labels, both))
+
+
+def centroids(
+    points: Float[ndarray, "N axes"], labels: Int[ndarray, " N"], classes: Int[ndarray, " C"]
+) -> Float[ndarray, "C axes"]:
+    """The middle of each class's points."""
+    return np.stack([points[labels == label].mean(0) for label in classes])
 
 
 def pca(

@@ -7,13 +7,14 @@ import pytest
 from starlette.applications import Starlette
 
 from pages.components import blocks
+from trainer.folder import Points
 
 RUN = "01J00000000000000000000000"
 
 
 def some(N=300, M=10, axes=3):
     chance = np.random.default_rng(0)
-    return blocks.Points(
+    return Points(
         chance.normal(size=(N, axes)).astype(np.float32),
         chance.integers(0, 10, N),
         chance.normal(size=(M, axes)).astype(np.float32),

@@ -44,6 +44,12 @@ def test_the_default_s_follows_from_the_classes_that_are_trained_on():
     assert RunConfig(held_out=3).knobs["s"] == pytest.approx(math.sqrt(2) * math.log(6))
 
 
+def test_a_simplex_needs_room_for_the_classes_that_are_trained_on_only():
+    assert RunConfig(head="ETF", dim=6, held_out=3).dim == 6
+    with pytest.raises(ValueError, match="6 numbers or more for 7 classes, not 5"):
+        RunConfig(head="ETF", dim=5, held_out=3)
+
+
 def test_which_classes_are_held_out_depends_on_the_seed_alone():
     for seed in range(20):
         few, many = (RunConfig(held_out=count, seed=seed).unseen(10) for count in (3, 5))
@@ -78,6 +84,12 @@ def test_a_newer_record_is_refused():
         ({"held_out": -1}, "held_out = -1"),
         ({"optimizer": "adam"}, "adam.*sgd"),
         ({"pretrained": True}, "ConvNet has no pretrained weights"),
+        ({"head": "ETF", "dim": 8}, "ETF needs embeddings of 9 numbers or more for 10 classes, not 8"),
+        ({"crop": 6}, "Crops of 6 px are drawn at random, but Digits is shown as it is"),
+        ({"dataset": "imagewoof", "crop": 65}, "Crops of 65 px cannot be cut from images of 64 px"),
+        ({"dataset": "imagewoof", "crop": 8}, "ResNet9 needs images of 16 px or more, not 8"),
+        ({"dataset": "imagewoof", "crop": 1, "encoder": "ConvNet"}, "ConvNet needs images of 2 px or more, not 1"),
+        ({"dataset": "imagewoof", "crop": 32, "augment": False}, "32 px are drawn at random, but augment is off"),
     ],
 )
 def test_a_wrong_setting_is_refused_in_one_sentence_that_names_it(wrong, said):

@@ -2,6 +2,7 @@
 
 import io
 import zipfile
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -130,6 +131,16 @@ def test_training_leaves_out_the_duplicates_and_validation_stays(pets):
     assert len(whole.known) == TRAIN
     assert len(without.known) == TRAIN - 1
     assert sorted(without.rows) == sorted(whole.rows)
+
+
+def test_a_split_of_copies_leaves_nothing_to_train_on_and_says_so(faces_home, tmp_path):
+    for side, row in product(("train", "val"), range(4)):
+        file = tmp_path / side / f"class {row % 2}" / f"{row}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        SET[row].save(file)
+    own.import_folder(tmp_path, "copies").prepare(64)
+    with pytest.raises(ValueError, match="No training image of copies is left: each nearly equals a validation image"):
+        next(train(RunConfig(dataset="copies", drop_duplicates=True)))
 
 
 def test_digits_have_no_list():

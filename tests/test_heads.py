@@ -494,6 +494,15 @@ def test_only_the_nearest_center_of_a_class_learns():
     assert (head.weight.grad.norm(dim=-1) > 0).tolist() == [[True, False], [True, False]]
 
 
+def test_the_centers_of_a_class_may_start_together():
+    apart, together = (
+        built("SubCenterArcFace", dim=64, start=start).weight.detach() for start in ("apart", "together")
+    )
+    torch.testing.assert_close(together.norm(dim=-1), torch.ones(5, 3))
+    assert (together[:, 0] * together[:, 2]).sum(-1).min() > 0.999 > 0.6 > (apart[:, 0] * apart[:, 2]).sum(-1).max()
+    assert not torch.equal(together[:, 0], together[:, 1])
+
+
 def test_directions_can_be_differentiated_twice_and_the_shortest_vectors_stay():
     torch.manual_seed(0)
     rows = torch.randn(4, 3, dtype=torch.float64)

@@ -14,7 +14,7 @@ from faces.evaluation import (
     nearest_mean_accuracy,
     nearest_means,
 )  # fmt: skip
-from faces.projections import PROJECTIONS, carried, turn
+from faces.projections import PROJECTIONS, carried, centroids, class_turn, turn
 from trainer.config import RunConfig
 from trainer.folder import RunFolder
 from trainer.pictures import draw, picture, picture_name
@@ -158,6 +158,28 @@ def test_turning_undoes_a_rotation(seed, axes):
     points = random.normal(size=(12, axes))
     rotation, _ = np.linalg.qr(random.normal(size=(axes, axes)))
     assert points @ rotation @ turn(points @ rotation, points) == pytest.approx(points, abs=1e-8)
+
+
+def test_centroids_by_hand():
+    points = np.array([[0, 0], [2, 4], [5, 5]], np.float32)
+    found = centroids(points, np.array([7, 7, 3]), np.array([3, 7]))
+    assert found.tolist() == [[5, 5], [1, 2]]
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**31), st.integers(2, 3))
+def test_a_picture_of_other_images_and_some_other_classes_is_turned_by_the_classes_that_both_have(seed, axes):
+    random = np.random.default_rng(seed)
+    middles = random.normal(size=(6, axes))
+    rotation, _ = np.linalg.qr(random.normal(size=(axes, axes)))
+    theirs, ours = np.repeat(np.arange(5), 2), np.repeat(np.arange(1, 6), 4)
+    found = class_turn((middles @ rotation)[ours], ours, middles[theirs], theirs)
+    assert found == pytest.approx(rotation.T, abs=1e-8)
+
+
+def test_pictures_without_a_common_class_are_not_turned():
+    points, labels = np.ones((3, 2), np.float32), np.arange(3)
+    assert class_turn(points, labels, points, labels + 3).tolist() == [[1, 0], [0, 1]]
 
 
 def test_centers_land_where_pca_puts_them():

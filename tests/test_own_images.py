@@ -113,8 +113,8 @@ def test_large_pictures_are_kept_at_the_largest_size_on_offer(home):
     dataset = import_zip(zipped(pets() | {"cats/large.jpg": picture(1, "JPEG", (900, 700))}), "pets")
     (originals,) = (home / "data/own/pets").glob("originals-*.zip")
     with zipfile.ZipFile(originals) as kept:
-        assert Image.open(io.BytesIO(kept.read("cats/large.png"))).size == (160, 160)
-    assert loaded(dataset, 160).pixels.shape[1:] == (160, 160, 3)
+        assert Image.open(io.BytesIO(kept.read("cats/large.png"))).size == (256, 256)
+    assert loaded(dataset, 256).pixels.shape[1:] == (256, 256, 3)
 
 
 def test_photographs_stand_upright_and_leave_their_metadata_behind(home):

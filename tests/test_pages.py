@@ -289,3 +289,33 @@ def test_a_picture_that_failed_is_said_and_not_asked_for_again_and_again(store):
     assert any("too few" in warning.value for warning in app.warning)
     assert not opened(run=name).exception  # its PCA, which nobody drew, is drawn now
     assert store.folder(name).drawn("pca-2") == [last.step]
+
+
+@pytest.mark.parametrize(("moving", "drawn"), [(True, 2), (False, 1)])
+def test_what_moved_and_came_to_rest_draws_the_page_once_more(moving, drawn):
+    def page(moving: bool) -> None:
+        import streamlit as st
+
+        from pages.components.live import live
+
+        st.session_state["drawn"] = st.session_state.get("drawn", 0) + 1
+        live(lambda: True, moving and st.session_state["drawn"] == 1)
+
+    app = AppTest.from_function(page, args=(moving,)).run()
+    assert app.session_state["drawn"] == drawn
+    assert not app.exception
+
+
+def test_a_part_that_is_not_there_any_more_does_not_draw_the_page_again_and_again():
+    def page() -> None:
+        import streamlit as st
+
+        from pages.components.live import live
+        from pages.components.runs import forgiving
+
+        st.session_state["drawn"] = st.session_state.get("drawn", 0) + 1
+        live(forgiving(lambda: int("gone")), True)
+
+    app = AppTest.from_function(page).run()
+    assert app.session_state["drawn"] == 1
+    assert "gone" in app.warning[0].value

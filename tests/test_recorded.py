@@ -78,6 +78,17 @@ def test_what_is_no_recording_is_refused_in_words(content, tmp_path):
     assert not Store(tmp_path).runs()
 
 
+def test_a_recording_with_a_broken_snapshot_is_refused_in_words(trained, tmp_path):
+    store, name = trained
+    content = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(record(store, [name], ""))) as whole, zipfile.ZipFile(content, "w") as broken:
+        for member in whole.namelist():
+            broken.writestr(member, whole.read(member)[: -10 if "/snapshots/" in member else None])
+    with pytest.raises(ValueError, match="no file of recorded runs"):
+        bring(Store(tmp_path), content.getvalue())
+    assert not Store(tmp_path).runs()
+
+
 def test_a_picture_name_from_outside_reaches_no_other_folder(trained, tmp_path):
     store, name = trained
     content = io.BytesIO(record(store, [name], ""))

@@ -13,7 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from streamlit.testing.v1 import AppTest
 
+import faces.heads
 from faces import evaluation, figures
+from faces.palette import head_ink
+from pages.components.runs import names
 from trainer import RunConfig, Snapshot, comparison
 from trainer.comparison import MEASURES, SEVEN
 from trainer.store import Store
@@ -190,11 +193,29 @@ def test_the_time_is_told_from_runs_of_the_same_cost():
         )
 
     budget = {"dataset": "digits", "epochs": 4, "dim": 128}
+    photographs = {"dataset": "imagewoof", "crop": 32}
+    assert comparison.expected([run(5, 10, dataset="imagewoof")], photographs, 35) == (None, 0)
     assert comparison.expected([], budget, 35) == (None, 0)
     assert comparison.expected([run(0, 10, dim=16), run(0, 10, attempt=2)], budget, 35) == (None, 0)
     one_by_one, beside = [run(100, 110), run(200, 210)], [run(100, 110), run(100, 110)]
     assert comparison.expected(one_by_one, budget, 3) == (pytest.approx(3 * 20.0), 2)
     assert comparison.expected(beside, budget, 3) == (pytest.approx(3 * 10.0), 2)
+
+
+def test_lines_of_one_colour_have_dashes_of_their_own():
+    heads = list(faces.heads.HEADS)
+    looks = list(zip((head_ink(head).light for head in heads), figures.dashes(heads), strict=True))
+    assert len(set(looks)) == len(heads)
+    assert figures.dashes(SEVEN) == ["solid"] * 7
+    assert len(set(figures.dashes(["ArcFace"] * 4))) == 4
+    drawn = figures.still_roc({head: [np.zeros(3)] for head in heads}, dict.fromkeys(heads, "#000000"), np.ones(3))
+    assert [line.line.dash for line in drawn.data[1:]] == figures.dashes(heads)
+
+
+def test_runs_of_one_head_are_named_by_what_sets_them_apart():
+    configs = [RunConfig(knobs={"m": 0.1}), RunConfig(knobs={"m": 0.2}), RunConfig(head="CosFace"), RunConfig()]
+    runs = [SimpleNamespace(config=config) for config in [*configs, configs[0]]]
+    assert names(runs) == ["ArcFace m 0.1", "ArcFace m 0.2", "CosFace", "ArcFace m 0.25", "ArcFace m 0.1′"]
 
 
 def test_the_lead_is_told_at_each_noise_level_over_the_seeds_both_have():
@@ -255,6 +276,10 @@ def snapshot(config: RunConfig, metrics: dict[str, float], **more) -> Snapshot:
         variance=np.ones(2, np.float32) / 2, knn=np.array([[5, 0.5]], np.float32),
         **{name: value for name, value in more.items() if name in names},
     )  # fmt: skip
+
+
+def test_the_components_of_a_snapshot_explain_its_variance_together():
+    assert snapshot(RunConfig(), {}).explained.tolist() == [0.5, 1.0]
 
 
 def finish(store: Store, metrics, **more) -> None:

@@ -6,29 +6,19 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 
+from tests.helpers import end, trainer, until, workers
 from trainer import RunConfig, train
 from trainer.engines.children import Nursery, Spares
 from trainer.engines.local import LocalEngine
 from trainer.store import Store
 from trainer.worker import FINISHED, INTERRUPTED
 
-ROOT = Path(__file__).parents[1]
 LONG = {"epochs": 200, "dim": 16, "probe": 100}  # a minute: it is always interrupted
 pytestmark = pytest.mark.xdist_group("serving")
-
-
-def trainer(*words: str, home: Path, **more) -> subprocess.Popen:
-    command = [sys.executable, "-m", "trainer", "--home", str(home), *words]
-    environment = {**os.environ, "FACES_DEVICE": "cpu"}
-    return subprocess.Popen(
-        command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, **more
-    )
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +27,7 @@ def shared(tmp_path_factory):
     store = Store(tmp_path_factory.mktemp("shared") / "home")
     supervisor = trainer("serve", home=store.path)
     yield store, supervisor
-    supervisor.terminate()
-    supervisor.wait(30)
+    end(supervisor)
 
 
 @pytest.fixture
@@ -63,24 +52,7 @@ def own(tmp_path):
 
     yield store, serve
     for process in started:
-        if process.poll() is None:
-            process.terminate()
-            process.wait(20)
-
-
-def until(what, patience: float = 90.0):
-    """Wait for something to be true, and return it."""
-    end = time.monotonic() + patience
-    while not (found := what()):
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.05)
-    return found
-
-
-def workers(supervisor: subprocess.Popen) -> list[psutil.Process]:
-    """The processes that train: forked by the nursery, or the supervisor's own."""
-    children = psutil.Process(supervisor.pid).children(recursive=True)
-    return [child for child in children if {"nurse", "work"} & set(child.cmdline()) and not child.children()]
+        end(process)
 
 
 def snapshots(store: Store, name: str) -> int:

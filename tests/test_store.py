@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load, save
 
+from faces.files import write
 from trainer import RunConfig, train
-from trainer.folder import Points, write
+from trainer.folder import Points
 from trainer.store import Store
 
 SHORT = {"epochs": 1, "batch": 256, "dim": 8, "probe": 100}
@@ -212,7 +213,7 @@ def test_points_of_an_older_faces_have_no_quality(store):
 
 def test_a_write_is_whole_or_absent(tmp_path, monkeypatch):
     write(tmp_path / "a", "old")
-    monkeypatch.setattr("trainer.folder.os.replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    monkeypatch.setattr("faces.files.os.replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):
         write(tmp_path / "a", "new")
     assert (tmp_path / "a").read_text() == "old"

@@ -45,11 +45,12 @@ def balanced_order(labels: Int[Tensor, " count"], seed: int, epoch: int) -> Int[
     for label in labels.unique():
         own = (labels == label).nonzero().squeeze(1)
         own = own[torch.randperm(len(own), generator=random)]
-        groups = len(own) // TOGETHER
-        place = (torch.arange(groups) + torch.rand(groups, generator=random)) / max(1, groups)  # one in each stretch
-        late = 1 + torch.rand(len(own) - groups * TOGETHER, generator=random)
+        together = min(TOGETHER, len(own))  # a class of fewer images is one group
+        groups = len(own) // together
+        place = (torch.arange(groups) + torch.rand(groups, generator=random)) / groups  # one in each stretch
+        late = 1 + torch.rand(len(own) - groups * together, generator=random)
         rows.append(own)
-        places.append(torch.cat([place.repeat_interleave(TOGETHER), late]))
+        places.append(torch.cat([place.repeat_interleave(together), late]))
     return torch.cat(rows)[torch.cat(places).argsort(stable=True)]
 
 

@@ -25,7 +25,10 @@ from trainer.store import Run, Store
 SEVEN = ("Classification", "ArcMarginProduct", "ArcFace", "CosFace", "AdaCos", "SubCenterArcFace", "CurricularFace")
 NOTE = re.compile(r"(all|\d+) heads? ")  # how the note of runs that were queued together begins
 FREE = ("head", "knobs", "seed")  # what may differ in a comparison on equal terms
-COSTLY = ("dataset", "size", "encoder", "dim", "batch", "augment", "probe")  # what decides how long an epoch takes
+COSTLY = ("dataset", "size", "crop", "encoder", "dim", "batch", "augment", "probe")  # decide how long an epoch takes
+APART = {  # knobs of a common name that are another quantity there, or have a scale of their own
+    ("Triplet", "m"), ("Circle", "m"), ("SphereFace2", "s"), ("SphereFace2", "m"),
+}  # fmt: skip
 LEVEL = 0.95  # of the intervals of one ranking, all together
 
 
@@ -70,10 +73,15 @@ MEASURES = {
     "tar_at_far_0.01": Measure("TAR at FAR 0.01", f"pairs of one class accepted when 1 % of others are, {UNSEEN}"),
     "tar_at_far_0.001": Measure("TAR at FAR 0.001", f"pairs of one class accepted when 0.1 % of others are, {UNSEEN}"),
     "eer": Measure("Equal error rate", f"where as many pairs are wrongly refused as accepted, {UNSEEN}", higher=False),
-    "rank1": Measure("Rank-1", f"share whose nearest other image is of the same class, {UNSEEN}"),
+    "rank1": Measure("Rank-1", f"share found among one image of each class, a mean over all such sets, {UNSEEN}"),
     "silhouette": Measure("Silhouette", "how much nearer own class is than the next, -1 to 1", True, 1, "", 3),
+    "effective_rank": Measure("Effective rank", "how many directions the embeddings fill alike", True, 1, "", 1),
     "own_angle": Measure("Angle to own center", "mean over validation images", False, 180 / math.pi, "°"),
     "other_angle": Measure("Angle to nearest other center", "mean over validation images", True, 180 / math.pi, "°"),
+    "train_own_angle": Measure("Angle to own center, training", "mean over training images", False, 180 / math.pi, "°"),
+    "train_other_angle": Measure(
+        "Angle to nearest other center, training", "mean over training images", True, 180 / math.pi, "°"
+    ),
 }  # fmt: skip
 
 
@@ -116,13 +124,13 @@ def group_note(dataset: str, heads: int, seeds: int = 1, held_out: int = 0) -> s
 
 
 def shared(head: str, knobs: Mapping[str, Value]) -> dict[str, Value]:
-    """Those of the knobs that this head has and whose value it takes; the others stay at its defaults."""
+    """Those of the knobs that mean the same to this head and whose value it takes; the others stay at its defaults."""
     own: dict[str, Value] = {}
     for name, value in knobs.items():
-        if name in HEADS.about(head).knobs:
+        if name in HEADS.about(head).knobs and (head, name) not in APART:
             try:
                 own[name] = HEADS.about(head).knobs[name].check(name, value)
-            except ValueError:  # m is another thing there, a whole factor say
+            except ValueError:
                 continue
     return own
 

@@ -78,11 +78,15 @@ class RunConfig:
             raise ValueError(
                 f"{data.title} has no list of near duplicates to drop: only sets of photographs are searched for them."
             )
+        if self.crop and not (self.augment and data.moved):
+            why = f"{data.title} is shown as it is" if not data.moved else "augment is off, so images are shown whole"
+            raise ValueError(f"Crops of {self.crop} px are drawn at random, but {why}; choose crop 0.")
         encoder = self.encoder or ("ConvNet" if size <= 16 else "ResNet9")
         if self.pretrained and not getattr(ENCODERS.about(encoder), "pretrained", False):
             raise ValueError(f"{encoder} has no pretrained weights. ResNet18 has.")
-        if size < getattr(ENCODERS.about(encoder), "smallest", 1):
-            raise ValueError(f"{encoder} needs images of {ENCODERS.about(encoder).smallest} px or more, not {size}.")
+        seen = self.crop or size
+        if seen < getattr(ENCODERS.about(encoder), "smallest", 1):
+            raise ValueError(f"{encoder} needs images of {ENCODERS.about(encoder).smallest} px or more, not {seen}.")
         classes = len(data.class_names)
         terms = settle(TERMS, {name: getattr(self, name) for name in TERMS}, classes)
         left = classes - int(terms["held_out"])
@@ -91,10 +95,17 @@ class RunConfig:
                 f"held_out = {self.held_out} leaves {max(left, 0)} of {classes} classes to train on; "
                 f"0 to {classes - 2} can be held out."
             )
+        if terms["held_out"] == 1:
+            raise ValueError("held_out = 1 leaves nobody to tell the held-out class from; hold out 0, or 2 or more.")
+        about = HEADS.about(self.head)
+        if getattr(about, "simplex", False) and int(terms["dim"]) < left - 1:
+            raise ValueError(
+                f"{self.head} needs embeddings of {left - 1} numbers or more for {left} classes, not {self.dim}."
+            )
         filled = {
             "size": size,
             "encoder": encoder,
-            "knobs": settle(HEADS.about(self.head).knobs, self.knobs, left),
+            "knobs": settle(about.knobs, self.knobs, left),
             **terms,
         }
         for name, value in filled.items():

@@ -14,12 +14,10 @@ A finished folder can be copied and opened elsewhere.
 
 import hashlib
 import json
-import os
-import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from filelock import FileLock
@@ -27,34 +25,10 @@ from jaxtyping import Float, Int
 from numpy import ndarray
 from safetensors.numpy import load, save
 
+from faces.files import read_json, write
 from faces.knobs import Value
 from trainer.config import RunConfig
 from trainer.snapshot import Snapshot
-
-
-def write(path: Path, content: bytes | str) -> None:
-    """Write a file durably and all at once; OSError when the disk refuses."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    with open(temporary, "wb") as file:
-        file.write(content.encode() if isinstance(content, str) else content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    if hasattr(os, "O_DIRECTORY"):  # not on Windows, where a folder cannot be synced
-        folder = os.open(path.parent, os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in a file, or an empty one when there is no file."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
 
 
 class Points(NamedTuple):

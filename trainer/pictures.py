@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +25,7 @@ from faces.knobs import Value, settle
 from faces.projections import PROJECTIONS, carried
 from trainer.folder import Points, RunFolder
 from trainer.snapshot import Snapshot
+from trainer.telling import teller
 
 AT_ONCE = ("pca-2", "pca-3")  # cheap: a few milliseconds
 JUDGED = 1000  # points of a picture that its quality is measured on; all pairs are compared
@@ -69,12 +71,18 @@ def picture(name: str) -> tuple[str, int, dict[str, Value]]:
     return projection, int(axes), settle(known, values, 2)
 
 
-def draw(folder: RunFolder, snapshot: Snapshot, name: str, progress: Progress = silent) -> None:
-    """Compute a picture of a snapshot and keep it; it starts from the run's picture before."""
+def draw(
+    folder: RunFolder,
+    snapshot: Snapshot,
+    name: str,
+    progress: Progress = silent,
+    start: Float[ndarray, "_ axes"] | None = None,
+) -> None:
+    """Compute a picture of a snapshot and keep it; it starts from `start`, else from the run's picture before."""
     projection, axes, knobs = picture(name)
     embeddings = snapshot.embeddings[: folder.config.probe]
-    before = folder.earlier_points(name, snapshot.step)
-    start = before.points if before else None
+    if start is None and (before := folder.earlier_points(name, snapshot.step)):
+        start = before.points
     labels, center_labels = snapshot.labels[: len(embeddings)], snapshot.center_labels
     if projection == "pca" and embeddings.shape[1] == axes:  # on the circle or the sphere: drawn as they are
         points, centers = embeddings, snapshot.centers
@@ -86,6 +94,19 @@ def draw(folder: RunFolder, snapshot: Snapshot, name: str, progress: Progress = 
         centers, center_labels = np.empty((0, axes), np.float32), center_labels[:0]
     quality = measured(embeddings, points, labels)
     folder.keep_points(name, snapshot.step, Points(points, labels, centers, center_labels, quality))
+
+
+def draw_past(folder: RunFolder, snapshots: Iterable[Snapshot]) -> None:
+    """Draw what is drawn at once of moments that have no picture, given the newest first.
+
+    Each starts from the moment after it, so that all lie as the last picture does.
+    """
+    for snapshot in snapshots:
+        for name in AT_ONCE:
+            later = [step for step in folder.drawn(name) if step >= snapshot.step]
+            if later[:1] != [snapshot.step]:
+                after = folder.points(name, later[0]) if later else None
+                draw(folder, snapshot, name, start=after.points if after else None)
 
 
 def measured(
@@ -109,8 +130,6 @@ def project(projection: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the supervisor
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever a library prints must not be taken for a reply
-    from trainer.worker import teller
-
     warming = warming_file(projection)
     warm(projection, teller(warming))
     warming.unlink(missing_ok=True)

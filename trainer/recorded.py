@@ -12,17 +12,20 @@ others the first `shown` images, so that time can be travelled. Metrics are thos
 import io
 import json
 import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.numpy import load, save
 from ulid import ULID
 
+from faces.datasets.base import Progress, Progressed, silent
+from faces.files import write
 from trainer.config import RunConfig
-from trainer.folder import write
-from trainer.pictures import picture
+from trainer.pictures import draw_past, picture
 from trainer.snapshot import Snapshot
 from trainer.store import Store
 
@@ -44,7 +47,13 @@ def names(file: Path) -> list[str]:
 
 
 def record(
-    store: Store, names: Sequence[str], note: str, last: int | None = None, known: int = 1000, shown: int = 200
+    store: Store,
+    names: Sequence[str],
+    note: str,
+    last: int | None = None,
+    known: int = 1000,
+    shown: int = 200,
+    unseen: int | None = None,
 ) -> bytes:
     """Finished runs as the content of a zip. ValueError for one that has not finished.
 
@@ -60,17 +69,19 @@ def record(
             archive.writestr(f"{name}/run.json", json.dumps(facts))
             for told in ("config.json", "data.json"):
                 archive.write(folder.path / told, f"{name}/{told}")
-            steps = [one["step"] for one in store.history(name) if one["step"] == one["steps"] or whole(one)]
+            kept = [one for one in store.history(name) if one["step"] == one["steps"] or (shown and whole(one))]
+            steps = [one["step"] for one in kept]
             for step in steps:
                 snapshot = store.snapshot(name, step)
-                slim = slimmed(snapshot, last if snapshot.last else shown, known if snapshot.last else 0)
+                slim = slimmed(snapshot, last if snapshot.last else shown, known if snapshot.last else 0, unseen)
                 archive.writestr(f"{name}/snapshots/{step:08d}.safetensors", halved(slim.to_bytes()))
-            for file in sorted(folder.path.glob(f"points/*/{steps[-1]:08d}.safetensors")):
+            drawn = folder.path.glob(f"points/*/{steps[-1]:08d}.safetensors")
+            for file in sorted(drawn) if last is None or last >= run.config.probe else ():  # else they show more images
                 archive.write(file, f"{name}/points/{file.parent.name}/{file.name}")
     return content.getvalue()
 
 
-def bring(store: Store, content: bytes) -> list[str]:
+def bring(store: Store, content: bytes, progress: Progress = silent) -> list[str]:
     """Open recorded runs in this home and return their ids; those that are there already stay as they are.
 
     ValueError when this is no such zip.
@@ -81,9 +92,10 @@ def bring(store: Store, content: bytes) -> list[str]:
         names = sorted({str(ULID.from_str(member.split("/")[0])) for member in members})
         if len(members) > MOST_MEMBERS or sum(members.values()) > MOST_BYTES:
             raise ValueError("it is far larger than recorded runs are")
-        for name in names:
+        for done, name in enumerate(names):
+            progress(Progressed("Opening recorded runs", done, len(names), "runs"))
             bring_one(store, name, archive)
-    except (zipfile.BadZipFile, KeyError, ValueError) as why:
+    except (zipfile.BadZipFile, zlib.error, SafetensorError, KeyError, ValueError) as why:
         raise ValueError(f"This is no file of recorded runs ({why}). `runs record` makes one.") from why
     return names
 
@@ -105,6 +117,8 @@ def bring_one(store: Store, name: str, archive: zipfile.ZipFile) -> None:
             _, _, drawn, file = member.split("/")
             picture(drawn)  # ValueError for a name that is none
             write(folder.points_file(drawn, int(Path(file).stem)), archive.read(member))
+    files = reversed([file for _, file in folder.snapshots(1)])
+    draw_past(folder, (Snapshot.read(file) for file in files))
     store.enter(name, config, facts["note"], facts["created"], facts["started"], facts["ended"])
 
 
@@ -113,10 +127,12 @@ def whole(facts: dict) -> bool:
     return abs(facts["epoch"] - round(facts["epoch"])) < 1e-9
 
 
-def slimmed(snapshot: Snapshot, asked: int | None, known: int) -> Snapshot:
+def slimmed(snapshot: Snapshot, asked: int | None, known: int, unseen: int | None) -> Snapshot:
     """The same moment with fewer images."""
     few = {name: getattr(snapshot, name)[:asked] for name in ASKED}
-    return replace(snapshot, **few, known=snapshot.known[:known], known_labels=snapshot.known_labels[:known])
+    few |= {name: getattr(snapshot, name)[:known] for name in ("known", "known_labels")}
+    few |= {name: getattr(snapshot, name)[:unseen] for name in ("unseen", "unseen_labels")}
+    return replace(snapshot, **few)
 
 
 def halved(content: bytes) -> bytes:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -62,6 +62,11 @@ class Snapshot:
         return self.step == self.steps
 
     @property
+    def explained(self) -> Float[ndarray, " V"]:
+        """The share of the variance that the first 1, 2, ... V components explain together."""
+        return np.cumsum(self.variance)
+
+    @property
     def facts(self) -> dict[str, Any]:
         """Everything but the arrays, as plain values."""
         return {
@@ -82,10 +87,6 @@ class Snapshot:
             turned = tuple((step, name, value) for step, name, value in facts.pop("turned"))
             arrays = {name: file.get_tensor(name) for name in ARRAYS if name in file.keys()}  # noqa: SIM118
             return cls(**facts, turned=turned, **arrays)
-
-    def without_state(self) -> "Snapshot":
-        """The same moment, no longer tied to the running training."""
-        return replace(self, state=None)
 
 
 def read_facts(path: Any) -> dict[str, Any]:

@@ -26,12 +26,13 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.pool import NullPool
 from ulid import ULID
 
+from faces.files import read_json, write
 from faces.heads import HEADS
 from faces.home import home
 from faces.knobs import Value
 from trainer import tables as t
 from trainer.config import RunConfig
-from trainer.folder import RunFolder, read_json, write
+from trainer.folder import RunFolder
 from trainer.snapshot import Snapshot, read_facts
 
 REVISION = "0001"  # of the tables, the newest file in trainer/migrations/versions

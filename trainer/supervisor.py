@@ -19,12 +19,12 @@ from typing import Any
 import psutil
 from filelock import FileLock, Timeout
 
+from faces.files import read_json
 from faces.projections import PROJECTIONS
 from trainer import worker
 from trainer.engines import Engine
 from trainer.engines.children import child, tell
 from trainer.engines.local import LocalEngine
-from trainer.folder import read_json
 from trainer.pictures import AT_ONCE
 from trainer.store import Run, Store
 

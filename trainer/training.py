@@ -64,6 +64,10 @@ def train(
         images = images.without(data.duplicates()[:, 0])
     device = device or best_device()
     parts = divided(config, images)
+    if not len(parts.train):
+        raise ValueError(
+            f"No training image of {data.title} is left: each nearly equals a validation image. Keep near duplicates."
+        )
     pixels, labels = batches.tensor(images.pixels), batches.tensor(parts.numbers)
     if device == "cuda":
         pixels, labels = pixels.to(device), labels.to(device)  # the whole dataset, as bytes
@@ -100,7 +104,7 @@ def train(
                     order = rows[batches.order(len(rows), config.seed, epoch)]
             seen = order[place * config.batch : (place + 1) * config.batch].to(device)
             batch = pixels[seen]
-            if config.augment and batch.shape[3] == 3:
+            if config.augment and data.moved:
                 where = batches.moves(len(batch), config.size, config.seed, step, config.crop)
                 batch = batches.moved(batch, *where, config.crop)
 

@@ -4,7 +4,6 @@ A worker gets no database, only its run's folder. It says how it ended by its ex
 """
 
 import contextlib
-import dataclasses
 import json
 import math
 import os
@@ -20,12 +19,14 @@ from typing import Any
 
 import psutil
 
-from faces.datasets import Progressed, find
+from faces.datasets import find
 from faces.encoders import ENCODERS
+from faces.files import write
 from faces.knobs import Value
 from trainer import pictures
-from trainer.folder import RunFolder, write
+from trainer.folder import RunFolder
 from trainer.snapshot import Snapshot
+from trainer.telling import mover, sentence, teller
 
 FINISHED, STOPPED, FAILED, INTERRUPTED = 0, 3, 4, 75  # exit codes; any other is a crash
 CHECKPOINT_AFTER = 20.0  # seconds; sooner at the end of an epoch, at a turned knob, at a stop
@@ -70,19 +71,6 @@ def run_attempt(folder: RunFolder, attempt: int, interrupted: Callable[[], bool]
         return FAILED
 
 
-def mover(file: Path, every: float = 0.5) -> Callable[[int, int, Any], None]:
-    """Writes step and loss to a file now and then, so that a page moves between two snapshots."""
-    told = -math.inf
-
-    def move(step: int, steps: int, loss: Any) -> None:
-        nonlocal told
-        if time.monotonic() - told > every:
-            write(file, json.dumps({"step": step, "steps": steps, "loss": loss.item()}))
-            told = time.monotonic()
-
-    return move
-
-
 class Wishes:
     """The run's wishes, read again only when the file has changed: asking costs microseconds."""
 
@@ -114,36 +102,6 @@ def unpack(content: bytes) -> dict[str, Any]:
     length = int.from_bytes(content[:8], "little")  # safetensors: header length, header, data
     facts = json.loads(content[8 : 8 + length])["__metadata__"]["facts"]
     return {"facts": json.loads(facts), "tensors": load(content)}
-
-
-def teller(file: Path, every: float = 0.3) -> Callable[[Progressed], None]:
-    """A progress callback that writes to a file what is done, the rate, and the time left in seconds."""
-    began, told, doing, first = 0.0, -math.inf, "", 0
-
-    def tell(progressed: Progressed) -> None:
-        nonlocal began, told, doing, first
-        now = time.monotonic()
-        if progressed.doing != doing:
-            began, told, doing, first = now, -math.inf, progressed.doing, progressed.done
-        total = progressed.total
-        if now - told < every and progressed.done != total:
-            return
-        told = now
-        rate = (progressed.done - first) / (now - began) if now - began > 0.2 else 0.0
-        left = (total - progressed.done) / rate if total and rate else None
-        write(file, json.dumps({**dataclasses.asdict(progressed), "rate": rate, "left": left}))
-
-    return tell
-
-
-def sentence(error: BaseException) -> str:
-    """What went wrong, in one sentence for the run's card; the traceback is in its log."""
-    name = type(error).__name__
-    if "out of memory" in str(error).lower():
-        return "The device ran out of memory; try a smaller batch, image size or encoder."
-    said = " ".join(str(error).split())[:300]
-    plain = isinstance(error, ValueError) or name == "TrainingError"
-    return said if plain and said else f"It broke with {name}: {said or 'no further word'}"
 
 
 def work() -> int:

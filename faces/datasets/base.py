@@ -72,6 +72,7 @@ class Dataset:
     source: str  # an address or a citation
     sizes: tuple[int, ...]  # image sides in pixels, the default first
     noise: tuple[int, ...] = (0,)  # label noise on offer, in percent of the train images
+    moved = True  # whether training may show the images moved, mirrored or cropped
     compared = False  # whether the split is searched for near duplicates
 
     @property

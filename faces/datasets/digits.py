@@ -24,6 +24,7 @@ class Digits(Dataset):
     summary = "Handwritten digits, 8 x 8 pixels. Trains in seconds on any computer."
     source = "https://archive.ics.uci.edu/dataset/80/optical+recognition+of+handwritten+digits"
     sizes = (8,)
+    moved = False  # a mirrored 5 is no 5
 
     @property
     def class_names(self) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from faces.datasets.base import Progress, Progressed, silent
-from faces.datasets.stored import commit
+from faces.files import commit
 
 CHUNK = 1 << 18  # bytes
 MIB = 1 << 20

@@ -32,6 +32,7 @@ from numpy import ndarray
 from faces.datasets import duplicates
 from faces.datasets.base import Dataset, Images, Progress, Progressed, silent
 from faces.datasets.pictures import pixels
+from faces.files import commit, read_json, write
 
 SIZES = (64, 32, 96, 128, 160, 256)  # pixels, the default first
 THREADS = min(2, os.cpu_count() or 1)  # PIL works outside the interpreter lock: 2 take 0.55 of the time (320 px files)
@@ -103,7 +104,7 @@ class Stored(Dataset):
                 images = self.load(self.sizes[0])
                 pairs = duplicates.straddling(images.pixels, images.labels, images.val, progress)
                 found = {"method": duplicates.METHOD, "pairs": pairs.tolist()}
-                _write(self.folder / f"duplicates-{facts['print']}.json", found)
+                write(self.folder / f"duplicates-{facts['print']}.json", json.dumps(found))
 
     def duplicates(self) -> Int64[ndarray, "pairs 2"]:
         facts = self._facts()
@@ -146,7 +147,7 @@ class Stored(Dataset):
                 progress(Progressed(f"Decoding {self.title} at {size} px", done, len(files), "images"))
             length = out.tell()
         commit(part, array)
-        _write(array.with_suffix(".json"), {"recipe": RECIPE, "bytes": length})
+        write(array.with_suffix(".json"), json.dumps({"recipe": RECIPE, "bytes": length}))
 
     def load(self, size: int, noise: int = 0) -> Images:
         self.check(size, noise)
@@ -203,25 +204,14 @@ def keep(folder: Path, files: Iterable[tuple[str, bytes]], known: Callable[[list
             "val": [rows.val[file] for file in order],
             "noisy": {str(rate): [labels[file] for file in order] for rate, labels in rows.noisy.items()},
         }
-        _write(folder / f"rows-{mark}.json", columns)
+        write(folder / f"rows-{mark}.json", json.dumps(columns))
         facts = {"version": 1, "print": mark, "class_names": rows.class_names, "skipped": rows.skipped}
         val = sum(rows.val[file] for file in order)
-        _write(folder / "source.json", facts | {"train": len(order) - val, "val": val})
+        write(folder / "source.json", json.dumps(facts | {"train": len(order) - val, "val": val}))
         for old in folder.glob("*-*"):
-            if old.suffix in (".zip", ".npy", ".json", ".part") and mark not in old.name:
+            if old.suffix in (".zip", ".npy", ".json", ".part", ".tmp") and mark not in old.name:
                 with suppress(OSError):  # still open somewhere, on Windows; the next import tries again
                     old.unlink()
-
-
-def commit(part: Path, final: Path) -> None:
-    """Give a finished file its name, so that after a power cut it is whole or absent."""
-    with part.open("rb+") as file:
-        os.fsync(file.fileno())
-    part.replace(final)
-    if os.name == "posix":
-        folder = os.open(final.parent, os.O_RDONLY)
-        os.fsync(folder)
-        os.close(folder)
 
 
 def _array(folder: Path, size: int, mark: str) -> Path:
@@ -234,14 +224,8 @@ def _whole(array: Path) -> bool:
 
 
 def _read(file: Path) -> dict[str, Any]:
-    """The JSON in a file, or {} when there is none."""
+    """The JSON in a file, or {} when there is none that can be read."""
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+        return read_json(file)
+    except ValueError:
         return {}
-
-
-def _write(file: Path, content: dict[str, Any]) -> None:
-    part = file.with_name(file.name + ".part")
-    part.write_text(json.dumps(content), encoding="utf-8")
-    commit(part, file)

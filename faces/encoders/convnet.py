@@ -9,6 +9,7 @@ class ConvNet(nn.Module):
 
     title = "three convolutions, for tiny images"
     source, born = "http://yann.lecun.com/exdb/publis/pdf/lecun-01a.pdf", "1998-11"
+    smallest = 2
 
     def __init__(self, channels: int, size: int, dim: int):
         super().__init__()
@@ -18,7 +19,7 @@ class ConvNet(nn.Module):
         )  # fmt: skip
 
     def forward(self, images: Float[Tensor, "B channels size size"]) -> Float[Tensor, "B dim"]:
-        """Features of a batch of images."""
+        """Features of a batch of images of at least 2 px."""
         return self.layers(images)
 
 

@@ -28,7 +28,8 @@ class Head(nn.Module):
 
     `title` is a subtitle for menus, `born` the paper's year and month, `formula` the own-class logit
     in LaTeX, `notice` what to look for. `at_center` is what stands for the own-class cosine of a sample
-    on its center, as a formula in the knobs; a head without one has no note on feasibility.
+    on its center, as a formula in the knobs; a head without one has no note on feasibility. `simplex`: whether
+    its C class vectors need C - 1 dimensions.
     Fewer than two classes, an unknown knob or a value that does not fit: ValueError. All arithmetic is
     float32 or wider, also under autocast.
     """
@@ -41,6 +42,7 @@ class Head(nn.Module):
     source: str
     formula: str
     notice: str
+    simplex: bool
     knobs: Mapping[str, Knob | Choice] = {}
 
     def __init__(self, dim: int, classes: int, **knobs: Value):

@@ -7,10 +7,11 @@ from faces.shapes import Cosines, Features, Labels, Lengths, Loss
 
 
 class MagFace(CosineHead):
-    """s * cos(theta + m(a)) on the true class, a the feature's length; m rises from l_m at l_a to u_m at u_a.
+    """s * cos(theta + m(a)) on the true class, a the feature's length; m goes from l_m at l_a to u_m at u_a.
 
     The loss has lam * (1 / a + a / u_a^2) besides, smallest at u_a: features want to be long, and those that can
-    afford the larger margin are. Outside l_a to u_a the length counts as the nearer end, as in the authors' code.
+    afford the larger margin are; with l_m above u_m, which the paper excludes, the margin falls. Outside l_a to u_a
+    the length counts as the nearer end, as in the authors' code.
     The paper has s = 64, l_a = 10, u_a = 110, l_m = 0.45, u_m = 0.8, lam = 35; here the defaults suit features
     as long as this app's encoders make them.
     """

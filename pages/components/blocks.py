@@ -28,7 +28,6 @@ centers take 31.5 kB, less than a third of what Plotly 7.1 takes for the same fl
 import hashlib
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +36,9 @@ from numpy import ndarray
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
+
+from trainer.folder import Points
+from trainer.pictures import ShownFacts
 
 ROOT = "/faces"
 FOREVER = {"Cache-Control": "private, max-age=31536000, immutable"}
@@ -58,29 +60,8 @@ VERSION = hashlib.sha256(b"".join(SCRIPTS.values())).hexdigest()[:12]
 SCRIPT = f"{ROOT}/{VERSION}/faceview.js"
 
 
-@dataclass(frozen=True)
-class Points:
-    """One picture of one moment: points with the class of each, and the class centers laid out with them."""
-
-    points: Float[ndarray, "N axes"]
-    labels: Int[ndarray, " N"]
-    centers: Float[ndarray, "M axes"]
-    center_labels: Int[ndarray, " M"]
-    quality: Float[ndarray, " measures"] = field(default_factory=lambda: np.empty(0, np.float32))
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What is known of each point's image at one moment; nan and -1 where there is nothing to know."""
-
-    rows: Int[ndarray, " N"]
-    predictions: Int[ndarray, " N"]
-    angles: Float[ndarray, " N"]
-    losses: Float[ndarray, " N"]
-
-
 LoadPoints = Callable[[str, int, str], Points | None]  # run (a ULID), step, name of the layout, such as "pca-3"
-LoadFacts = Callable[[str, int], Facts | None]  # run, step
+LoadFacts = Callable[[str, int], ShownFacts | None]  # run, step
 LoadSheet = Callable[[str, int, str, int], bytes | None]  # run, step, the images' fingerprint, number of the sheet
 
 
@@ -133,7 +114,7 @@ def read_block(block: bytes) -> Points:
     return Points(places[:N], every[:N], places[N:], every[N:], np.frombuffer(block[end:], "<f4"))
 
 
-def facts_block(facts: Facts) -> bytes:
+def facts_block(facts: ShownFacts) -> bytes:
     """The bytes of a block of facts. An angle moves by at most 2.4e-5 radians, a loss by 1/131068 of the worst."""
     worst = float(np.nanmax(facts.losses, initial=0.0)) or 1.0
 

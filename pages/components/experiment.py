@@ -12,12 +12,12 @@ from pages.components.feasibility import feasibility
 from pages.components.recorded import offer
 from pages.components.runs import duration
 from pages.components.session import remember, the_store
-from pages.components.settings import adopt, ask_budget, ask_dataset
+from pages.components.settings import adopt, ask_budget, ask_dataset, ask_held_out
 from trainer import comparison
 from trainer.config import RunConfig
 from trainer.presets import PRESETS
 from trainer.store import Run
-from trainer.worker import sentence
+from trainer.telling import sentence
 
 
 def ask_experiment(first: bool, seeds: int) -> None:
@@ -36,10 +36,7 @@ def ask_experiment(first: bool, seeds: int) -> None:
             dataset = ask_dataset()
             heads = st.multiselect("Heads", list(HEADS), comparison.SEVEN, key="heads", bind="query-params")
             classes = len(find(dataset).class_names)
-            held_out = st.number_input(
-                "Held-out classes", 0, max(classes - 2, 0), 0, key="held_out", bind="query-params",
-                help="Classes that no training sees, drawn from the seed. Heads are asked who is who on their images.",
-            )  # fmt: skip
+            held_out = ask_held_out(dataset)
             knobs = _ask_knobs(heads, classes - held_out)
             many = st.slider(
                 "Seeds: trainings of each head", 1, 5, seeds, key=f"seeds{seeds}" if seeds > 1 else "seeds",

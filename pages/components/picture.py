@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
-from faces.projections import PROJECTIONS, turn
+from faces.files import read_json
+from faces.projections import PROJECTIONS, class_turn
 from pages.components import blocks
 from pages.components.faceview import Panel, faceview
-from pages.components.runs import class_names, plain, work
+from pages.components.runs import class_names, names, plain, work
 from pages.components.session import the_store
 from pages.components.shown import sheets
-from trainer.folder import read_json
 from trainer.pictures import AT_ONCE, draw, picture_name, warming_file
 from trainer.store import Run
 
@@ -100,8 +100,8 @@ def picture(runs: Sequence[Run], newest: dict[str, int], projection: str, axes: 
     moments = [moment(run, newest.get(run.id), name) for run in runs]
     tracks = [track(run, newest.get(run.id), name) for run in runs]
     begun = the_store().latest(newest)
-    images = sheets(the_store(), runs, [steps[0] if steps else None for steps in tracks])
-    for run, (step, word), steps, sheet in zip(runs, moments, tracks, images, strict=True):
+    images = sheets(the_store(), runs, begun)
+    for run, title, (step, word), steps, sheet in zip(runs, names(runs), moments, tracks, images, strict=True):
         waits.append(word)
         rotate = None
         if step is not None and len(runs) > 1:
@@ -110,7 +110,7 @@ def picture(runs: Sequence[Run], newest: dict[str, int], projection: str, axes: 
         panels.append(
             Panel(
                 f"{run.id} {name}",  # another projection is another picture: the old one must not stand in for it
-                run.config.head if len(runs) > 1 else "",
+                title if len(runs) > 1 else "",
                 _waiting(run, word) if step is None else f"step {step}",
                 blocks.address(run.id, "*", name) if step is not None else None,
                 rotate,
@@ -159,19 +159,10 @@ def _rotation(reference: tuple[str, int], mine: tuple[str, int], name: str) -> l
     """Nine numbers that turn a picture's centroids onto the reference's, or None when it is the reference."""
     if reference == mine:
         return None
-    all_theirs, all_ours = (_centroids(*which, name) for which in (reference, mine))
-    both = sorted(set(all_theirs) & set(all_ours))  # runs may hold out different classes
-    if not both:
+    theirs, ours = (the_store().folder(run).points(name, step) for run, step in (reference, mine))
+    if theirs is None or ours is None:
         return None
-    theirs, ours = (np.stack([centroids[label] for label in both]) for centroids in (all_theirs, all_ours))
-    rotation = np.eye(3)
-    axes = ours.shape[1]
-    rotation[:axes, :axes] = turn(ours, theirs).T  # the component multiplies from the left
+    rotation, axes = np.eye(3), ours.points.shape[1]
+    found = class_turn(ours.points, ours.labels, theirs.points, theirs.labels)
+    rotation[:axes, :axes] = found.T  # the component multiplies from the left
     return [round(float(number), 6) for number in rotation.ravel()]
-
-
-def _centroids(run: str, step: int, name: str) -> dict[int, np.ndarray]:
-    found = the_store().folder(run).points(name, step)
-    if found is None:
-        return {}
-    return {int(label): found.points[found.labels == label].mean(0) for label in np.unique(found.labels)}

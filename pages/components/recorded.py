@@ -1,7 +1,12 @@
 """Recorded runs that come with the app: opened with one click, where nothing can or need be trained."""
 
+import time
+from dataclasses import asdict
+
 import streamlit as st
 
+from faces.datasets.base import Progressed
+from pages.components.runs import work
 from pages.components.session import the_store
 from trainer import recorded
 
@@ -22,5 +27,13 @@ def offer() -> None:
 def _open(stem: str) -> None:
     store = the_store()
     file = next(file for file in recorded.files() if file.stem == stem)
-    names = recorded.bring(store, file.read_bytes())
+    bar = st.progress(0.0)
+    began = time.monotonic()
+
+    def tell(told: Progressed) -> None:
+        rate = told.done / max(time.monotonic() - began, 0.01)
+        left = ((told.total or 0) - told.done) / rate if rate else None
+        bar.progress(*work({**asdict(told), "rate": rate, "left": left}))
+
+    names = recorded.bring(store, file.read_bytes(), tell)
     st.session_state.update(together=store.run(names[0]).note, source="Trained together")

@@ -3,16 +3,16 @@
 import functools
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import streamlit as st
 
 from faces.datasets import find
 from faces.figures import Curve, history_curve
+from faces.files import read_json
 from faces.heads import HEADS, scored
 from faces.knobs import Choice
 from trainer.config import RunConfig
-from trainer.folder import read_json
 from trainer.store import Run, Store
 
 BADGES: dict[str, tuple[str, Any]] = {
@@ -23,7 +23,7 @@ BADGES: dict[str, tuple[str, Any]] = {
     "stopped": (":material/stop:", "orange"),
     "interrupted": (":material/power_off:", "orange"),
 }
-POLL = 1.0  # seconds between two looks at something that moves
+T = TypeVar("T")
 NO_LOGITS = "No DNN accuracy: this head has no class logits."
 
 
@@ -37,15 +37,16 @@ def said(name: str, value: Any) -> str:
     return f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
 
 
-def forgiving(show: Callable[..., None]) -> Callable[..., None]:
+def forgiving(show: Callable[..., T]) -> Callable[..., T | None]:
     """A part of a page that says what is not there (any more) instead of breaking the page."""
 
     @functools.wraps(show)
-    def shown(*arguments: Any) -> None:
+    def shown(*arguments: Any) -> T | None:
         try:
-            show(*arguments)
+            return show(*arguments)
         except ValueError as error:
             st.warning(plain(str(error)), icon=":material/error:")
+            return None
 
     return shown
 
@@ -79,6 +80,20 @@ def subtitle(config: RunConfig) -> str:
     if config.pretrained:
         words.append("pretrained: has seen most validation images")
     return " · ".join(words)
+
+
+def names(runs: Sequence[Run]) -> list[str]:
+    """A name for each of these runs: its head and, where that occurs twice, what sets those runs apart."""
+    settings = [vars(run.config) | dict(run.config.knobs) for run in runs]
+    found: list[str] = []
+    for mine in settings:
+        others = [theirs for theirs in settings if theirs["head"] == mine["head"]]
+        apart = [said(name, value) for name, value in mine.items() if any(one.get(name) != value for one in others)]
+        name = " ".join([mine["head"], *(word for word in apart if not word.startswith("knobs "))])
+        while name in found:  # the same run twice
+            name += "′"
+        found.append(name)
+    return found
 
 
 def shown(config: RunConfig) -> list[tuple[str, Any]]:

@@ -41,11 +41,21 @@ def ask_head() -> str:
 
 
 def ask_knobs(
-    head: str, dataset: str, kind: type[Knob | Choice], on_turn: Callable[[str, str], None] | None = None
+    head: str, classes: int, kind: type[Knob | Choice], on_turn: Callable[[str, str], None] | None = None
 ) -> dict[str, Value]:
     """The head's own knobs that are numbers (`kind` Knob), or those that are one of a few names (Choice)."""
     knobs = {name: knob for name, knob in HEADS.about(head).knobs.items() if isinstance(knob, kind)}
-    return sliders(knobs, len(find(dataset).class_names), head, on_turn)
+    return sliders(knobs, classes, head, on_turn)
+
+
+def ask_held_out(dataset: str) -> int:
+    """How many classes no training sees."""
+    most = max(len(find(dataset).class_names) - 2, 0)
+    return st.number_input(
+        "Held-out classes", 0, most, 0, key="held_out", bind="query-params",
+        help="Classes that no training sees, drawn from the seed. At the end the head is asked who is who on their "
+        "images. Two or more make a verification.",
+    )  # fmt: skip
 
 
 def ask_budget(dataset: str, seed: bool = True, noise: bool = True) -> dict[str, Any]:
@@ -69,7 +79,7 @@ def _budget(dataset: str, seed: bool, noise: bool) -> dict[str, Any]:
     asked: dict[str, Any] = {"dataset": dataset, "size": size, "encoder": encoder}
     for name in WORDS:
         term = TERMS[name]
-        if name == "seed" and not seed:
+        if (name == "seed" and not seed) or (name == "crop" and not data.moved):
             continue
         if isinstance(term, Choice):
             asked[name] = st.selectbox(WORDS[name], term.options, key=name, bind="query-params", help=term.meaning)
@@ -123,11 +133,10 @@ def adopt(config: RunConfig, over: bool = True) -> None:
         values["noise"] = config.noise
     if data.compared:
         values["drop_duplicates"] = config.drop_duplicates
-    values["pretrained"] = config.pretrained
+    values |= {"pretrained": config.pretrained, "held_out": config.held_out}
+    classes = len(data.class_names) - config.held_out
     for name, knob in HEADS.about(config.head).knobs.items():
-        values[key_of(config.head, name, knob, len(data.class_names))] = config.knobs.get(
-            name, knob.start(len(data.class_names))
-        )
+        values[key_of(config.head, name, knob, classes)] = config.knobs.get(name, knob.start(classes))
     if over or not {*values, OWN} & set(st.query_params):
         st.session_state.update(values)
 

@@ -1,26 +1,27 @@
 """What the routes of the picture serve of a run: its points, what is known of each image, and the images themselves."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from faces.datasets import Dataset, find
 from faces.datasets.pictures import sheet
 from pages.components import blocks
 from pages.components.blocks import ACROSS, SIDE
-from trainer.pictures import shown_facts
+from trainer.folder import Points
+from trainer.pictures import ShownFacts, shown_facts
 from trainer.store import Run, Store
 
 
-def load_points(run: str, step: int, name: str) -> blocks.Points | None:
+def load_points(run: str, step: int, name: str) -> Points | None:
     """The points of a picture, or None when nobody has laid it out."""
-    found = Store().folder(run).points(name, step)
-    return None if found is None else blocks.Points(*found)
+    return Store().folder(run).points(name, step)
 
 
-def load_facts(run: str, step: int) -> blocks.Facts | None:
+def load_facts(run: str, step: int) -> ShownFacts | None:
     """What is known of the images that a picture of this step shows, or None without a snapshot."""
     store = Store()
     try:
-        return blocks.Facts(*shown_facts(store.snapshot(run, step), store.folder(run).config.probe))
+        return shown_facts(store.snapshot(run, step), store.folder(run).config.probe)
     except ValueError:
         return None
 
@@ -39,12 +40,17 @@ def load_sheet(run: str, step: int, print: str, number: int) -> bytes | None:
     return sheet(dataset.load(size).pixels[mine], ACROSS, SIDE) if len(mine) else None
 
 
-def sheets(store: Store, runs: Sequence[Run], first: Sequence[int | None]) -> list[str | None]:
-    """Where each run's images are, given the first step of each; runs that show the same images share one address."""
+def sheets(store: Store, runs: Sequence[Run], latest: Mapping[str, Mapping[str, Any]]) -> list[str | None]:
+    """Where each run's images are, given its newest facts; runs that show the same images share one address.
+
+    A snapshot within an epoch may look at fewer images; the start of a run and its end show all that a picture can.
+    """
     known: dict[tuple, str | None] = {}
-    for run, step in zip(runs, first, strict=True):
-        known.setdefault(_same(run), None if step is None else _address(store, run.id, step))
-    return [known[_same(run)] for run in runs]
+    for run in runs:
+        if (facts := latest.get(run.id)) and not known.get(_same(run)):
+            step = facts["step"] if facts["step"] == facts["steps"] else 0
+            known[_same(run)] = _address(store, run.id, step)
+    return [known.get(_same(run)) for run in runs]
 
 
 def _same(run: Run) -> tuple:

@@ -5,10 +5,11 @@ from statistics import fmean
 import numpy as np
 import streamlit as st
 
-from faces.figures import still_lines
+from faces.figures import dashes, still_lines
 from faces.heads import scored
 from pages.components import runs as told
 from pages.components.experiment import ask_experiment, ask_group, ask_noise
+from pages.components.live import live
 from pages.components.picture import pending, picture, projection_choice
 from pages.components.session import head_colors, remember, the_store
 from trainer import comparison
@@ -35,7 +36,10 @@ def ask_runs(runs: list[Run]) -> tuple[list[Run], list[Run]]:
             seed = st.segmented_control(
                 "Seed in the picture", seeds, default=seeds[0], required=True, key="drawn", bind="query-params"
             )
-        return chosen, [run for run in chosen if run.config.seed == seed][:MOST]
+        shown = [run for run in chosen if run.config.seed == seed]
+        if len(shown) > MOST:
+            st.caption(f"The first {MOST} of {len(shown)} are drawn; choose others under Chosen runs.")
+        return chosen, shown[:MOST]
     by_id = {run.id: run for run in runs}
     if "chosen" not in st.session_state:
         asked = [name for name in dict.fromkeys(st.query_params.get("runs", "").split(",")) if name in by_id]
@@ -55,8 +59,8 @@ def offered(run: Run) -> str:
 
 
 @told.forgiving
-def show(chosen: list[str], drawn: list[str], projection: str, axes: int) -> None:
-    """The live part: progress, pictures and the table."""
+def show(chosen: list[str], drawn: list[str], projection: str, axes: int) -> bool:
+    """The live part: progress, pictures and the table. True when nothing moves any more."""
     runs = {name: store.run(name) for name in chosen}
     latest = store.latest(runs)
     still = [run for run in runs.values() if run.open]
@@ -67,8 +71,7 @@ def show(chosen: list[str], drawn: list[str], projection: str, axes: int) -> Non
     height = 430 if len(drawn) <= 4 else 720
     settled = picture([runs[name] for name in drawn], newest, projection, axes, height=height, key="pictures")
     table(list(runs.values()), latest)
-    if st.session_state.get("polling") and settled and not still:
-        st.rerun()  # once, so that the polling ends
+    return settled and not still
 
 
 def table(runs: list[Run], latest: dict[str, dict]) -> None:
@@ -113,25 +116,30 @@ def spread(metrics: list[dict[str, float]], name: str) -> str:
 
 def curves(drawn: list[Run], latest: dict[str, dict]) -> None:
     """Explained variance and KNN accuracy against k, one line per head."""
-    found = {run.config.head: arrays(run.id, latest[run.id]["step"]) for run in drawn if run.id in latest}
-    if not found:
+    drawn = [run for run in drawn if run.id in latest]
+    if not drawn:
         return
-    colors = head_colors(found)
+    heads, names = [run.config.head for run in drawn], told.names(drawn)
+    found = {name: arrays(run.id, latest[run.id]["step"]) for name, run in zip(names, drawn, strict=True)}
+    colors = {name: head_colors([head])[head] for name, head in zip(names, heads, strict=True)}
+    dash = dict(zip(names, dashes(heads), strict=True))
     few, many, by_k = st.columns(3)
     plain = {"displayModeBar": False}
     with few:
         st.markdown("**Explained variance, to 16 components**")
-        lines = {head: (range(1, 17), variance[:16]) for head, (variance, _) in found.items()}
-        st.plotly_chart(still_lines(lines, colors, "components", ""), key="to 16", config=plain)
+        lines = {name: (range(1, 17), variance[:16]) for name, (variance, _) in found.items()}
+        st.plotly_chart(still_lines(lines, colors, "components", "", dash=dash), key="to 16", config=plain)
     with many:
         st.markdown("**Explained variance, to 128**")
-        lines = {head: (range(1, len(variance) + 1), variance) for head, (variance, _) in found.items()}
-        st.plotly_chart(still_lines(lines, colors, "components", "", log=True), key="to 128", config=plain)
+        lines = {name: (range(1, len(variance) + 1), variance) for name, (variance, _) in found.items()}
+        chart = still_lines(lines, colors, "components", "", log=True, dash=dash)
+        st.plotly_chart(chart, key="to 128", config=plain)
     with by_k:
         st.markdown("**KNN accuracy against k**")
-        lines = {head: (knn[:, 0], knn[:, 1]) for head, (_, knn) in found.items() if len(knn)}
+        lines = {name: (knn[:, 0], knn[:, 1]) for name, (_, knn) in found.items() if len(knn)}
         if lines:
-            st.plotly_chart(still_lines(lines, colors, "k nearest images", "", log=True), key="by k", config=plain)
+            chart = still_lines(lines, colors, "k nearest images", "", log=True, dash=dash)
+            st.plotly_chart(chart, key="by k", config=plain)
         else:
             st.caption("Measured after the first epoch.")
     st.caption(
@@ -144,7 +152,7 @@ def curves(drawn: list[Run], latest: dict[str, dict]) -> None:
 def arrays(name: str, step: int) -> tuple[np.ndarray, np.ndarray]:
     """Cumulative explained variance, and rows of (k, KNN accuracy), of a snapshot."""
     snapshot = the_store().snapshot(name, step)
-    return np.cumsum(snapshot.variance), snapshot.knn
+    return snapshot.explained, snapshot.knn
 
 
 st.title("Which head makes the better embeddings?")
@@ -174,7 +182,5 @@ projection, axes = projection_choice()
 latest = store.latest([run.id for run in chosen])
 newest = {name: facts["step"] for name, facts in latest.items()}
 moving = any(run.open for run in chosen) or pending(drawn, newest, projection, axes)
-st.session_state["polling"] = moving
-ids = [run.id for run in chosen], [run.id for run in drawn]
-st.fragment(show, run_every=told.POLL if moving else None)(*ids, projection, axes)
+live(show, moving, [run.id for run in chosen], [run.id for run in drawn], projection, axes)
 told.forgiving(curves)(drawn, latest)

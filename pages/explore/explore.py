@@ -1,8 +1,7 @@
 """Explore one head: train it, turn its knobs while it trains, and watch its embeddings move."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-import numpy as np
 import streamlit as st
 
 from faces.datasets import find
@@ -12,9 +11,11 @@ from faces.knobs import Choice, Knob
 from faces.projections import PROJECTIONS
 from pages.components import runs as told
 from pages.components.feasibility import feasibility
+from pages.components.live import live
 from pages.components.picture import pending, picture, projection_choice
 from pages.components.session import head_colors, the_store
-from pages.components.settings import adopt, ask_budget, ask_dataset, ask_head, ask_knobs, mark
+from pages.components.settings import adopt, ask_budget, ask_dataset, ask_head, ask_held_out, ask_knobs, mark
+from trainer.comparison import MEASURES
 from trainer.config import RunConfig
 from trainer.store import Run
 
@@ -108,17 +109,18 @@ controls, view = st.columns([1, 2.6], gap="large")
 with controls:
     dataset = ask_dataset()
     head = ask_head()
-    live = run is not None and run.open and run.config.head == head
-    with st.container():
-        knobs = ask_knobs(head, dataset, Knob, turn if run else None)
-    below = st.container()
+    turns = run is not None and run.open and run.config.head == head
+    numbers = st.container()  # filled when it is known how many classes there are to train on
     with st.expander("Encoder, epochs, seed", icon=":material/settings:"):
-        with st.container():
-            knobs |= ask_knobs(head, dataset, Choice, turn if run else None)
-        budget = ask_budget(dataset)
+        choices = st.container()
+        budget = {**ask_budget(dataset), "held_out": ask_held_out(dataset)}
+    classes = len(find(dataset).class_names) - budget["held_out"]
+    with choices:
+        knobs = ask_knobs(head, classes, Choice, turn if run else None)
+    with numbers:
+        knobs |= ask_knobs(head, classes, Knob, turn if run else None)
+        feasibility({head: knobs}, classes, budget["dim"])
     mark({"head": head, "knobs": knobs, **budget}, run.config if run else None)
-    with below:
-        feasibility({head: knobs}, len(find(dataset).class_names), budget["dim"])
     here = find(dataset).counts is not None
     if not here:
         st.info(f"{find(dataset).title} is not on this machine yet.", icon=":material/download:")
@@ -131,15 +133,15 @@ with controls:
             st.error(str(error))
     if run and run.open:
         st.button("Stop", icon=":material/stop:", width="stretch", on_click=act, args=(store.stop, run.id))
-        if live:
+        if turns:
             st.caption(":material/tune: The sliders above turn this run while it trains.")
     elif run and run.state in ("stopped", "failed", "interrupted"):
         st.button("Resume", icon=":material/resume:", width="stretch", on_click=act, args=(store.resume, run.id))
 
 
 @told.forgiving
-def show(run_id: str, projection: str, axes: int) -> None:
-    """The live part: how far the run is, its scores, its picture, its curves."""
+def show(run_id: str, projection: str, axes: int) -> bool:
+    """The live part: how far the run is, its scores, its picture, its curves. True when nothing moves any more."""
     run = store.run(run_id)
     history = store.history(run_id)
     facts = history[-1] if history else None
@@ -152,8 +154,9 @@ def show(run_id: str, projection: str, axes: int) -> None:
     settled = picture([run], {run.id: facts["step"]} if facts else {}, projection, axes, height=520, key="picture")
     st.caption(f"**{PROJECTIONS[projection].title}.** {PROJECTIONS[projection].notice} {sample(facts)}")
     curves(run, history)
-    if st.session_state.get("polling") and settled and not run.open:
-        st.rerun()  # once, so that the polling ends
+    if history:
+        measured(history[-1]["metrics"])
+    return settled and not run.open
 
 
 def scores(run: Run, history: list[dict]) -> None:
@@ -201,7 +204,7 @@ def curves(run: Run, history: list[dict]) -> None:
         st.echarts_chart(chart, height=230, key="accuracy", alt=alt("KNN accuracy", two["KNN"]))
     with right:
         st.markdown("**Explained variance**")
-        variance = np.cumsum(store.snapshot(run.id, history[-1]["step"]).variance)
+        variance = store.snapshot(run.id, history[-1]["step"]).explained
         first = {"variance": (range(1, len(variance[:16]) + 1), variance[:16])}
         chart = lines(first, {"variance": ink}, "components", "", percent=True, dots=True)
         shares = ", ".join(f"{variance[k - 1]:.0%} in {k}" for k in (2, 3, 16, 128) if k <= len(variance))
@@ -210,6 +213,18 @@ def curves(run: Run, history: list[dict]) -> None:
     turned = [f"{told.said(name, value)} at step {step}" for step, name, value in history[-1]["turned"]]
     if turned:
         st.caption(f":material/tune: Turned while training: {', '.join(turned)}. Compare lists it apart.")
+
+
+def measured(metrics: Mapping[str, float]) -> None:
+    """Every measure of the newest look, with what it counts."""
+    rows = [
+        {"Measure": measure.title, "Value": measure.said(metrics[name]), "What it counts": measure.meaning}
+        for name, measure in MEASURES.items()
+        if name in metrics
+    ]
+    if len(rows) > 3:  # else nothing that is not on the page already
+        with st.expander("All measures, on all validation images", icon=":material/straighten:"):
+            st.dataframe(rows, hide_index=True, width="stretch")
 
 
 def alt(name: str, curve: tuple) -> str:
@@ -228,9 +243,7 @@ with view:
                 )
         projection, axes = projection_choice()
         newest = {name: facts["step"] for name, facts in store.latest([run.id]).items()}
-        moving = run.open or pending([run], newest, projection, axes)
-        st.session_state["polling"] = moving
-        st.fragment(show, run_every=told.POLL if moving else None)(run.id, projection, axes)
+        live(show, run.open or pending([run], newest, projection, axes), run.id, projection, axes)
         if run.config.head in HEADS:
             word = "loss of an image is" if not scored(run.config.head) else "training logits are"
             st.markdown(f"**What to notice.** {HEADS.about(run.config.head).notice} The {word}")

@@ -10,6 +10,7 @@ import streamlit as st
 from faces import figures
 from pages.components import runs as told
 from pages.components.experiment import ask_experiment, ask_group, ask_noise
+from pages.components.live import POLL, live
 from pages.components.session import head_colors, the_store
 from trainer import comparison
 from trainer.comparison import MEASURES, Measure, Ranking
@@ -308,19 +309,18 @@ if not groups:
 group = ask_group(groups)
 
 
-def progress(names: list[str]) -> None:
-    """How many runs are done; draws the page anew when there are more."""
+def progress(names: list[str]) -> bool:
+    """How many runs are done. True when there are more, or will be no more."""
     count = len(done(group, store.latest(names)))
     st.progress(count / len(names), f"{count} of {len(names)} runs are done.")
     ended = not {run.id for run in store.runs(OPEN)} & set(names)
-    if count != st.session_state.setdefault("scored", count) or ended:
-        st.session_state["scored"] = count
-        st.rerun()
+    before, st.session_state["scored"] = st.session_state.get("scored", count), count
+    return count != before or ended
 
 
 with st.container():  # keeps the places of what follows: a widget that moves drops out of the URL
     if any(run.open for run in group):
-        st.fragment(progress, run_every=2 * told.POLL)([run.id for run in group])
+        live(progress, True, [run.id for run in group], every=2 * POLL)
 view = st.segmented_control(
     "Show", list(VIEWS), default="Ranking", required=True, key="view", bind="query-params", label_visibility="collapsed"
 )

@@ -10,7 +10,9 @@ from faces.datasets import Dataset, available, own, samples
 from faces.datasets.imagewoof import ARCHIVES, Imagewoof
 from faces.datasets.own import Own, clean_name
 from pages.components import runs as told
+from pages.components.live import live
 from pages.components.session import the_store
+from trainer.store import OPEN
 
 EACH = 6  # samples of a class
 PAIRS = 8  # near duplicates shown
@@ -179,12 +181,12 @@ def take(name: str, zipped: Any, path: str) -> None:
     store.ask_data("import", name, path)
 
 
-def work() -> None:
-    """Data jobs that run, and how the last ones ended."""
+def work() -> bool:
+    """Data jobs that run, and how the last ones ended. True when none is left to run."""
     jobs = store.jobs()
     for job in jobs[:3]:
         what = " ".join(job["arguments"][:2])
-        if job["state"] in ("queued", "running"):
+        if job["state"] in OPEN:
             with st.container(horizontal=True, vertical_alignment="center"):
                 st.progress(*(told.work(job["progress"]) if job["progress"] else (0.0, f"Waiting to {what}.")))
                 st.button(
@@ -197,15 +199,12 @@ def work() -> None:
             st.success(told.plain(first), icon=":material/check:")
             if rest:
                 st.code("\n".join(rest), language=None)
-    if st.session_state.get("data polling") and not any(job["state"] in ("queued", "running") for job in jobs):
-        st.rerun()
+    return not any(job["state"] in OPEN for job in jobs)
 
 
 st.title("Which images can heads be trained on?")
 st.markdown("Digits are always here. Imagewoof and your own images are decoded once per size, and then open at once.")
-busy = any(job["state"] in ("queued", "running") for job in store.jobs())
-st.session_state["data polling"] = busy
-st.fragment(work, run_every=told.POLL if busy else None)()
+live(work, any(job["state"] in OPEN for job in store.jobs()))
 for data in available().values():
     shelf(data)
 bring()

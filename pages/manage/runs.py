@@ -7,6 +7,7 @@ import streamlit as st
 from faces.figures import history_curve, lines
 from faces.heads import scored
 from pages.components import runs as told
+from pages.components.live import POLL, live
 from pages.components.session import head_colors, the_store
 from pages.components.settings import adopt
 from trainer.export import export, metrics_csv
@@ -50,8 +51,8 @@ def act(what: str, name: str) -> None:
 
 
 @told.forgiving
-def show(names: list[str]) -> None:
-    """The cards, read anew."""
+def show(names: list[str]) -> bool:
+    """The cards, read anew. True when nothing moves any more."""
     latest = store.latest(names)
     moving = False
     for name in names:
@@ -61,8 +62,7 @@ def show(names: list[str]) -> None:
             continue
         moving |= run.open
         card(run, latest.get(name))
-    if st.session_state.get("runs polling") and not moving:
-        st.rerun()
+    return not moving
 
 
 def card(run: Run, facts: dict | None) -> None:
@@ -146,6 +146,4 @@ def detail(run: Run) -> None:
     st.caption(f"Run {run.id}, attempt {run.attempt}.")
 
 
-moving = any(run.open for run in matching if run.id in names)
-st.session_state["runs polling"] = moving
-st.fragment(show, run_every=2.0 if moving else None)(names)
+live(show, any(run.open for run in matching if run.id in names), names, every=2 * POLL)

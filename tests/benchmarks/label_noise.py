@@ -1,25 +1,20 @@
-"""Does SubCenterArcFace earn its K when labels are wrong? python -m tests.benchmarks.label_noise KEPT
+"""Does SubCenterArcFace earn its K when labels are wrong? python -m tests.benchmarks.label_noise NOTE
 
-Imagewoof must be prepared at 64 px, with noisy_imagewoof.csv. Trainings are kept in the folder KEPT, so the command
-can be cut off and given again. Sub-centers of a class are ranked by how many of its correctly labelled training
-images they win.
+NOTE is the beginning of the note that the experiment's runs share: ArcFace and SubCenterArcFace over several noise
+levels and seeds on Imagewoof, queued from the page "Which head is best?". Sub-centers of a class are ranked by how
+many of its correctly labelled training images they win.
 """
 
 import argparse
-import os
-from pathlib import Path
 
 import numpy as np
 
 from faces.datasets import find
-from tests.benchmarks.keeping import machine, trained
+from tests.benchmarks.keeping import machine
 from tests.benchmarks.near_duplicates import share
-from trainer import RunConfig
 from trainer.snapshot import Snapshot
+from trainer.store import Store
 from trainer.training import spread_out
-
-os.environ["FACES_DEVICE"] = "cpu"
-HEADS = ("ArcFace", "SubCenterArcFace")
 
 
 def won(last: Snapshot, true_labels: np.ndarray) -> tuple[list[float], list[float]]:
@@ -44,27 +39,25 @@ def won(last: Snapshot, true_labels: np.ndarray) -> tuple[list[float], list[floa
 def main() -> None:
     """Print a Markdown table over noise and heads."""
     words = argparse.ArgumentParser(description=__doc__)
-    words.add_argument("kept", type=Path)
-    words.add_argument("--seeds", type=int, default=2)
-    words.add_argument("--epochs", type=int, default=5)
-    words.add_argument("--noise", type=int, nargs="+", default=[0, 1, 5, 25, 50])
+    words.add_argument("note")
     asked = words.parse_args()
+    store, data = Store(), find("imagewoof")
+    runs = [run for run in store.runs(("finished",)) if run.note.startswith(asked.note)]
     found: dict[tuple[int, str], list[tuple[float, float, list[float], list[float]]]] = {}
-    for seed in range(asked.seeds):
-        for noise in asked.noise:
-            images = find("imagewoof").load(64, noise)
-            true = find("imagewoof").load(64).labels[spread_out(images.train_rows, images.labels)]
-            for head in HEADS:
-                last = trained(
-                    RunConfig(head=head, dataset="imagewoof", noise=noise, seed=seed, epochs=asked.epochs), asked.kept
-                )
-                knn, dnn = last.metrics["knn_accuracy"], last.metrics["dnn_accuracy"]
-                found.setdefault((noise, head), []).append((knn, dnn, *won(last, true)))
-    print(f"{machine()}. {asked.epochs} epochs, {asked.seeds} seeds.\n")
+    for run in sorted(runs, key=lambda run: run.id):
+        config = run.config
+        images = data.load(config.size, config.noise)
+        true = data.load(config.size).labels[spread_out(images.train_rows, images.labels)]
+        last = store.snapshot(run.id, store.history(run.id)[-1]["step"])
+        scores = last.metrics["knn_accuracy"], last.metrics["dnn_accuracy"]
+        name = config.head + (f", centers start {config.knobs.get('start', 'apart')}" if "k" in config.knobs else "")
+        found.setdefault((config.noise, name), []).append((*scores, *won(last, true)))
+    epochs = sorted({run.config.epochs for run in runs})
+    print(f"{machine()}. {epochs} epochs, seeds {sorted({run.config.seed for run in runs})}.\n")
     print("| wrong labels | head | KNN, k = 5 | DNN | sub-centers win of the right labels | of the wrong ones |")
     print("|---|---|---|---|---|---|")
-    for (noise, head), runs in sorted(found.items()):
-        knn, dnn, right, wrong = zip(*runs, strict=True)
+    for (noise, head), rows in sorted(found.items()):
+        knn, dnn, right, wrong = zip(*rows, strict=True)
         print(f"| {noise} % | {head} | {share(knn)} | {share(dnn)} | {shares(right)} | {shares(wrong)} |")
 
 

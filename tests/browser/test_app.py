@@ -3,80 +3,33 @@
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
-import urllib.request
-from pathlib import Path
 
 import psutil
 import pytest
 
+from tests.helpers import ROOT, Server, end, until
 from trainer import RunConfig
 from trainer.store import Store
 
-ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.xdist_group("app")
-
-
-class Server:
-    """`streamlit run app.py`, as the README starts it, on a port of its own."""
-
-    def __init__(self, home: Path):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self.home, self.address = home, f"http://127.0.0.1:{self.port}"
-        home.mkdir(parents=True, exist_ok=True)
-        self.log = home / "server.log"
-        command = [
-            sys.executable,
-            "-m",
-            "streamlit",
-            "run",
-            "app.py",
-            "--server.headless=true",
-            f"--server.port={self.port}",
-        ]
-        environment = {**os.environ, "FACES_HOME": str(home), "FACES_DEVICE": "cpu"}
-        with open(self.log, "ab") as out:
-            self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=out, stderr=out)
-        until(self.answers)
-
-    def answers(self) -> bool:
-        assert self.process.poll() is None, self.log.read_text()
-        try:
-            return urllib.request.urlopen(f"{self.address}/_stcore/health", timeout=1).status == 200
-        except OSError:
-            return False
-
-    def end(self) -> None:
-        self.process.terminate()
-        self.process.wait(40)
-
-
-def until(what, patience: float = 90.0):
-    end = time.monotonic() + patience
-    while not (found := what()):
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.1)
-    return found
 
 
 @pytest.fixture
 def serve(tmp_path):
     """serve() starts the app on this test's home, and ends it, with its trainer, afterwards."""
     servers: list[Server] = []
+    home = tmp_path / "home"
+    home.mkdir()
 
     def start() -> Server:
-        servers.append(Server(tmp_path / "home"))
+        servers.append(Server(ROOT, home / "server.log", {"FACES_HOME": str(home), "FACES_DEVICE": "cpu"}))
         return servers[-1]
 
     yield start
     for server in servers:
-        if server.process.poll() is None:
-            server.end()
-    for line in (tmp_path / "home" / "pids").read_text().split() if (tmp_path / "home" / "pids").exists() else []:
+        end(server.process, 40)
+    for line in (home / "pids").read_text().split() if (home / "pids").exists() else []:
         if psutil.pid_exists(int(line)):
             psutil.Process(int(line)).terminate()
 
@@ -147,15 +100,15 @@ def test_a_first_visit_watches_a_training_move_and_its_link_opens_the_same_elsew
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL.")
-def test_killing_the_server_loses_nothing_and_the_next_one_shows_the_run_going_on(serve, page):
+def test_killing_the_server_loses_nothing_and_the_next_one_shows_the_run_going_on(serve, page, tmp_path):
     server = serve()
-    store = Store(server.home)
+    store = Store(tmp_path / "home")
     name = store.submit(RunConfig(epochs=200, dim=16, probe=100))
     until(lambda: len(store.history(name)) > 5)
     before = store.history(name)
     mark = ["--app", str(server.process.pid)]
     trainer = [p.pid for p in psutil.process_iter(["cmdline"]) if (p.info["cmdline"] or [])[-2:] == mark]
-    (server.home / "pids").write_text(" ".join(map(str, trainer)))  # it outlives the server; ended after the test
+    (store.path / "pids").write_text(" ".join(map(str, trainer)))  # it outlives the server; ended after the test
     os.kill(server.process.pid, signal.SIGKILL)
     server.process.wait()
 

@@ -11,18 +11,19 @@ APP = """
 import numpy as np
 import streamlit as st
 from pages.components import blocks
+from trainer.folder import Points
 
 def load_points(run, step, name):
     axes, count = map(int, name.split("-"))
     if step > 20:
         return None
     if count == 2:  # one point on the left, one on the right, at 0.9 of the half panel
-        return blocks.Points(np.array([[-1, 0], [1, 0]]), np.array([0, 1]), np.zeros((0, 2)), np.zeros(0, int))
+        return Points(np.array([[-1, 0], [1, 0]]), np.array([0, 1]), np.zeros((0, 2)), np.zeros(0, int))
     chance = np.random.default_rng([step, ord(run[-1])])
     labels = np.arange(count) % 3
     centers = chance.normal(size=(3, axes)).astype("f4")
     points = centers[labels] + 0.3 * chance.normal(size=(count, axes)).astype("f4")
-    return blocks.Points(points, labels, centers, np.arange(3))
+    return Points(points, labels, centers, np.arange(3))
 
 app = st.App("router.py", routes=blocks.routes(load_points))
 """

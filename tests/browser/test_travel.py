@@ -18,13 +18,15 @@ from starlette.routing import Route
 from faces.datasets.pictures import sheet
 from pages.components import blocks
 from pages.components.faceview import Panel, described
+from trainer.folder import Points
+from trainer.pictures import ShownFacts
 
 RUNS = [f"01J0000000000000000000000{at}" for at in range(3)]
 STEPS = (0, 10, 20, 40, 80)
 LABELS = np.array([0, 1, 2, 0, 1, 2])
-PAGE = """<!doctype html><link rel=icon href="data:,"><meta name=viewport content="width=device-width"><style>body { margin: 8px } @media
-(prefers-color-scheme: dark) { body { background: #0e1117; color: #fafafa; --st-background-color: #0e1117;
---st-text-color: #fafafa } }</style><div id=host></div><script type=module>
+PAGE = """<!doctype html><link rel=icon href="data:,"><meta name=viewport content="width=device-width">
+<style>body { margin: 8px } @media (prefers-color-scheme: dark) { body { background: #0e1117; color: #fafafa; 
+--st-background-color: #0e1117; --st-text-color: #fafafa } }</style><div id=host></div><script type=module>
 import faceview from "%s";
 window.said = [];
 const parentElement = document.getElementById("host").attachShadow({ mode: "open" });
@@ -38,7 +40,7 @@ def load_points(run, step, name):
         return None
     angles = np.arange(6) * np.pi / 3 + STEPS.index(step) * 0.1
     points = np.stack([np.cos(angles), np.sin(angles)], 1)
-    return blocks.Points(points, LABELS, np.zeros((0, 2)), np.zeros(0, int), np.array([0.9, 0.8], "f4"))
+    return Points(points, LABELS, np.zeros((0, 2)), np.zeros(0, int), np.array([0.9, 0.8], "f4"))
 
 
 def load_facts(run, step):
@@ -46,7 +48,7 @@ def load_facts(run, step):
     predictions = LABELS.copy()
     predictions[0] = 1 if run == RUNS[1] else 0
     rows = np.array([100, 7, 8, 9, 10, 11])
-    return blocks.Facts(rows[:: -1 if run == RUNS[2] else 1], predictions, np.linspace(0, 1.5, 6), np.full(6, np.nan))
+    return ShownFacts(rows[:: -1 if run == RUNS[2] else 1], predictions, np.linspace(0, 1.5, 6), np.full(6, np.nan))
 
 
 def load_sheet(run, step, print, number):
@@ -325,6 +327,6 @@ def test_a_picture_without_facts_and_tracks_has_neither_clock_nor_their_colours(
     page.evaluate("data => show(data)", told() | {"panels": bare})
     at(page, 10)
     assert page.locator(".clock").is_hidden()
-    assert page.locator("select option:not([disabled])").all_inner_texts()[0] == "Colour: class"
+    assert page.locator(".tools option:not([disabled])").first.inner_text() == "Colour: class"
     page.mouse.move(*place(page, 1, 10))
     assert page.locator(".thumb").count() == 0

@@ -9,7 +9,6 @@ run must be finished and its weights equal, bit for bit, to those of the same tr
 """
 
 import argparse
-import os
 import random
 import subprocess
 import sys
@@ -21,31 +20,26 @@ import numpy as np
 import psutil
 from safetensors.numpy import load
 
+from tests.helpers import end, trainer, workers
 from trainer import RunConfig, train
 from trainer.store import Store
 
-ROOT = Path(__file__).parents[2]
 TARGETS = ("worker", "supervisor", "all")
 
 
 def serve(home: Path) -> subprocess.Popen:
     """A supervisor of this home."""
-    command = [sys.executable, "-m", "trainer", "--home", str(home), "serve"]
-    environment = {**os.environ, "FACES_DEVICE": "cpu"}
-    return subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
-
-
-def family(supervisor: subprocess.Popen) -> list[psutil.Process]:
-    """A supervisor's processes, itself last."""
-    me = psutil.Process(supervisor.pid)
-    return [*me.children(recursive=True), me]
+    return trainer("serve", home=home, stdout=None, stderr=subprocess.DEVNULL)
 
 
 def kill(supervisor: subprocess.Popen, target: str) -> str:
     """Kill what trains, the supervisor, or both with all their relatives; says what was killed."""
-    *children, me = family(supervisor)
-    training = [child for child in children if {"nurse", "work"} & set(child.cmdline()) and not child.children()]
-    victims = {"worker": training[:1], "supervisor": [me], "all": [me, *children]}[target]
+    me = psutil.Process(supervisor.pid)
+    victims = {
+        "worker": workers(supervisor)[:1],
+        "supervisor": [me],
+        "all": [me, *me.children(recursive=True)],
+    }[target]
     for victim in victims:
         victim.kill()
     return target if victims else "nobody"
@@ -95,8 +89,7 @@ def main() -> None:
                 f"{kills:4d}  {victim:10s} at step {before[-1] if before else 0:6d}  {len(before):4d} kept", flush=True
             )
         content = store.folder(name).checkpoint()
-        supervisor.terminate()
-        supervisor.wait(30)
+        end(supervisor)
         assert content is not None
         found = load(content)
         same = found.keys() == expected.keys() and all(np.array_equal(found[k], expected[k]) for k in expected)

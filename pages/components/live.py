@@ -1,0 +1,24 @@
+"""The parts of a page that are drawn again and again while something moves."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import streamlit as st
+
+POLL = 1.0  # seconds between two looks at something that moves
+
+
+def live(show: Callable[..., bool | None], moving: bool, *arguments: Any, every: float = POLL) -> None:
+    """Draw a part of the page, and again every so many seconds when something in it moves.
+
+    `show(*arguments)` returns True when the whole page is to be drawn anew: the last time when all has come to
+    rest, which ends the looking.
+    """
+
+    @functools.wraps(show)
+    def part() -> None:
+        if show(*arguments) and moving:
+            st.rerun()
+
+    st.fragment(part, run_every=every if moving else None)()

@@ -1,0 +1,65 @@
+"""What a process tells of its work: progress, in a file or on the screen, and why it failed, in a sentence."""
+
+import dataclasses
+import json
+import math
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from faces.datasets import Progressed
+from faces.files import write
+
+
+def teller(file: Path, every: float = 0.3) -> Callable[[Progressed], None]:
+    """A progress callback that writes to a file what is done, the rate, and the time left in seconds."""
+    began, told, doing, first = 0.0, -math.inf, "", 0
+
+    def tell(progressed: Progressed) -> None:
+        nonlocal began, told, doing, first
+        now = time.monotonic()
+        if progressed.doing != doing:
+            began, told, doing, first = now, -math.inf, progressed.doing, progressed.done
+        total = progressed.total
+        if now - told < every and progressed.done != total:
+            return
+        told = now
+        rate = (progressed.done - first) / (now - began) if now - began > 0.2 else 0.0
+        left = (total - progressed.done) / rate if total and rate else None
+        write(file, json.dumps({**dataclasses.asdict(progressed), "rate": rate, "left": left}))
+
+    return tell
+
+
+def mover(file: Path, every: float = 0.5) -> Callable[[int, int, Any], None]:
+    """Writes step and loss to a file now and then, so that a page moves between two snapshots."""
+    told = -math.inf
+
+    def move(step: int, steps: int, loss: Any) -> None:
+        nonlocal told
+        if time.monotonic() - told > every:
+            write(file, json.dumps({"step": step, "steps": steps, "loss": loss.item()}))
+            told = time.monotonic()
+
+    return move
+
+
+def sentence(error: BaseException) -> str:
+    """What went wrong, in one sentence for the run's card; the traceback is in its log."""
+    name = type(error).__name__
+    if "out of memory" in str(error).lower():
+        return "The device ran out of memory; try a smaller batch, image size or encoder."
+    said = " ".join(str(error).split())[:300]
+    plain = isinstance(error, ValueError) or name == "TrainingError"
+    return said if plain and said else f"It broke with {name}: {said or 'no further word'}"
+
+
+def show(progressed: Progressed) -> None:
+    """One line of progress on stderr, written over itself."""
+    total = f"/{progressed.total:,}" if progressed.total else ""
+    end = "\n" if progressed.done == progressed.total else "\r"
+    print(
+        f"\x1b[2K{progressed.doing}: {progressed.done:,}{total} {progressed.unit}", end=end, file=sys.stderr, flush=True
+    )
