@@ -59,8 +59,13 @@ class Panel {
   }
 
   caption() {
-    const { step, quality, spec } = this, measured = quality ? ` · trust ${quality[0].toFixed(2)} · KNN ${Math.round(quality[1] * 100)}%` : "";
-    this.subtitle.textContent = this.subtitle.title = step === null ? spec.subtitle ?? "" : `step ${step}${measured}`;
+    const { step, quality, spec } = this;
+    this.subtitle.textContent = step === null ? spec.subtitle ?? "" : `step ${step}`;
+    if (step !== null && quality) {
+      element("span", "", this.subtitle, ` · trust ${quality[0].toFixed(2)}`); // left out where it is narrow
+      this.subtitle.append(` · KNN ${Math.round(quality[1] * 100)}%`);
+    }
+    this.subtitle.title = this.subtitle.textContent;
   }
 
   // The newest step at or before a place in training; null before the first, undefined without a track.

@@ -26,14 +26,16 @@ void main() {
   vec3 p = turn * mix(from, to, t);
   float near = 1.0 / max(1.0 - p.z * eye, 0.1);
   vec4 color = texelFetch(inks, ivec2(int(label), 0), 0), more = texelFetch(inks, ivec2(int(label), 1), 0);
+  float big = (mark & 16384u) > 0u ? 1.45 : 1.0;
   bool shown = color.a > 0.5, faded = (mark & 32768u) > 0u;     // else: another class is isolated
   if ((mark & 1023u) > 0u) {
     color = texelFetch(inks, ivec2(int(mark & 1023u), 2), 0);
     if (color.a < 0.9) more.r = color.a;                        // a tone with a shape of its own
+    if (color.a < 0.9 && color.a > 0.0) big = 1.35;             // the few that a colour is about
   }
   float depth = clamp(-p.z * 0.5, -0.98, 0.98);
   gl_Position = vec4((p.xy * zoom * near + pan) * half_, shown ? depth : 0.99, 1.0);
-  px = size * near * (shown ? (mark & 16384u) > 0u ? 1.45 : 1.0 : 0.8);
+  px = size * near * (shown ? big : 0.8);
   gl_PointSize = px + 2.0;
   float haze = fog * smoothstep(-1.1, 1.2, -p.z);
   ink = vec4(mix(color.rgb, paper, haze), shown ? (faded ? 0.28 : 1.0) : 0.2);
