@@ -18,3 +18,8 @@ def faces_home(tmp_path, monkeypatch):
     """An empty home."""
     monkeypatch.setenv("FACES_HOME", str(tmp_path / "home"))
     return tmp_path / "home"
+
+
+def pytest_collection_modifyitems(items):
+    """Real processes first: they take longest, one after the other, while the other worker does the rest."""
+    items.sort(key=lambda item: "test_serving" not in item.nodeid)
