@@ -377,7 +377,8 @@ class Picture {
     const fit = Math.min(count, width < 460 ? 1 : 4, Math.max(1, Math.floor((width + GAP) / (NARROWEST + GAP))));
     const lines = Math.ceil(count / fit), columns = Math.ceil(count / lines);
     const share = (this.data.height - GAP * (lines - 1)) / lines;
-    const height = columns > 1 ? Math.max(share, 190) : Math.min(this.data.height, Math.max(width * 0.92, 200));
+    const square = (width - GAP * (columns - 1)) / columns + 40; // taller than this a panel is empty above and below
+    const height = columns > 1 ? Math.max(Math.min(share, square), 190) : Math.min(this.data.height, Math.max(width * 0.92, 200));
     this.stage.style.gridTemplateColumns = `repeat(${columns}, minmax(0, 1fr))`;
     this.stage.style.setProperty("--tall", `${Math.round(height)}px`);
     this.legend.classList.toggle("cell", lines * columns > count && this.classes.length <= 14);

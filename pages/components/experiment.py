@@ -128,14 +128,14 @@ def _train(
     st.session_state.update(together=note, source="Trained together")
 
 
-def ask_group(groups: Mapping[str, list[Run]]) -> list[Run]:
+def ask_group(groups: Mapping[str, list[Run]], **look: Any) -> list[Run]:
     """Which experiment, and which of its noise levels; both are kept in the URL."""
     notes = list(groups)
     if st.session_state.get("together") not in groups:
         linked = st.query_params.get("group", "")
         begun = (note for note in notes if any(run.state != "queued" for run in groups[note]))
         st.session_state["together"] = linked if linked in groups else next(begun, notes[0])
-    note = st.selectbox("Trained together", notes, key="together")
+    note = st.selectbox("Trained together", notes, key="together", **look)
     remember("group", note)
     return groups[note]
 

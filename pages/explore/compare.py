@@ -24,18 +24,21 @@ def ask_runs(runs: list[Run]) -> tuple[list[Run], list[Run]]:
     """Which runs to compare, and which of them to draw."""
     groups = comparison.together(runs)
     sources = ["Trained together", "Chosen runs"]
-    source = st.segmented_control(
+    row = st.container(horizontal=True, vertical_alignment="bottom")
+    source = row.segmented_control(
         "Compare", sources, default=sources[not groups], required=True, key="source", bind="query-params",
         label_visibility="collapsed",
     )  # fmt: skip
     if source == sources[0] and groups:
-        chosen = ask_noise(ask_group(groups))
+        with row:
+            chosen = ask_noise(ask_group(groups, label_visibility="collapsed"))
         seeds = sorted({run.config.seed for run in chosen})
         seed = seeds[0]
         if len(seeds) > 1:
-            seed = st.segmented_control(
-                "Seed in the picture", seeds, default=seeds[0], required=True, key="drawn", bind="query-params"
-            )
+            seed = row.segmented_control(
+                "Seed in the picture", seeds, default=seeds[0], required=True, key="drawn", bind="query-params",
+                format_func=lambda seed: f"Seed {seed}", label_visibility="collapsed",
+            )  # fmt: skip
         shown = [run for run in chosen if run.config.seed == seed]
         if len(shown) > MOST:
             st.caption(f"The first {MOST} of {len(shown)} are drawn; choose others under Chosen runs.")
