@@ -23,7 +23,7 @@ from filelock import FileLock
 from safetensors import SafetensorError
 from sqlalchemy import Connection, Engine, create_engine, delete, event, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
-from sqlalchemy.pool import NullPool
+from sqlalchemy.pool import NullPool, Pool, QueuePool
 from ulid import ULID
 
 from faces.files import read_json, write
@@ -405,11 +405,15 @@ class Store:
     @cached_property
     def _reader(self) -> Engine:
         _ = self._writer  # which brings the tables up to date
-        return self._engine()
+        return self._engine(QueuePool)  # a page reads several times a second; opening the file takes most of a look
 
-    def _engine(self) -> Engine:
+    def _engine(self, pool: type[Pool] = NullPool) -> Engine:
         self.path.mkdir(parents=True, exist_ok=True)
-        engine = create_engine(f"sqlite:///{self.path / 'meta.db'}", poolclass=NullPool, connect_args={"timeout": 10})
+        engine = create_engine(
+            f"sqlite:///{self.path / 'meta.db'}",
+            poolclass=pool,
+            connect_args={"timeout": 10, "check_same_thread": False},
+        )
 
         def connected(raw: sqlite3.Connection, _: Any) -> None:
             raw.isolation_level = None  # transactions begin where we say so

@@ -1,0 +1,197 @@
+"""Many browsers on one live run: python -m tests.benchmarks.viewers [--viewers 50] [--seconds 60]
+
+Each viewer speaks Streamlit's protocol over a WebSocket as a browser does: it runs the page, comes back whenever a
+part of it wants to be drawn again, and fetches the points of every new moment. What a browser draws is not measured.
+"""
+
+import argparse
+import asyncio
+import re
+import tempfile
+import time
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import psutil
+import websockets
+from streamlit.proto.BackMsg_pb2 import BackMsg
+from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
+
+from tests.benchmarks.keeping import machine
+from tests.helpers import Server, end, until
+from trainer import RunConfig
+from trainer.folder import RunFolder
+from trainer.store import Store
+
+NEWEST = re.compile(rb'"steps": ?\[([\d, ]*)\]')
+
+
+class Viewer:
+    """One session on the page Explore."""
+
+    def __init__(self, server: Server, folder: RunFolder, run: str, fetchers: ThreadPoolExecutor):
+        self.server, self.folder, self.run, self.fetchers = server, folder, run, fetchers
+        self.reruns: list[float] = []  # seconds from asking to the end of the script
+        self.delays: list[float] = []  # seconds from a picture on disk to its bytes here
+        self.shown, self.bytes, self.errors, self.first, self.page = -1, 0, 0, 0.0, ""
+        self.timers: dict[str, asyncio.Task] = {}
+        self.asked: list[float] = []
+        self.fetching: set[asyncio.Task] = set()
+
+    async def look(self) -> None:
+        """Open the page and follow it until cancelled."""
+        address = self.server.address.replace("http", "ws") + "/_stcore/stream"
+        async with websockets.connect(address, max_size=None, subprotocols=["streamlit"]) as self.wire:
+            await self.ask()
+            async for raw in self.wire:
+                self.bytes += len(raw)
+                message = ForwardMsg.FromString(raw)
+                kind = message.WhichOneof("type")
+                if kind == "new_session":
+                    self.page = message.new_session.page_script_hash
+                elif kind == "auto_rerun":
+                    self.repeat(message.auto_rerun.fragment_id, message.auto_rerun.interval)
+                elif kind == "stop_auto_rerun":
+                    for timer in self.timers.values():
+                        timer.cancel()
+                elif kind == "script_finished" and self.asked:
+                    self.reruns.append(time.monotonic() - self.asked.pop(0))
+                    self.first = self.first or self.reruns[0]
+                elif kind == "delta":
+                    self.errors += message.delta.new_element.WhichOneof("type") == "exception"
+                    for found in NEWEST.findall(raw)[-1:]:
+                        self.follow([int(step) for step in found.split(b",") if step.strip()])
+
+    async def ask(self, fragment: str = "") -> None:
+        message = BackMsg()
+        state = message.rerun_script
+        state.query_string, state.page_script_hash = f"run={self.run}", self.page
+        state.fragment_id, state.is_auto_rerun = fragment, bool(fragment)
+        self.asked.append(time.monotonic())
+        await self.wire.send(message.SerializeToString())
+
+    def repeat(self, fragment: str, interval: float) -> None:
+        async def again() -> None:
+            while True:
+                await asyncio.sleep(interval)
+                await self.ask(fragment)
+
+        if timer := self.timers.pop(fragment, None):
+            timer.cancel()
+        self.timers[fragment] = asyncio.create_task(again())
+
+    def follow(self, steps: list[int]) -> None:
+        if not steps or steps[-1] <= self.shown:
+            return
+        self.shown = steps[-1]
+        task = asyncio.get_running_loop().run_in_executor(self.fetchers, self.fetch, self.shown)
+        self.fetching.add(task)
+        task.add_done_callback(self.fetching.discard)
+
+    def fetch(self, step: int) -> None:
+        with suppress(OSError):
+            written = self.folder.points_file("pca-2", step)
+            for kind in (f"points/{self.run}/{step}/pca-2.bin", f"facts/{self.run}/{step}.bin"):
+                with urllib.request.urlopen(f"{self.server.address}/faces/{kind}", timeout=30) as answer:
+                    self.bytes += len(answer.read())
+            self.delays.append(time.time() - written.stat().st_mtime)
+
+
+class Window:
+    """Some seconds of training: its speed, and what the server took meanwhile."""
+
+    def __init__(self, store: Store, run: str, server: psutil.Process):
+        self.store, self.run, self.server = store, run, server
+        self.began, self.step, self.cpu = time.monotonic(), self.now(), sum(server.cpu_times()[:2])
+
+    def now(self) -> int:
+        return self.store.latest([self.run])[self.run]["step"]
+
+    def close(self) -> tuple[float, float]:
+        """Steps a second, and the share of one core that the server used."""
+        seconds = time.monotonic() - self.began
+        return (self.now() - self.step) / seconds, (sum(self.server.cpu_times()[:2]) - self.cpu) / seconds
+
+
+async def watch(viewers: list[Viewer], seconds: float, window: Window) -> tuple[float, float, list[float]]:
+    """All viewers open the page within a second and look for some time; the speeds, and memory in MB once a second."""
+    looks = []
+    for viewer in viewers:
+        looks.append(asyncio.create_task(viewer.look()))
+        await asyncio.sleep(1 / len(viewers))
+    memory = []
+    end_at = time.monotonic() + seconds
+    while time.monotonic() < end_at:
+        memory.append(window.server.memory_info().rss / 1e6)
+        await asyncio.sleep(1)
+    speeds = window.close()
+    for task in (*looks, *(timer for viewer in viewers for timer in viewer.timers.values())):
+        task.cancel()
+    ended = await asyncio.gather(*looks, return_exceptions=True)
+    for viewer, gone in zip(viewers, ended, strict=True):
+        viewer.errors += not isinstance(gone, asyncio.CancelledError)
+    return *speeds, memory
+
+
+def told(name: str, values: list[float], unit: str, digits: int = 2) -> None:
+    """A line of the result: median, 95th percentile, most."""
+    if values:
+        median, high = np.percentile(values, [50, 95])
+        print(
+            f"| {name} | {median:.{digits}f} | {high:.{digits}f} | {max(values):.{digits}f} | {unit} | {len(values)} |"
+        )
+
+
+def main() -> None:
+    """Print a Markdown table."""
+    words = argparse.ArgumentParser(description=__doc__)
+    words.add_argument("--viewers", type=int, default=50)
+    words.add_argument("--seconds", type=float, default=60)
+    asked = words.parse_args()
+    with tempfile.TemporaryDirectory() as made:
+        home = Path(made)
+        store = Store(home / "home")
+        server = Server(Path.cwd(), home / "log", {"FACES_HOME": str(store.path), "FACES_DEVICE": "cpu"})
+        process = psutil.Process(server.process.pid)
+        try:
+            run = store.submit(RunConfig(head="ArcFace", dataset="digits", epochs=200, batch=8), "viewers")
+            until(lambda: store.latest([run]))
+            until(lambda: store.latest([run])[run]["step"] > 200)
+            with ThreadPoolExecutor(asked.viewers) as fetchers:
+                for number in (1, asked.viewers):
+                    viewers = [Viewer(server, store.folder(run), run, fetchers) for _ in range(number)]
+                    window = Window(store, run, process)
+                    if number == 1:
+                        before = asyncio.run(watch(viewers, asked.seconds, window))
+                    else:
+                        during = asyncio.run(watch(viewers, asked.seconds, window))
+                time.sleep(5)
+                last = [Viewer(server, store.folder(run), run, fetchers)]
+                after = asyncio.run(watch(last, asked.seconds, Window(store, run, process)))
+        finally:
+            end(server.process)
+    alone, many = (before[0] + after[0]) / 2, asked.viewers
+    print(f"{machine()}, Streamlit {version('streamlit')}\n")
+    print(f"{many} viewers of a live run of ArcFace on digits (500 validation images), {asked.seconds:.0f} s\n")
+    print("| what | median | 95 % | most | unit | counted |\n|---|---|---|---|---|---|")
+    told("first page", [viewer.first for viewer in viewers], "s")
+    told("drawing a part again", [seconds for viewer in viewers for seconds in viewer.reruns[1:]], "s")
+    told("picture written until its bytes are there", [delay for viewer in viewers for delay in viewer.delays], "s")
+    told("the same with one viewer", last[0].delays, "s")
+    told("memory of the server", during[2], "MB", 0)
+    told("bytes a viewer received", [viewer.bytes / 1e3 for viewer in viewers], "kB", 0)
+    print(
+        f"\nServer: {during[1]:.2f} of a core with {many} viewers, {before[1]:.2f} with one. Training: {during[0]:.0f} steps a"
+    )
+    print(
+        f"second with {many}, {before[0]:.0f} before and {after[0]:.0f} after with one: {during[0] / alone:.2f} of it."
+    )
+    print(f"Errors: {sum(viewer.errors for viewer in viewers)}.")
+
+
+if __name__ == "__main__":
+    main()
