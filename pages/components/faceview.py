@@ -29,7 +29,8 @@ class Panel:
     `url` comes from `blocks.address`; None while there is nothing to show yet. With `steps`, the moments of the
     panel in order, of `total` steps in all, `url` and `facts` (from `blocks.facts_address`) name the step "*",
     and the viewer travels between them; without, `url` is the one block to show. `images` comes from
-    `blocks.sheets_address`. `rotate` turns the points (nine numbers, the rows of a 3x3), so that panels can be
+    `blocks.sheets_address`, and `inspected`, from `blocks.inspected_address` with two "*", lets a click open the
+    inspector. `rotate` turns the points (nine numbers, the rows of a 3x3), so that panels can be
     aligned. `centers` draws the class centers.
     """
 
@@ -43,6 +44,7 @@ class Panel:
     total: int = 0
     facts: str | None = None
     images: str | None = None
+    inspected: str | None = None
 
 
 def faceview(
@@ -90,7 +92,7 @@ def described(
                 "id": panel.id, "title": panel.title, "subtitle": panel.subtitle, "url": panel.url,
                 "rotate": None if panel.rotate is None else [float(part) for part in panel.rotate],
                 "centers": panel.centers, "steps": list(panel.steps), "total": panel.total, "facts": panel.facts,
-                "images": panel.images,
+                "images": panel.images, "inspected": panel.inspected,
             }
             for panel in panels
         ],
