@@ -552,6 +552,7 @@ class Picture {
   inspect(key) {
     if (this.picked.size < 2) return this.select(key === null ? [] : [key]);
     this.inspected = key;
+    this.inspector.bidden = true;
     this.inspector.show();
     this.invalidate();
   }

@@ -55,13 +55,13 @@ export class Inspector {
       spec.inspected && rows);
     if (key === null || !panels.some(({ places }) => places.has(key))) return this.clear();
     const heads = panels.map((panel) => {
-      const { spec, step } = panel;
-      return { panel, step, url: step === null ? null : spec.inspected.replace("*", step).replace("*", key) };
+      const { spec, step, n } = panel, shown = step !== null && panel.find(key) >= 0;
+      const missing = step === null ? "No picture of this moment yet." : `Not among the ${n} images shown at step ${step}.`;
+      return { panel, step, ...(shown ? { url: spec.inspected.replace("*", step).replace("*", key) } : { missing }) };
     });
     if (this.busy) return (this.late = true);
     this.busy = true;
-    const missing = { missing: "No picture of this moment yet." };
-    Promise.all(heads.map(({ url }) => (url ? load(url).catch(({ message }) => ({ missing: message })) : missing))).then((answers) => {
+    Promise.all(heads.map(({ url }) => url && load(url).catch(({ message }) => ({ missing: message })))).then((answers) => {
       this.busy = false;
       if (picture.closed) return;
       if (key === picture.inspected) this.keep(() => this.showOne(key, heads.map((head, at) => ({ ...head, ...answers[at] }))));
@@ -72,7 +72,7 @@ export class Inspector {
   }
 
   showOne(key, heads) {
-    const { picture } = this, known = heads.filter(({ rows }) => rows), opened = this.root.hidden;
+    const { picture } = this, known = heads.filter(({ rows }) => rows), opened = this.one.hidden;
     const held = JSON.stringify([key, picture.dark, heads.map(({ panel, ...head }) => [panel.spec.title, panel.spec.images, head])]);
     if (held === this.answers) return;
     this.answers = held;
@@ -118,7 +118,6 @@ export class Inspector {
     if (!spec.images) return;
     const image = element("img", "portrait", this.one);
     image.alt = this.name(label);
-    image.onload = () => image.classList.toggle("coarse", image.naturalWidth < 33);
     image.onerror = () => image.remove();
     image.src = spec.images.replace("*", `at/${place}`);
   }

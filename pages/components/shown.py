@@ -100,7 +100,7 @@ def _address(store: Store, run: str, step: int) -> str | None:
 
 
 def _images(store: Store, run: str, side: int) -> tuple[Dataset, int]:
-    """A run's dataset and a size at which its images can be had: the smallest of `side` pixels or more, else the largest.
+    """A run's dataset and a size at which its images can be had: the smallest from `side` pixels on, else the largest.
 
     ValueError unless they are those it trained on.
     """
