@@ -546,6 +546,7 @@ class Picture {
     this.offer();
     this.inspector.show();
     this.invalidate();
+    this.remember(); // drawing does, but not while the picture is out of sight
   }
 
   // Looks at one image: beside a list of several it changes which, else it is the one selected.
@@ -555,6 +556,7 @@ class Picture {
     this.inspector.bidden = true;
     this.inspector.show();
     this.invalidate();
+    this.remember();
   }
 
   // Rings the point of an image that is under the pointer elsewhere.

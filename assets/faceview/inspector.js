@@ -98,6 +98,7 @@ export class Inspector {
 
     this.portrait(panel, place, label);
     const table = element("div", "heads", this.one);
+    this.one.classList.toggle("single", heads.length === 1);
     table.style.setProperty("--many", known.length > 2 ? heads.length : 0);
     if (known.length > 2) this.heading(table, heads);
     for (const [at, head] of heads.entries()) this.row(table, head, at, heads, seen);
@@ -134,7 +135,7 @@ export class Inspector {
     const { panel, missing, rows, labels, places, angles } = head, { key, label, known, common } = seen, many = known.length > 2;
     const row = element("div", "head", table), words = element("div", "words", row), first = element("div", "", words);
     if (many) element("span", "number", first, String(at + 1));
-    element("b", "", first, this.title(panel, at));
+    if (heads.length > 1 || panel.spec.title) element("b", "", first, this.title(panel, at));
     if (missing) return element("p", "quiet", row, missing);
     if (head.prediction !== null) {
       const right = head.prediction === label;
