@@ -18,7 +18,7 @@ export class Inspector {
     this.said.setAttribute("role", "status");
     this.list = element("div", "list", this.root);
     this.one = element("div", "one", this.root);
-    Object.assign(this, { order: "far", judge: null, at: null, spots: { list: 0, one: 0 } });
+    Object.assign(this, { order: "far", judge: null });
     this.listen();
     this.clear();
   }
@@ -40,9 +40,14 @@ export class Inspector {
   }
 
   clear() {
+    const counted = [...this.list.querySelectorAll("h4, header p")].map(({ textContent }) => textContent);
+    clearTimeout(this.telling);
+    this.said.textContent = counted.join(", ");
     this.one.replaceChildren();
     this.one.hidden = true;
     this.answers = null;
+    this.picture.hover(null);
+    if (this.list.hidden) this.entering = false;
     for (const panel of this.picture.panels.values()) this.near(panel, null);
     this.root.hidden = this.list.hidden;
   }
@@ -51,8 +56,8 @@ export class Inspector {
 
   // One answer per head, of the moment that its panel shows; while answers are on their way, nothing more is asked.
   ask() {
-    const { picture } = this, key = picture.inspected, panels = [...picture.panels.values()].filter(({ spec, rows }) =>
-      spec.inspected && rows);
+    const { picture } = this, key = picture.inspected;
+    const panels = [...picture.panels.values()].filter(({ spec, rows }) => spec.inspected && rows);
     if (key === null || !panels.some(({ places }) => places.has(key))) return this.clear();
     const heads = panels.map((panel) => {
       const { spec, step, n } = panel, shown = step !== null && panel.find(key) >= 0;
@@ -77,7 +82,7 @@ export class Inspector {
     if (held === this.answers) return;
     this.answers = held;
     for (const { panel, rows } of heads) this.near(panel, rows ?? null);
-    const [{ panel }] = heads, place = panel.places.get(key), label = known[0]?.label ?? panel.labels[place];
+    const { panel } = heads.find((head) => head.panel.places.has(key)), place = panel.places.get(key), label = known[0]?.label ?? panel.labels[place];
     const common = known.length > 1 ? known[0].rows.filter((row) => known.every(({ rows }) => rows.includes(row))) : [];
     const seen = { key, label, known, common: new Set(common) };
 
@@ -104,7 +109,8 @@ export class Inspector {
     for (const [at, head] of heads.entries()) this.row(table, head, at, heads, seen);
     if (known.length) {
       const note = element("p", "quiet note", this.one), count = known[0].rows.length, among = new Set(known.map((head) => head.among));
-      note.append(`The ${count} nearest by the angle between embeddings, all dimensions, among the ${[...among].join(" or ")} images shown. ✓ its class, ✗ another class`);
+      note.append(`The ${count} nearest by the angle between embeddings, all dimensions, among the ${[...among].join(" or ")} images shown. `);
+      note.append("✓ its class, ✗ another class");
       if (common.length) note.append(", ▬ found by every head");
       note.append(".");
     }
@@ -116,11 +122,14 @@ export class Inspector {
 
   // The image itself; without images the swatch and the row over it say which one it is.
   portrait({ spec }, place, label) {
-    if (!spec.images) return;
-    const image = element("img", "portrait", this.one);
-    image.alt = this.name(label);
-    image.onerror = () => image.remove();
-    image.src = spec.images.replace("*", `at/${place}`);
+    const src = spec.images?.replace("*", `at/${place}`);
+    if (!src) return;
+    if (this.image?.dataset.src !== src) { // else it would flicker when the clock moves
+      const image = (this.image = element("img", "portrait"));
+      Object.assign(image, { src, alt: this.name(label), onerror: () => image.remove(), onload: () => (image.there = true) });
+      image.dataset.src = src;
+    }
+    if (this.image.there || !this.image.complete) this.one.append(this.image);
   }
 
   // The numbers of the heads over the table of what each two have in common.
@@ -184,8 +193,9 @@ export class Inspector {
       if (missing) return `${this.title(panel, at)}: ${missing}`;
       const name = prediction === null ? "" : prediction === label ? "named right" : `taken for ${this.name(prediction)}`;
       const parts = [
-        name, own !== null && `${degrees(own)} to its own center`, other !== null && `${degrees(other)} to that of ${this.name(other_label)}`,
-        loss !== null && `loss ${loss.toFixed(2)}`, `${labels.filter((one) => one === label).length} of ${rows.length} nearest neighbours of its class`,
+        name, own !== null && `${degrees(own)} to its own center`,
+        other !== null && `${degrees(other)} to that of ${this.name(other_label)}`, loss !== null && `loss ${loss.toFixed(2)}`,
+        `${labels.filter((one) => one === label).length} of ${rows.length} nearest neighbours of its class`,
       ];
       return `${this.title(panel, at)}: ${parts.filter(Boolean).join(", ")}.`;
     });
@@ -224,7 +234,8 @@ export class Inspector {
     this.root.hidden = false;
     const { facts } = judge;
     if (!facts && this.listed && picture.clock.playing) return; // no facts come while it plays: the list waits
-    const held = [[...picked].join(), judge.spec.id, judge.step, Boolean(facts), this.order, picture.inspected, picture.dark, judges.length].join(" ");
+    const seen = [judge.spec.id, judge.step, Boolean(facts), judges.length, picture.inspected, picture.dark];
+    const held = [...seen, this.order, ...picked].join();
     if (held === this.listed) return;
     this.listed = held;
     const found = [...picked].map((key) => ({ key, at: judge.find(key) })).filter(({ at }) => at >= 0);
@@ -233,7 +244,8 @@ export class Inspector {
     const offered = Object.keys(ORDERS).filter((order) => order === "class" || possible[order]?.some((value) => value >= 0));
     const order = offered.includes(this.order) ? this.order : offered[0];
     const rank = {
-      far: ({ at }) => -facts.angles[at], near: ({ at }) => facts.angles[at], loss: ({ at }) => -facts.losses[at], class: ({ at }) => judge.labels[at],
+      far: ({ at }) => -facts.angles[at], near: ({ at }) => facts.angles[at], loss: ({ at }) => -facts.losses[at],
+      class: ({ at }) => judge.labels[at],
     }[order];
     found.sort((a, b) => rank(a) - rank(b) || a.key - b.key);
 
@@ -260,9 +272,10 @@ export class Inspector {
       const verdict = facts && facts.predictions[at] >= 0 ? (bad ? "✗ " : "✓ ") : "";
       const tile = this.tile(grid, judge, at, key, label, verdict + value, bad);
       tile.setAttribute("aria-pressed", String(key === picture.inspected));
-      const how = [bad ? `taken for ${this.name(facts.predictions[at])}` : verdict && "named right", value && (order === "loss" ? `loss ${value}` : `${value} to its center`)];
+      const judged = bad ? `taken for ${this.name(facts.predictions[at])}` : verdict && "named right";
+      const how = [judged, value && (order === "loss" ? `loss ${value}` : `${value} to its center`)];
       tile.setAttribute("aria-label", [this.name(label), `image ${key}`, ...how].filter(Boolean).join(", "));
-      tile.title = `${this.name(label)} #${key}${bad ? `, taken for ${this.name(facts.predictions[at])}` : ""}`;
+      tile.title = [`${this.name(label)} #${key}`, judged].filter(Boolean).join(", ");
     }
   }
 
@@ -316,7 +329,8 @@ export class Inspector {
       (this.one.querySelector(".tile") ?? now.flat()[0]).focus();
     } else if (inside && !this.root.contains(this.root.getRootNode().activeElement)) {
       const tiles = now[Math.min(Math.max(line, 0), now.length - 1)] ?? [];
-      (tiles.find((tile) => tile.dataset.key === key) ?? tiles[Math.min(place, tiles.length - 1)] ?? tiles[0] ?? this.picture.stage).focus({ preventScroll: true });
+      const same = tiles.find((tile) => tile.dataset.key === key) ?? tiles[Math.min(place, tiles.length - 1)] ?? tiles[0];
+      (same ?? this.picture.stage).focus({ preventScroll: true });
     }
   }
 
