@@ -135,7 +135,7 @@ export class Inspector {
   // The numbers of the heads over the table of what each two have in common.
   heading(table, heads) {
     const row = element("div", "head heading quiet", table), marks = element("span", "marks", row);
-    element("span", "over", marks, "in common with");
+    element("span", "whose", marks, "in common with");
     heads.forEach(({ panel }, at) => (element("span", "", marks, String(at + 1)).title = this.title(panel, at)));
   }
 
@@ -178,7 +178,7 @@ export class Inspector {
     const marks = element("div", "marks", row);
     heads.forEach((other, to) => {
       const shared = other.rows?.filter((one) => rows.includes(one)).length ?? 0;
-      const cell = element("span", "cell", marks, other === head ? "" : other.rows ? String(shared) : "–");
+      const cell = element("span", "both", marks, other === head ? "" : other.rows ? String(shared) : "–");
       cell.dataset.head = to + 1;
       if (other === head || !other.rows) return cell.classList.add("self");
       cell.style.setProperty("--share", `${Math.round((shared / rows.length) * 55)}%`);
