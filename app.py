@@ -45,5 +45,5 @@ async def lifespan(app: Any) -> AsyncIterator[None]:
 app = st.App(
     "pages/router.py",
     lifespan=lifespan,
-    routes=blocks.routes(shown.load_points, shown.load_facts, shown.load_sheet),
+    routes=blocks.routes(shown.load_points, shown.load_facts, shown.load_sheet, shown.load_image, shown.load_inspected),
 )

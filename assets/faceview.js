@@ -4,7 +4,7 @@
 // outlive that (camera, clock, selection, points on screen) is kept per element in `pictures`, and in the URL.
 //
 //   data = { panels: [{ id, title, subtitle, url, rotate: 9 numbers (rows of a 3x3) | null, centers: bool,
-//                       steps: [moments of the panel], total: steps in all, facts: url, images: url }],
+//                       steps: [moments of the panel], total: steps in all, facts: url, images: url, inspected: url }],
 //            classes: [{ name, color_light, color_dark, shape }], axes: 2 | 3, height, label, live: bool,
 //            scale: [ink from little to much], judged: { word: ink }, sheet: { across, side }, picks, wishes: bool }
 //
@@ -13,15 +13,16 @@
 // `picks` is set, and `wished` {projection} or {axes} for keys that only the page can follow, where `wishes` is set.
 
 import { Clock } from "./faceview/clock.js";
+import { Inspector } from "./faceview/inspector.js";
 import { clamp, ease, glide, HOME, inside, lensOf, project, turned } from "./faceview/lens.js";
-import { button, choice, element, press, swatch, tell, thumbnail, told } from "./faceview/page.js";
+import { button, choice, degrees, element, press, swatch, tell, thumbnail, told } from "./faceview/page.js";
 import { FADED, flatPainter, glPainter, PICKED } from "./faceview/painters.js";
 import { between, load, place, reachOf } from "./faceview/points.js";
 import { COLOURS, ENDS, JUDGED, table, tonesOf } from "./faceview/tones.js";
 
 const STYLE = await (await fetch(new URL("./faceview/style.css", import.meta.url))).text();
 const MORPH = 300, SCRUB = 90; // ms from the old places to the new, and while somebody moves the clock
-const RINGS = 24, WAY = 32, STRIP = 16; // selected points with a ring and a trail, moments of a trail, images in a row
+const RINGS = 24, WAY = 32; // selected points with a ring and a trail, moments of a trail
 const GAP = 14, NARROWEST = 216; // px between panels; px below which a panel gives up its column
 const REACH = 14; // px from the pointer within which a point answers
 
@@ -129,8 +130,6 @@ class Panel {
   }
 }
 
-const degrees = (angle) => `${Math.round((angle * 180) / Math.PI)}°`;
-
 class Picture {
   constructor(parent) {
     this.root = element("div", "faceview", parent);
@@ -147,10 +146,11 @@ class Picture {
     this.tip = element("div", "tip", this.stage);
     this.tip.hidden = true;
     Object.assign(this, { panels: new Map(), camera: structuredClone(HOME), isolated: new Set(), fingers: new Map() });
-    Object.assign(this, { axes: 2, frames: 0, asleep: false, hot: null, glide: null, path: location.pathname });
+    Object.assign(this, { axes: 2, frames: 0, asleep: false, hot: null, hovered: null, inspected: null, glide: null, path: location.pathname });
     this.clock = new Clock(this.stage, (ms) => this.travel(ms), () => [...this.panels.values()].every((panel) => panel.got === panel.asked));
     this.recall();
     this.equip();
+    this.inspector = new Inspector(this.root, this);
     this.painter = glPainter(this.canvas) ?? flatPainter(this.canvas);
     this.root.dataset.painter = this.painter.name;
     this.canvas.addEventListener("webglcontextlost", (event) => {
@@ -189,7 +189,7 @@ class Picture {
     this.stage.setAttribute("aria-label", data.label ?? "");
     const drag = `drag to ${data.axes === 3 ? "turn" : "move"}`, keys = data.wishes ? " · p t u, d: another picture" : "";
     const alone = data.panels.length > 1 ? " · 1–7: one panel" : "";
-    this.hint.textContent = `${drag} · click, then scroll to zoom · double-click to reset · space, ← →: time${alone}${keys}`;
+    this.hint.textContent = `${drag} · click, then scroll to zoom · double-click to reset · space, ← →: time · Enter: inspect${alone}${keys}`;
     this.clock.update(data.panels, data.live);
     const ids = new Set(data.panels.map((spec) => spec.id));
     for (const [id, panel] of this.panels) if (!ids.has(id)) this.drop(id, panel);
@@ -205,6 +205,7 @@ class Picture {
     this.dress();
     this.offer();
     this.layout();
+    this.inspector.show();
     this.invalidate();
   }
 
@@ -251,6 +252,7 @@ class Picture {
       this.hold(panel);
       this.follow(panel);
       this.ahead(panel);
+      this.inspector.show();
     }).catch((error) => {
       if (turn !== panel.asked) return;
       panel.got = turn;
@@ -300,6 +302,7 @@ class Picture {
     panel.marks = tonesOf(this.mode, panel, ...this.rivals());
     const { picked } = this;
     if (picked.size) for (let at = 0; at < panel.n; at++) panel.marks[at] |= picked.has(panel.key(at)) ? PICKED : FADED;
+    for (const at of (panel.near ?? []).map((key) => panel.find(key))) panel.marks[at] &= ~FADED;
     this.painter?.mark(panel);
     this.invalidate();
   }
@@ -414,6 +417,7 @@ class Picture {
     const deep = this.axes === 3, moving = [];
     const ringed = new Set(this.picked.size <= RINGS ? this.picked : []);
     if (this.hot?.index >= 0) ringed.add(this.hot.panel.key(this.hot.index));
+    for (const key of [this.inspected, this.hovered]) if (key !== null) ringed.add(key);
     const seen = this.seen().filter(({ empty }) => !empty).map((panel) => {
       if (panel.t < 1) {
         const t = clamp((now - panel.since) / panel.ms, 0, 1);
@@ -448,6 +452,7 @@ class Picture {
     this.clock.at = at >= 0 && at <= 1 ? at : null;
     this.mode = told("colour") in COLOURS ? told("colour") : "class";
     this.picked = new Set((told("picked") ?? "").split("_").filter(Boolean).map(Number).filter(Number.isInteger));
+    this.inspected = this.picked.size === 1 ? [...this.picked][0] : /^\d+$/.test(told("image")) ? Number(told("image")) : null;
     this.versus = /^\d_\d$/.test(told("versus")) ? told("versus").split("_").map(Number) : [0, 1];
     this.alone = told("alone");
     this.trailing = true;
@@ -463,6 +468,7 @@ class Picture {
         colour: this.mode === "class" ? "" : this.mode,
         versus: this.mode === "versus" ? this.versus.join("_") : "",
         picked: this.picked.size <= 200 ? [...this.picked].join("_") : "",
+        image: this.picked.size > 1 && this.inspected !== null ? String(this.inspected) : "",
         camera: short(this.camera) === short(HOME) ? "" : short(this.camera),
         alone: this.alone ?? "",
       });
@@ -484,7 +490,6 @@ class Picture {
       this.select(this.picked);
     });
     this.clearButton = button("Clear", "Select nothing (Esc)", this.tools, () => this.select([]));
-    this.strip = element("span", "strip", this.tools);
     this.loop = document.createElementNS("http://www.w3.org/2000/svg", "svg");
     this.loop.innerHTML = "<path/>";
     this.loop.setAttribute("class", "loop");
@@ -522,22 +527,6 @@ class Picture {
     this.trailButton.hidden = !moments || !size || size > RINGS;
     press(this.trailButton, this.trailing);
     press(this.lassoButton, Boolean(this.lassoing));
-    this.show();
-  }
-
-  // The images of the selected points in a row.
-  show() {
-    const [panel] = [...this.panels.values()].filter(({ rows, spec, labels }) => rows && labels && spec.images), { picked } = this;
-    const shown = panel ? [...picked].slice(0, STRIP).map((key) => panel.places.get(key)).filter((at) => at >= 0) : [];
-    const held = shown.join();
-    if (held === this.strip.dataset.held) return;
-    this.strip.dataset.held = held;
-    this.strip.replaceChildren(...shown.map((at) => {
-      const made = thumbnail({ images: panel.spec.images, sheet: this.data.sheet }, at);
-      made.title = this.classes[panel.labels[at]]?.name ?? "";
-      return made;
-    }));
-    if (picked.size > shown.length && shown.length) element("span", "", this.strip, `and ${picked.size - shown.length} more`);
   }
 
   colour(mode) {
@@ -549,11 +538,32 @@ class Picture {
 
   select(keys) {
     this.picked = new Set(keys);
+    if (this.picked.size === 1) [this.inspected] = this.picked;
+    else if (!this.picked.has(this.inspected)) this.inspected = null;
     for (const panel of this.panels.values()) {
       this.mark(panel);
       if (panel.n) this.follow(panel);
     }
     this.offer();
+    this.inspector.show();
+    this.invalidate();
+    this.remember(); // drawing does, but not while the picture is out of sight
+  }
+
+  // Looks at one image: beside a list of several it changes which, else it is the one selected.
+  inspect(key) {
+    if (this.picked.size < 2) return this.select(key === null ? [] : [key]);
+    this.inspected = key;
+    this.inspector.bidden = true;
+    this.inspector.show();
+    this.invalidate();
+    this.remember();
+  }
+
+  // Rings the point of an image that is under the pointer elsewhere.
+  hover(key) {
+    if (key === this.hovered) return;
+    this.hovered = key;
     this.invalidate();
   }
 
@@ -571,6 +581,7 @@ class Picture {
       const [x, y] = project(lens, points[3 * at], points[3 * at + 1], points[3 * at + 2]);
       if (inside(loop, x, y)) found.add(panel.key(at));
     }
+    this.inspector.judge = panel.spec.id;
     this.select(found);
   }
 
@@ -631,6 +642,7 @@ class Picture {
       this.point(finger.panel, event);
       if (!(this.hot?.index >= 0)) return more || !this.picked.size || this.select([]);
       const key = finger.panel.key(this.hot.index), was = this.picked.has(key) && (more || this.picked.size === 1);
+      this.inspector.bidden = true;
       this.select([...(more ? this.picked : []), key].filter((one) => !was || one !== key));
       if (this.data.picks) this.emit?.("picked", { panel: finger.panel.spec.id, index: this.hot.index });
     };
@@ -657,7 +669,8 @@ class Picture {
         this.select([]);
         if (this.alone !== null) this.only(this.alone);
         this.dress();
-      } else if (key === "0") this.home();
+      } else if (key === "Enter" && target === stage) this.enter();
+      else if (key === "0") this.home();
       else if (key === " ") this.clock.play(!this.clock.playing);
       else if (x && !event.shiftKey && this.clock.moments.length > 1) this.clock.step(x);
       else if (key === "Home" || key === "End") this.clock.go(key === "End" ? null : 0);
@@ -672,6 +685,17 @@ class Picture {
       event.preventDefault();
       this.invalidate();
     });
+  }
+
+  // Inspects what is selected, or the image nearest to the middle of the first panel.
+  enter() {
+    const [panel] = this.seen().filter(({ n, empty }) => n && !empty);
+    if (!this.picked.size && panel) {
+      const { left, top, width, height } = panel.view.getBoundingClientRect();
+      const found = this.nearest(panel, { clientX: left + width / 2, clientY: top + height / 2 }, Infinity);
+      if (found) this.select([panel.key(found.index)]);
+    }
+    this.inspector.enter();
   }
 
   nextColour() {
@@ -741,11 +765,11 @@ class Picture {
     this.tip.style.top = `${top > tall + 14 ? top - tall - 12 : top + 14}px`;
   }
 
-  nearest(panel, event) {
+  nearest(panel, event, reach = REACH) {
     const { left, top } = panel.view.getBoundingClientRect(), [mx, my] = [event.clientX - left, event.clientY - top];
     const lens = lensOf(this, panel), now = panel.now();
     const search = (places, labels, sign) => {
-      let best = null, least = REACH ** 2;
+      let best = null, least = reach ** 2;
       for (let at = 0; at < labels.length; at++) {
         if (this.classes[labels[at]]?.shown === false) continue;
         const [x, y, depth] = project(lens, places[3 * at], places[3 * at + 1], places[3 * at + 2]);
@@ -754,7 +778,7 @@ class Picture {
       }
       return least < 36 || sign > 0 ? best : null;
     };
-    const center = panel.spec.centers === false ? null : search(now.centers, panel.centerLabels, -1);
+    const center = panel.spec.centers === false || reach > REACH ? null : search(now.centers, panel.centerLabels, -1);
     return center ?? search(now.points, panel.labels, 1);
   }
 }

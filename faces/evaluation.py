@@ -139,18 +139,23 @@ def angles(
 ) -> tuple[Float[ndarray, " N"], Float[ndarray, " N"]]:
     """The angle of each embedding to the nearest center of its own class, and to the nearest of another, in radians.
 
-    Rows must have unit length. 2 * atan2(|x - c|, |x + c|): right at both ends, where the arccos of a float32
-    cosine is off by up to 3e-4.
+    Rows must have unit length.
     """
     cosine = embeddings @ centers.T  # (N, M)
     own = labels[:, None] == center_labels
 
     def to(allowed: ndarray) -> ndarray:
-        center = centers[np.where(allowed, cosine, -np.inf).argmax(1)]  # (N, D)
-        apart = np.linalg.norm(embeddings - center, axis=1)
-        return 2 * np.arctan2(apart, np.linalg.norm(embeddings + center, axis=1))
+        return apart(embeddings, centers[np.where(allowed, cosine, -np.inf).argmax(1)])
 
     return to(own), to(~own)
+
+
+def apart(some: Float[ndarray, "N D"], others: Float[ndarray, "N D"]) -> Float[ndarray, " N"]:
+    """The angle between each row and the other of its place, both of unit length, in radians.
+
+    2 * atan2(|a - b|, |a + b|): right at both ends, where the arccos of a float32 cosine is off by up to 3e-4.
+    """
+    return 2 * np.arctan2(np.linalg.norm(some - others, axis=1), np.linalg.norm(some + others, axis=1))
 
 
 def center_shares(

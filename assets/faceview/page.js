@@ -10,6 +10,8 @@ export const element = (tag, name, parent, text = "") => {
   return made;
 };
 
+export const degrees = (angle) => `${Math.round((angle * 180) / Math.PI)}°`;
+
 export function swatch(shape, color, parent) {
   const made = element("span", "swatch", parent);
   made.innerHTML = `<svg viewBox="0 0 16 16" aria-hidden="true"><path d="${OUTLINES[shape] ?? OUTLINES.circle}"/></svg>`;

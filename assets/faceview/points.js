@@ -1,4 +1,4 @@
-// Blocks of points and of facts: fetched once per address, decoded, laid out in a panel's own units.
+// Blocks of points and of facts, and answers in JSON: fetched once per address, decoded, laid out in a panel's own units.
 
 const KEPT = 1200; // blocks kept for panels that come back to them, as travels through time do
 
@@ -9,7 +9,7 @@ export function load(url) {
     throw new Error("The server does not answer.");
   }).then(async (answer) => {
     if (!answer.ok) throw new Error((await answer.text()).slice(0, 160) || `No points: status ${answer.status}.`);
-    return decode(await answer.arrayBuffer());
+    return url.endsWith(".json") ? answer.json() : decode(await answer.arrayBuffer());
   });
   blocks.delete(url);
   blocks.set(url, block);

@@ -21,23 +21,29 @@ What is known of each image of a snapshot is a block of its own, which every pro
            ..   uint16 (N,)                 angles to the own center, / 65534 * pi; 65535 for none
            ..   uint16 (N,)                 losses of the inference logits; 65535 for none
 
+What is known of a single image, with its nearest neighbours, is a few hundred characters of JSON: the fields of
+`trainer.inspection.Inspected`, null for what is not known.
+
 Every array lies where a browser can read it in place. 3929 points on three axes with ten
 centers take 31.5 kB, less than a third of what Plotly 7.1 takes for the same float32 numbers.
 """
 
 import hashlib
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from trainer.folder import Points
+from trainer.inspection import Inspected
 from trainer.pictures import ShownFacts
 
 ROOT = "/faces"
@@ -46,9 +52,11 @@ ULID = re.compile("[0-7][0-9A-HJKMNP-TV-Z]{25}")
 NAME = re.compile("[a-z0-9=._-]{1,64}")
 MOST = 2048  # classes, as many as the picture has room for (assets/faceview/painters.js)
 PRINT = re.compile("[0-9a-f]{1,64}|-")
+WHOLE = re.compile("[0-9]{1,15}")
 HEADER = np.dtype([("magic", "S4"), ("N", "<u4"), ("M", "<u4"), ("axes", "<u4"), ("scale", "<f4")])
 NONE = 65535  # no such angle or loss
 ACROSS, SIDE = 16, 64  # images in a row of a sheet, which has as many rows, and the pixels of a large one
+LARGE = 160  # pixels of a single image
 
 _ASSETS = Path(__file__).parents[2] / "assets"
 SCRIPTS = {
@@ -63,6 +71,8 @@ SCRIPT = f"{ROOT}/{VERSION}/faceview.js"
 LoadPoints = Callable[[str, int, str], Points | None]  # run (a ULID), step, name of the layout, such as "pca-3"
 LoadFacts = Callable[[str, int], ShownFacts | None]  # run, step
 LoadSheet = Callable[[str, int, str, int], bytes | None]  # run, step, the images' fingerprint, number of the sheet
+LoadImage = Callable[[str, int, str, int], bytes | None]  # run, step, the images' fingerprint, place in the picture
+LoadInspected = Callable[[str, int, int], Inspected | None]  # run, step, row of the dataset
 
 
 def points_block(
@@ -131,6 +141,19 @@ def facts_block(facts: ShownFacts) -> bytes:
     )  # fmt: skip
 
 
+def inspected_json(found: Inspected) -> dict[str, Any]:
+    """The fields of an inspection as plain values; angles and losses to five digits."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, np.ndarray):
+            return [plain(one) for one in value.tolist()]
+        if isinstance(value, float):
+            return round(value, 5) if math.isfinite(value) else None
+        return None if value == -1 else value
+
+    return {field: plain(value) for field, value in found._asdict().items()}
+
+
 def address(run: str, step: int | str, name: str) -> str:
     """Where the browser finds the points of this run, step and layout; step "*" stands for any."""
     return f"{ROOT}/points/{run}/{step}/{name}.bin"
@@ -142,14 +165,24 @@ def facts_address(run: str, step: int | str) -> str:
 
 
 def sheets_address(run: str, step: int, print: str) -> str:
-    """Where the browser finds the images that the picture of this step shows; `*` stands for the number of a sheet."""
+    """Where the browser finds the images that the picture of this step shows.
+
+    `*` stands for the number of a sheet, or for "at/" and a place in the picture: that image alone, larger.
+    """
     return f"{ROOT}/images/{run}/{step}/{print or '-'}/*.webp"
+
+
+def inspected_address(run: str, step: int | str, row: int | str) -> str:
+    """Where the browser finds what a run makes of one image; "*" stands for any step, a second "*" for any row."""
+    return f"{ROOT}/inspected/{run}/{step}/{row}.json"
 
 
 def routes(
     load_points: LoadPoints,
     load_facts: LoadFacts = lambda run, step: None,
     load_sheet: LoadSheet = lambda run, step, print, sheet: None,
+    load_image: LoadImage = lambda run, step, print, at: None,
+    load_inspected: LoadInspected = lambda run, step, row: None,
 ) -> list[Route]:
     """The routes of the component. Loaders get only well-formed names and return None for what is not there."""
 
@@ -180,17 +213,30 @@ def routes(
             return PlainTextResponse(f"Nothing is known of the images of step {step}.", 404)
         return Response(facts_block(found), media_type="application/octet-stream", headers=FOREVER)
 
-    def sheet(request: Request) -> Response:
-        run, step, print, number = (request.path_params[part] for part in ("run", "step", "print", "sheet"))
-        known = ULID.fullmatch(run) and PRINT.fullmatch(print)
-        found = load_sheet(run, step, print, number) if known else None
+    def images(load: LoadSheet | LoadImage) -> Callable[[Request], Response]:
+        def image(request: Request) -> Response:
+            run, step, print, number = (request.path_params[part] for part in ("run", "step", "print", "number"))
+            known = ULID.fullmatch(run) and PRINT.fullmatch(print)
+            found = load(run, step, print, number) if known else None
+            if found is None:
+                return PlainTextResponse("These images are not on this machine.", 404)
+            return Response(found, media_type="image/webp", headers=FOREVER)
+
+        return image
+
+    def inspected(request: Request) -> Response:
+        run, step, row = (request.path_params[part] for part in ("run", "step", "row"))
+        known = ULID.fullmatch(run) and WHOLE.fullmatch(step) and WHOLE.fullmatch(row)
+        found = load_inspected(run, int(step), int(row)) if known else None
         if found is None:
-            return PlainTextResponse("These images are not on this machine.", 404)
-        return Response(found, media_type="image/webp", headers=FOREVER)
+            return PlainTextResponse("This image is not among those of this moment.", 404)
+        return JSONResponse(inspected_json(found), headers=FOREVER)
 
     return [
         Route(ROOT + "/points/{run}/{step:int}/{name}.bin", points),
         Route(ROOT + "/facts/{run}/{step:int}.bin", facts),
-        Route(ROOT + "/images/{run}/{step:int}/{print}/{sheet:int}.webp", sheet),
+        Route(ROOT + "/images/{run}/{step:int}/{print}/{number:int}.webp", images(load_sheet)),
+        Route(ROOT + "/images/{run}/{step:int}/{print}/at/{number:int}.webp", images(load_image)),
+        Route(ROOT + "/inspected/{run}/{step}/{row}.json", inspected),
         Route(ROOT + "/{version}/{file:path}", script),
     ]

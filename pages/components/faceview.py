@@ -29,7 +29,8 @@ class Panel:
     `url` comes from `blocks.address`; None while there is nothing to show yet. With `steps`, the moments of the
     panel in order, of `total` steps in all, `url` and `facts` (from `blocks.facts_address`) name the step "*",
     and the viewer travels between them; without, `url` is the one block to show. `images` comes from
-    `blocks.sheets_address`. `rotate` turns the points (nine numbers, the rows of a 3x3), so that panels can be
+    `blocks.sheets_address`, and `inspected`, from `blocks.inspected_address` with two "*", lets a click open the
+    inspector. `rotate` turns the points (nine numbers, the rows of a 3x3), so that panels can be
     aligned. `centers` draws the class centers.
     """
 
@@ -43,6 +44,7 @@ class Panel:
     total: int = 0
     facts: str | None = None
     images: str | None = None
+    inspected: str | None = None
 
 
 def faceview(
@@ -64,7 +66,7 @@ def faceview(
     and isolated classes live in the browser and survive updates as long as `key` stays the same. A click
     runs the page again only with `on_picked`; with `on_wished`, so do the keys p, t, u, 2, 3 and d, whose wish is
     then in `st.session_state[key].wished`: {"projection": "tsne"} or {"axes": 3}. `live`: more moments will come.
-    The moment shown, colour, selection and camera are kept in the URL by the browser. ValueError for
+    The moment shown, colour, selection, inspected image and camera are kept in the URL by the browser. ValueError for
     other than 1 to 7 panels with ids of their own.
     """
     data = described(panels, classes, axes, height, label, live, on_picked is not None, on_wished is not None)
@@ -90,7 +92,7 @@ def described(
                 "id": panel.id, "title": panel.title, "subtitle": panel.subtitle, "url": panel.url,
                 "rotate": None if panel.rotate is None else [float(part) for part in panel.rotate],
                 "centers": panel.centers, "steps": list(panel.steps), "total": panel.total, "facts": panel.facts,
-                "images": panel.images,
+                "images": panel.images, "inspected": panel.inspected,
             }
             for panel in panels
         ],

@@ -118,6 +118,7 @@ def picture(runs: Sequence[Run], newest: dict[str, int], projection: str, axes: 
                 total=begun[run.id]["steps"] if run.id in begun else 0,
                 facts=blocks.facts_address(run.id, "*"),
                 images=sheet,
+                inspected=blocks.inspected_address(run.id, "*", "*"),
             )
         )
     classes = class_names(the_store(), runs[0])

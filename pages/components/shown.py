@@ -1,14 +1,19 @@
 """What the routes of the picture serve of a run: its points, what is known of each image, and the images themselves."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from faces.datasets import Dataset, find
 from faces.datasets.pictures import sheet
 from pages.components import blocks
-from pages.components.blocks import ACROSS, SIDE
+from pages.components.blocks import ACROSS, LARGE, SIDE
 from trainer.folder import Points
+from trainer.inspection import Inspected, inspected
 from trainer.pictures import ShownFacts, shown_facts
+from trainer.snapshot import Snapshot
 from trainer.store import Run, Store
 
 
@@ -30,7 +35,7 @@ def load_sheet(run: str, step: int, print: str, number: int) -> bytes | None:
     """One sheet of the shown images, or None when they are not, or no longer, on this machine."""
     store = Store()
     try:
-        dataset, size = _images(store, run)
+        dataset, size = _images(store, run, SIDE)
         if (dataset.print or "-") != print:
             return None
         rows = store.snapshot(run, step).rows[: store.folder(run).config.probe]
@@ -38,6 +43,34 @@ def load_sheet(run: str, step: int, print: str, number: int) -> bytes | None:
         return None
     mine = rows[number * ACROSS**2 :][: ACROSS**2]
     return sheet(dataset.load(size).pixels[mine], ACROSS, SIDE) if len(mine) else None
+
+
+def load_image(run: str, step: int, print: str, at: int) -> bytes | None:
+    """One of the shown images, up to `LARGE` pixels wide, or None as `load_sheet`."""
+    store = Store()
+    try:
+        dataset, size = _images(store, run, LARGE)
+        if (dataset.print or "-") != print:
+            return None
+        row = store.snapshot(run, step).rows[: store.folder(run).config.probe][at : at + 1]
+    except ValueError:
+        return None
+    return sheet(dataset.load(size).pixels[row], 1, LARGE) if len(row) else None
+
+
+def load_inspected(run: str, step: int, row: int) -> Inspected | None:
+    """What a run makes of the image at this row of its dataset, or None without a snapshot or when it is not shown."""
+    store = Store()
+    try:
+        return inspected(_shown(store.path, run, step), store.folder(run).config.probe, row)
+    except ValueError:
+        return None
+
+
+@lru_cache(32)  # a walk from neighbour to neighbour asks the same few moments again; at most 2 MB each on Imagewoof
+def _shown(home: Path, run: str, step: int) -> Snapshot:
+    snapshot = Store(home).snapshot(run, step)
+    return replace(snapshot, known=snapshot.known[:0].copy(), unseen=snapshot.unseen[:0].copy())
 
 
 def sheets(store: Store, runs: Sequence[Run], latest: Mapping[str, Mapping[str, Any]]) -> list[str | None]:
@@ -61,19 +94,22 @@ def _same(run: Run) -> tuple:
 
 def _address(store: Store, run: str, step: int) -> str | None:
     try:
-        return blocks.sheets_address(run, step, _images(store, run)[0].print)
+        return blocks.sheets_address(run, step, _images(store, run, SIDE)[0].print)
     except ValueError:
         return None
 
 
-def _images(store: Store, run: str) -> tuple[Dataset, int]:
-    """A run's dataset and a size at which its images can be had. ValueError unless they are those it trained on."""
+def _images(store: Store, run: str, side: int) -> tuple[Dataset, int]:
+    """A run's dataset and a size at which its images can be had: the smallest from `side` pixels on, else the largest.
+
+    ValueError unless they are those it trained on.
+    """
     folder = store.folder(run)
     config = folder.config
     dataset = find(config.dataset)
     if folder.print != dataset.print:
         raise ValueError(f"The images of {dataset.title} are not those that this run trained on.")
-    for size in sorted(dataset.sizes, key=lambda size: (size < SIDE, size)):
+    for size in sorted(dataset.sizes, key=lambda size: (size < side, abs(size - side))):
         if dataset.ready(size):
             return dataset, size
     raise ValueError(f"The images of {dataset.title} are not on this machine.")

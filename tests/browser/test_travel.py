@@ -240,7 +240,6 @@ def test_a_selected_point_is_the_same_image_in_all_panels_and_at_all_times(visit
     settled(page)
     page.mouse.click(*place(page, 0, 80))
     page.get_by_text("1 selected").wait_for()
-    assert page.locator(".strip .thumb").count() == 1
     page.locator(".stage").focus()
     page.keyboard.press("ArrowLeft")
     at(page, 40, 3)
