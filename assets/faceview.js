@@ -123,7 +123,7 @@ class Panel {
   // Takes a block in. The points that were there before travel for some ms, new ones are simply there.
   take(block, rotate, ms, steady) {
     const { points, centers } = this.now(), { n, m, axes, unit } = block;
-    Object.assign(this, { block, rows: rotate });
+    Object.assign(this, { block, basis: rotate });
     this.to = place(block.points, axes, unit, rotate);
     this.centers = place(block.centers, axes, unit, rotate);
     this.from = this.to;
@@ -143,12 +143,12 @@ class Panel {
     this.card.dataset.points = n;
   }
 
-  // The same block under other rows, as a tour goes on.
-  see(rows) {
+  // The same block on another basis, as a tour goes on.
+  see(basis) {
     const { points, centers, axes, unit } = this.block;
-    this.rows = rows;
-    place(points, axes, unit, rows, this.to);
-    place(centers, axes, unit, rows, this.centers);
+    this.basis = basis;
+    place(points, axes, unit, basis, this.to);
+    place(centers, axes, unit, basis, this.centers);
   }
 
   // Where one point, or center (-1 is the first), is now.

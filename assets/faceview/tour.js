@@ -49,12 +49,12 @@ function covariance({ points, n, axes, unit }) {
 }
 
 // What each axis on the screen is called: [name, share in percent], the name being the components that it leans on.
-export function named({ spec, block, rows }, shown) {
-  const touring = block.axes > 3, share = shares(block, rows);
+export function named({ spec, block, basis }, shown) {
+  const touring = block.axes > 3, share = shares(block, basis);
   return Array.from({ length: shown }, (_, row) => {
     const leading = [row + 1];
     if (touring) {
-      const weights = Array.from(rows.subarray(row * block.axes, (row + 1) * block.axes), (weight, axis) => [weight ** 2, axis + 1]);
+      const weights = Array.from(basis.subarray(row * block.axes, (row + 1) * block.axes), (weight, axis) => [weight ** 2, axis + 1]);
       leading.splice(0, 1, ...weights.filter(([weight]) => weight > LEADING).sort((a, b) => b[0] - a[0]).map(([, axis]) => axis));
     }
     const percent = share[row] * 100, told = share.length ? `${percent < 9.5 ? percent.toFixed(1) : percent.toFixed(0)} %` : "";
