@@ -15,13 +15,13 @@
 
 import { Axes } from "./faceview/axes.js";
 import { Clock } from "./faceview/clock.js";
-import { conesOf } from "./faceview/cones.js";
+import { coneSaid, conesOf } from "./faceview/cones.js";
 import { clamp, ease, glide, HOME, inside, lensOf, nearest, project, turned } from "./faceview/lens.js";
 import { button, choice, element, press, swatch, tell, thumbnail, told } from "./faceview/page.js";
 import { FADED, flatPainter, glPainter, PICKED } from "./faceview/painters.js";
 import { between, load, place, reachOf } from "./faceview/points.js";
 import { COLOURS, ENDS, table, tonesOf } from "./faceview/tones.js";
-import { frame, named, STRIDE } from "./faceview/tour.js";
+import { after, alike, frame, named, STRIDE } from "./faceview/tour.js";
 
 const STYLE = await (await fetch(new URL("./faceview/style.css", import.meta.url))).text();
 const MORPH = 300, SCRUB = 90; // ms from the old places to the new, and while somebody moves the clock
@@ -279,13 +279,13 @@ class Picture {
       if (turn < panel.got || this.panels.get(panel.spec.id) !== panel) return;
       panel.got = turn;
       if (panel === this.hot?.panel && panel.n !== block.n) this.point(null);
-      panel.take(block, block.axes > 3 ? this.frame(block.axes) : rotate, this.still() ? 0 : ms, playing);
+      panel.take(block, block.axes > 3 ? this.frame(panel, block) : rotate, this.still() ? 0 : ms, playing);
       panel.beside(known, rotate);
       panel.learn(facts);
       panel.origin = first && place(first.points, first.axes, first.unit, rotate);
       panel.step = step ?? null;
       panel.caption();
-      if (!panel.empty) panel.note.textContent = split && !known ? "Training images were not embedded at this moment" : "";
+      this.comment(panel);
       panel.card.dataset.url = url;
       this.hold(panel);
       this.follow(panel);
@@ -406,6 +406,7 @@ class Picture {
     if (kept.has(at)) kept.delete(at);
     else if (!only) kept.add(at);
     this.isolated = kept;
+    for (const panel of this.panels.values()) this.comment(panel);
     this.point(null);
     this.dress();
     this.invalidate();
@@ -417,8 +418,8 @@ class Picture {
     const width = this.stage.clientWidth, count = Math.max(1, this.seen().length);
     const fit = Math.min(count, width < 460 ? 1 : 4, Math.max(1, Math.floor((width + GAP) / (NARROWEST + GAP))));
     const lines = Math.ceil(count / fit), columns = Math.ceil(count / lines);
-    const share = (this.data.height - GAP * (lines - 1)) / lines;
-    const height = columns > 1 ? Math.max(share, 190) : Math.min(this.data.height, Math.max(width * 0.92, 200));
+    const share = (this.data.height - GAP * (lines - 1)) / lines, square = ((width - GAP * (columns - 1)) / columns) * 1.08 + 25;
+    const height = columns > 1 ? Math.max(Math.min(share, square), 190) : Math.min(this.data.height, Math.max(width * 0.92, 200));
     this.stage.style.gridTemplateColumns = `repeat(${columns}, minmax(0, 1fr))`;
     this.stage.style.setProperty("--tall", `${Math.round(height)}px`);
     this.legend.classList.toggle("cell", lines * columns > count && this.classes.length <= 14);
@@ -461,7 +462,7 @@ class Picture {
       }
       if (panel.t < 1) moving.push(panel);
       if (touring && panel.block?.axes > 3) {
-        panel.see(this.frame(panel.block.axes));
+        panel.see(this.frame(panel, panel.block));
         this.painter.move(panel);
       }
       const rings = [...ringed].map((key) => panel.find(key)).filter((at) => at >= 0), lens = lensOf(this, panel);
@@ -652,9 +653,12 @@ class Picture {
     return this.tour && [...this.panels.values()].some(({ block }) => block?.axes > 3);
   }
 
-  // The tour's view of so many axes.
-  frame(axes) {
-    return frame(this.tour?.at ?? 0, this.axes, axes);
+  // The tour's view of a panel's block, turned so that its classes lie as those of the first panel do.
+  frame(panel, block) {
+    const rows = frame(this.tour?.at ?? 0, this.axes, block.axes), first = this.seen().find((other) => other.block?.axes === block.axes);
+    if (!first || first === panel) return rows;
+    if (block.likened !== first.block) Object.assign(block, { likened: first.block, turn: alike(block, first.block) });
+    return after(rows, block.turn, block.axes);
   }
 
   // The tour goes on to this moment.
@@ -668,6 +672,13 @@ class Picture {
   cones(panel) {
     if (!this.isolated.size || !panel.n) return [];
     return conesOf(panel, panel.now().centers, this.isolated).map((cone) => ({ ...cone, rgb: this.classes[cone.label]?.rgb ?? this.theme.line }));
+  }
+
+  // The line at the foot of a panel: what is missing in it, or the cone of the class shown alone.
+  comment(panel) {
+    const split = this.mode === "split" && panel.n && !panel.extra && !this.tour, [alone] = this.isolated;
+    if (panel.empty || !panel.n) return;
+    panel.note.textContent = split ? "Training images were not embedded at this moment" : this.isolated.size === 1 ? coneSaid(panel, alone) : "";
   }
 
   only(id) {

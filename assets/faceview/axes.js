@@ -1,6 +1,6 @@
 // The words at the axes of a panel: at its edges in 2-D, at the ends of the axes in 3-D.
 
-import { project } from "./lens.js";
+import { clamp, project } from "./lens.js";
 import { element } from "./page.js";
 
 const ARROWS = ["→", "↑"];
@@ -27,14 +27,16 @@ export class Axes {
       word.append([number, share].filter(Boolean).join(" · "));
       if (!deep && axis === 0) word.append(` ${ARROWS[0]}`);
     });
+    this.wide = this.words.map((word) => word.offsetWidth / 2 + 4);
   }
 
   // To the ends of the axes, which turn with the points.
   place(lens, reach) {
     this.words.forEach((word, axis) => {
       if (word.hidden) return;
-      const [x, y, depth] = project(lens, ...[0, 1, 2].map((other) => (other === axis ? reach * 1.06 : 0)));
-      word.style.transform = `translate(${x.toFixed(1)}px, ${y.toFixed(1)}px) translate(-50%, -50%)`;
+      const [x, y, depth] = project(lens, ...[0, 1, 2].map((other) => (other === axis ? reach * 1.1 : 0)));
+      const [inX, inY] = [clamp(x, this.wide[axis], lens.box.w - this.wide[axis]), clamp(y, 9, lens.box.h - 9)];
+      word.style.transform = `translate(${inX.toFixed(1)}px, ${inY.toFixed(1)}px) translate(-50%, -50%)`;
       word.style.opacity = depth < -0.2 ? 0.45 : 1;
     });
   }

@@ -9,9 +9,18 @@ export function conesOf({ block, centerLabels, spec }, centers, wanted) {
   const found = [];
   centerLabels.forEach((label, at) => {
     const angle = block.cones[at], center = centers.subarray(3 * at, 3 * at + 3);
-    if (wanted.has(label) && angle >= 0) found.push({ label, angle, ...(block.axes === 2 ? wedge(center, angle) : cap(center, angle)) });
+    if (wanted.has(label) && angle > 0) found.push({ label, angle, ...(block.axes === 2 ? wedge(center, angle) : cap(center, angle)) });
   });
   return found;
+}
+
+// The same in words, for one class.
+export function coneSaid({ block, centerLabels, spec }, label) {
+  if (!spec.raw || !block?.cones) return "";
+  const [least, most] = [Math.min, Math.max].map((of) => of(...block.cones.filter((_, at) => centerLabels[at] === label)));
+  if (!(most > 0)) return most === 0 ? "The margin cannot be met: another center is too near" : "";
+  const [low, high] = [least, most].map((angle) => Math.round((angle * 180) / Math.PI));
+  return `Margin met within ${low === high ? high : `${low}° to ${high}`}° of ${low === high ? "the center" : "its centers"}`;
 }
 
 function wedge([x, y], angle) {

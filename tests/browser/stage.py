@@ -42,6 +42,7 @@ WATCH = """() => {
   Object.assign(window, { blank: [], watched: 0, lost: 0 });
   canvas.addEventListener("webglcontextlost", () => window.lost++);
   new MutationObserver(() => {
+    if (!canvas.isConnected) return;
     Object.assign(small, { width: canvas.width, height: canvas.height });
     pen.drawImage(canvas, 0, 0);
     const scale = canvas.width / canvas.clientWidth, origin = canvas.getBoundingClientRect();
