@@ -30,7 +30,7 @@ function wedge([x, y], angle) {
     if (part) fill.push(0, 0, 0, ...outline.slice(-3), Math.cos(here), Math.sin(here), 0);
     outline.push(Math.cos(here), Math.sin(here), 0);
   }
-  return { outline: new Float32Array(outline), fill: new Float32Array(fill) };
+  return { outline: new Float32Array([...outline, 0, 0, 0]), fill: new Float32Array(fill) };
 }
 
 function cap(center, angle) {

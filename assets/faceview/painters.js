@@ -67,17 +67,31 @@ void main() {
   color = vec4(shade, 1.0) * cover * alpha * ink.a;
 }`;
 
+// One part of a line, drawn as a strip of two triangles with soft edges; with wide = 0 a corner of a surface.
+// The context needs no multisampling then, which halves what a frame costs where there is no GPU.
 const LINES = `#version 300 es
-layout(location=0) in vec3 to; uniform mat3 turn; uniform vec2 pan, half_; uniform float zoom, eye, reach;
+layout(location=0) in vec3 from; layout(location=1) in vec3 to;
+uniform mat3 turn; uniform vec2 pan, half_, px; uniform float zoom, eye, reach, wide;
+out float far;
+vec2 place(vec3 q) {
+  vec3 p = turn * (q * reach);
+  return (p.xy * zoom / max(1.0 - p.z * eye, 0.1) + pan) * half_ * px;
+}
 void main() {
-  vec3 p = turn * (to * reach);
-  gl_Position = vec4((p.xy * zoom / max(1.0 - p.z * eye, 0.1) + pan) * half_, 0.985, 1.0);
+  vec2 a = place(from), b = place(to), along = b - a;
+  along = length(along) > 1e-4 ? normalize(along) : vec2(1.0, 0.0);
+  far = wide > 0.0 ? (float(gl_VertexID & 1) * 2.0 - 1.0) * (wide * 0.5 + 1.0) : 0.0;
+  vec2 p = wide > 0.0 && gl_VertexID > 1 ? b : a;
+  gl_Position = vec4((p + vec2(-along.y, along.x) * far) / px, 0.985, 1.0);
 }`;
 const LINE = `#version 300 es
-precision mediump float; uniform vec4 line; out vec4 color; void main() { color = vec4(line.rgb, 1.0) * line.a; }`;
+precision highp float; in float far; uniform vec4 line; uniform float wide; out vec4 color;
+void main() {
+  color = vec4(line.rgb, 1.0) * line.a * (wide > 0.0 ? clamp(wide * 0.5 + 0.5 - abs(far), 0.0, 1.0) : 1.0);
+}`;
 
 export function glPainter(canvas) {
-  const gl = canvas.getContext("webgl2", { antialias: true, premultipliedAlpha: true });
+  const gl = canvas.getContext("webgl2", { antialias: false, premultipliedAlpha: true });
   if (!gl) return null;
   const compile = (kind, text) => {
     const shader = gl.createShader(kind);
@@ -100,7 +114,7 @@ export function glPainter(canvas) {
   };
   const dots = program(VERTEX, FRAGMENT), guide = program(LINES, LINE), inks = gl.createTexture();
   const buffers = new Map(), trails = new Map(); // panel -> [points, centers, extra], panel -> trails: vertex arrays
-  const globe = cloud([circles()]), sketch = cloud([new Float32Array(3)]);
+  const globe = lines(circles(), 2), sketch = lines(new Float32Array(3), 1), surface = cloud([new Float32Array(3)]);
   gl.vertexAttribI4ui(3, 0, 0, 0, 0); // the mark of what has none
   gl.enable(gl.BLEND);
   gl.blendFunc(gl.ONE, gl.ONE_MINUS_SRC_ALPHA);
@@ -124,6 +138,21 @@ export function glPainter(canvas) {
       gl.enableVertexAttribArray(2);
       gl.vertexAttribIPointer(2, 1, gl.UNSIGNED_SHORT, 0, 0);
       hold(gl.ELEMENT_ARRAY_BUFFER, order);
+    }
+    gl.bindVertexArray(null);
+    return { array, held };
+  }
+
+  // Parts of lines: `stride` 1 when each begins where the one before ended, 2 when each has both of its ends.
+  function lines(places, stride) {
+    const array = gl.createVertexArray(), held = [gl.createBuffer()];
+    gl.bindVertexArray(array);
+    gl.bindBuffer(gl.ARRAY_BUFFER, held[0]);
+    gl.bufferData(gl.ARRAY_BUFFER, places, gl.STATIC_DRAW);
+    for (const at of [0, 1]) {
+      gl.enableVertexAttribArray(at);
+      gl.vertexAttribPointer(at, 3, gl.FLOAT, false, 12 * stride, 12 * at);
+      gl.vertexAttribDivisor(at, 1);
     }
     gl.bindVertexArray(null);
     return { array, held };
@@ -153,7 +182,7 @@ export function glPainter(canvas) {
     },
     trail(panel) {
       drop(trails, panel);
-      trails.set(panel, panel.trails.map(({ places }) => cloud([places])));
+      trails.set(panel, panel.trails.map(({ places }) => lines(places, 1)));
     },
     mark(panel) {
       const [{ array, held }] = buffers.get(panel) ?? [{}];
@@ -213,31 +242,33 @@ export function glPainter(canvas) {
           gl.uniform1f(used.zoom, lens.zoom);
           gl.uniform1f(used.eye, lens.eye);
         }
-        gl.disable(gl.DEPTH_TEST);
-        if (deep || panel.spec.raw) {
-          gl.useProgram(guide.made);
-          gl.uniform1f(guide.reach, panel.spec.raw ? 1 : panel.reach);
-          gl.uniform4f(guide.line, ...rgb(line), panel.spec.raw ? 0.28 : 0.13);
-          gl.bindVertexArray(globe.array);
-          gl.drawArrays(gl.LINES, 0, deep ? 3 * 192 + 6 : 192); // the first circle lies in the plane of 2-D
-        }
-        if (!buffers.has(panel)) continue;
         gl.useProgram(guide.made);
-        gl.uniform1f(guide.reach, 1);
-        for (const { rgb: ink, outline, fill } of cones) {
-          gl.bindVertexArray(sketch.array);
-          gl.bindBuffer(gl.ARRAY_BUFFER, sketch.held[0]);
-          [[fill, gl.TRIANGLES, 0.13], [outline, gl.LINE_LOOP, 0.8]].forEach(([places, kind, alpha]) => {
-            gl.bufferData(gl.ARRAY_BUFFER, places, gl.STREAM_DRAW);
-            gl.uniform4f(guide.line, ...rgb(ink), alpha);
-            gl.drawArrays(kind, 0, places.length / 3);
-          });
-        }
-        for (const [at, { array }] of (trails.get(panel) ?? []).entries()) {
-          const { rgb: ink, places } = panel.trails[at];
-          gl.uniform4f(guide.line, ...rgb(ink), 0.75);
+        gl.uniform2f(guide.px, (w * dpr) / 2, (h * dpr) / 2);
+        const trace = ({ array }, parts, ink, alpha, wide, reach = 1) => {
           gl.bindVertexArray(array);
-          gl.drawArrays(gl.LINE_STRIP, 0, places.length / 3);
+          gl.uniform1f(guide.reach, reach);
+          gl.uniform1f(guide.wide, wide * dpr);
+          gl.uniform4f(guide.line, ...rgb(ink), alpha);
+          if (wide) gl.drawArraysInstanced(gl.TRIANGLE_STRIP, 0, 4, parts);
+          else gl.drawArrays(gl.TRIANGLES, 0, parts);
+        };
+        const fresh = ({ held }, places) => {
+          gl.bindBuffer(gl.ARRAY_BUFFER, held[0]);
+          gl.bufferData(gl.ARRAY_BUFFER, places, gl.STREAM_DRAW);
+        };
+        gl.disable(gl.DEPTH_TEST);
+        const { raw } = panel.spec, round = deep ? 3 * 64 + 3 : 64; // the first circle lies in the plane of 2-D
+        if (deep || raw) trace(globe, round, line, raw ? 0.3 : 0.15, 1, raw ? 1 : panel.reach);
+        if (!buffers.has(panel)) continue;
+        for (const { rgb: ink, outline, fill } of cones) {
+          fresh(surface, fill);
+          trace(surface, fill.length / 3, ink, 0.13, 0);
+          fresh(sketch, outline);
+          trace(sketch, outline.length / 3 - 1, ink, 0.8, 1.25);
+        }
+        for (const [at, held] of (trails.get(panel) ?? []).entries()) {
+          const { rgb: ink, places } = panel.trails[at];
+          trace(held, places.length / 3 - 1, ink, 0.75, 1.25);
         }
         const [points, centers, extra] = buffers.get(panel);
         const draw = ({ array }, count, shape, size, alpha, rim, first = 0) => {
@@ -270,12 +301,12 @@ export function glPainter(canvas) {
   };
 }
 
-// Three great circles as line segments, 3 x 96 of them, and the three axes: the globe that turns with the points.
+// Three great circles as line segments, 3 x 64 of them, and the three axes: the globe that turns with the points.
 function circles() {
   const ends = [];
   for (let axis = 0; axis < 3; axis++) {
-    for (let part = 0; part < 192; part++) {
-      const angle = (Math.ceil(part / 2) / 96) * 2 * Math.PI, end = [0, 0, 0];
+    for (let part = 0; part < 128; part++) {
+      const angle = (Math.ceil(part / 2) / 64) * 2 * Math.PI, end = [0, 0, 0];
       [end[axis], end[(axis + 1) % 3]] = [Math.cos(angle), Math.sin(angle)];
       ends.push(...end);
     }
@@ -341,7 +372,7 @@ export function flatPainter(canvas) {
         };
         if (panel.spec.raw) {
           for (let ring = 0; ring < (deep ? 3 : 1); ring++) {
-            path(globe.subarray(ring * 3 * 192, (ring + 1) * 3 * 192), line, 0.28);
+            path(globe.subarray(ring * 3 * 128, (ring + 1) * 3 * 128), line, 0.28);
             pen.stroke();
           }
         }
