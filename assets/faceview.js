@@ -223,8 +223,9 @@ class Picture {
     Object.assign(this, { data, emit, axes: data.axes });
     this.stage.setAttribute("aria-label", data.label ?? "");
     const drag = `drag to ${data.axes === 3 ? "turn" : "move"}`, keys = data.wishes ? " · p t u, d: another picture" : "";
+    const tour = data.panels.some((spec) => spec.tour) ? " · g: tour" : "";
     const alone = data.panels.length > 1 ? " · 1–7: one panel" : "";
-    this.hint.textContent = `${drag} · click, then scroll to zoom · double-click to reset · space, ← →: time${alone}${keys}`;
+    this.hint.textContent = `${drag} · click, then scroll to zoom · double-click to reset · space, ← →: time · n, Enter: images${alone}${tour}${keys}`;
     this.clock.update(data.panels, data.live);
     const ids = new Set(data.panels.map((spec) => spec.id));
     for (const [id, panel] of this.panels) if (!ids.has(id)) this.drop(id, panel);

@@ -24,6 +24,7 @@ from pages.components import blocks
 from pages.components.faceview import Panel, described
 from tests.browser.conftest import CHROMIUM, QUIET
 from tests.browser.stage import staged
+from tests.browser.test_faceview import CONTEXTS
 from tests.helpers import ROOT, Server, end
 from trainer.folder import Points
 
@@ -177,6 +178,10 @@ SHOWN = {
 }
 
 
+SIZE = """part => performance.getEntriesByType("resource").filter(({ name }) => name.includes(part))
+    .reduce((sum, { decodedBodySize }) => sum + decodedBodySize, 0)"""
+
+
 def beside_plotly(browser: Browser) -> list[str]:
     """Rows of the second table: cold page, then one new moment."""
     rows = []
@@ -208,47 +213,36 @@ def opened(page: Page, address: str, kind: str, axes: int, step: int) -> float:
 
 def drawn(page: Page, kind: str, step: int, began: float) -> float:
     """Seconds until all seven panels show this step, and two frames more."""
-    page.wait_for_function(SHOWN[kind], arg=step, timeout=60_000)
+    page.wait_for_function(SHOWN[kind], arg=step, timeout=180_000)
     page.evaluate("() => new Promise((go) => requestAnimationFrame(() => requestAnimationFrame(go)))")
     return time.perf_counter() - began
 
 
 def compared(browser: Browser, address: str, kind: str, axes: int) -> str:
     context = browser.new_context(viewport=WIDE)
-    page, size = context.new_page(), {"data": 0, "script": 0, "contexts": 0}
-    page.add_init_script("""
-        window.contexts = new Set();
-        const plain = HTMLCanvasElement.prototype.getContext;
-        HTMLCanvasElement.prototype.getContext = function (kind, ...rest) {
-          const made = plain.call(this, kind, ...rest);
-          if (made && kind.includes("webgl")) window.contexts.add(made);
-          return made;
-        };""")
+    page, told = context.new_page(), [0]
+    page.add_init_script(CONTEXTS)
 
     def heard(frame: Any) -> None:
-        size["data"] += len(frame if isinstance(frame, bytes) else frame.encode())
+        told[0] += len(frame if isinstance(frame, bytes) else frame.encode())
 
-    def answered(response: Any) -> None:
-        url = response.url
-        if "/faces/points/" in url:
-            size["data"] += len(response.body())
-        elif "plotly" in url.lower() or "faceview" in url:
-            size["script"] += len(response.body())
+    def size(part: str) -> int:
+        return page.evaluate(SIZE, part)
 
     page.on("websocket", lambda socket: socket.on("framereceived", heard))
-    page.on("response", answered)
     shown = opened(page, address, kind, axes, 0)
-    first, size["data"] = size["data"], 0
+    page.wait_for_timeout(300)
+    first, script = told[0] + size("/faces/points/"), size("faceview") + size("lotly")
     began = time.perf_counter()
     page.get_by_role("button", name="Next").click()
     again = drawn(page, kind, 10, began)
-    page.wait_for_timeout(200)
-    contexts = page.evaluate("contexts.size")
+    page.wait_for_timeout(300)
+    more, contexts = told[0] + size("/faces/points/") - first, page.evaluate("contexts.size")
     context.close()
     name = "this picture" if kind == "faceview" else f"Plotly {'Scatter3d' if axes == 3 else 'Scattergl'}"
     return (
-        f"| {name}, {axes}-D | {first / 1e3:,.0f} | {size['script'] / 1e3:,.0f} | {shown:.2f} "
-        f"| {size['data'] / 1e3:,.0f} | {again:.2f} | {contexts} |"
+        f"| {name}, {axes}-D | {first / 1e3:,.0f} | {script / 1e3:,.0f} | {shown:.2f} "
+        f"| {more / 1e3:,.0f} | {again:.2f} | {contexts} |"
     )
 
 

@@ -46,7 +46,7 @@ WATCH = """() => {
     Object.assign(small, { width: canvas.width, height: canvas.height });
     pen.drawImage(canvas, 0, 0);
     const scale = canvas.width / canvas.clientWidth, origin = canvas.getBoundingClientRect();
-    for (const panel of root.querySelectorAll(".panel:not([hidden])")) {
+    for (const panel of root.querySelectorAll(".panel[data-points]:not([hidden])")) {
       const box = panel.querySelector(".view").getBoundingClientRect();
       const place = [box.left - origin.left, box.top - origin.top, box.width, box.height];
       const { data } = pen.getImageData(...place.map((one) => Math.round(one * scale)));

@@ -305,3 +305,17 @@ def test_on_a_phone_the_tools_are_large_enough_and_nothing_overflows(chromium, a
     boxes = [one.bounding_box() for one in page.locator(".tool:visible, .time:visible, .panel").all()]
     assert all(box["x"] >= 0 and box["x"] + box["width"] <= 390 and box["height"] >= 30 for box in boxes)
     context.close()
+
+
+def test_a_block_of_an_older_faces_that_the_browser_kept_can_still_be_read(page):
+    block = blocks.points_block(*load_points(RUNS[0], 0, "pca-2")._replace(quality=np.array([0.9, 0.8], "f4")))
+    older = b"FV02" + block[4 : -4 * 4]  # without the variance and three cones
+    read = page.evaluate(
+        """async ([script, bytes]) => {
+            const { decode } = await import(new URL("faceview/points.js", new URL(script, location.origin)));
+            const { n, m, quality, cones, spread } = decode(Uint8Array.from(bytes).buffer);
+            return [n, m, quality.map((part) => Math.round(part * 100)), cones, spread ?? null];
+        }""",
+        [blocks.SCRIPT, list(older)],
+    )
+    assert read == [60, 3, [90, 80], None, None]
