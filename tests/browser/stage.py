@@ -34,12 +34,15 @@ window.renew = (data) => {
 renew(%s);
 </script>"""
 
-# Fills `blank` with the panels that show no point right after a frame was drawn, and `watched` with the frames.
+# Adds to `blank` the panels that show no point right after a frame was drawn, and counts frames in `watched`. A
+# picture that took the place of another is watched when this is asked for again.
 WATCH = """() => {
   const roots = [...document.querySelectorAll("*")].flatMap((node) => node.shadowRoot ?? []);
   const root = roots.map((one) => one.querySelector(".faceview")).find(Boolean), canvas = root.querySelector("canvas");
   const small = document.createElement("canvas"), pen = small.getContext("2d", { willReadFrequently: true });
-  Object.assign(window, { blank: [], watched: 0, lost: 0 });
+  if (window.watching === canvas) return;
+  if (!window.watching) Object.assign(window, { blank: [], watched: 0, lost: 0 });
+  window.watching = canvas;
   canvas.addEventListener("webglcontextlost", () => window.lost++);
   new MutationObserver(() => {
     if (!canvas.isConnected) return;

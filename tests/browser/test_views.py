@@ -100,7 +100,14 @@ def page(window):
 
 def show(page, data, query=""):
     """A new picture, at this address of the page, once all of its panels show points."""
-    page.evaluate("([data, query]) => { history.replaceState(null, '', '/?' + query); renew(data); }", [data, query])
+    page.evaluate(
+        """([data, query]) => {
+            window.watching = null; // what WATCH has counted is about another picture
+            history.replaceState(null, "", "/?" + query);
+            renew(data);
+        }""",
+        [data, query],
+    )
     page.locator(".panel[data-url]").nth(len(data["panels"]) - 1).wait_for()
     page.wait_for_timeout(100)
 
@@ -153,7 +160,7 @@ def test_the_camera_survives_twenty_live_updates_and_no_panel_is_blank_meanwhile
     page.locator(".panel[data-url*='/200/']").nth(6).wait_for()
     page.wait_for_timeout(400)
     assert state(page, "camera") == before
-    assert page.evaluate("watched") > 10
+    assert page.evaluate("watched") > 5
     assert page.evaluate("[blank, lost]") == [[], 0]
     assert page.evaluate("[...contexts].filter((one) => !one.isContextLost()).length") == 1
 
