@@ -4,7 +4,8 @@
 // outlive that (camera, clock, selection, points on screen) is kept per element in `pictures`, and in the URL.
 //
 //   data = { panels: [{ id, title, subtitle, url, rotate: 9 numbers (rows of a 3x3) | null, centers: bool,
-//                       steps: [moments of the panel], total: steps in all, facts: url, images: url, inspected: url }],
+//                       steps: [moments of the panel], total: steps in all, facts: url, images: url, inspected: url,
+//                       raw: bool, linear: bool, tour: url, known: url, known_steps: [moments of it] }],
 //            classes: [{ name, color_light, color_dark, shape }], axes: 2 | 3, height, label, live: bool,
 //            scale: [ink from little to much], judged: { word: ink }, sheet: { across, side }, picks, wishes: bool }
 //
@@ -12,13 +13,16 @@
 // of a sheet. While a new block loads, the old one stays. Emits `picked` {panel, index} when a point is clicked and
 // `picks` is set, and `wished` {projection} or {axes} for keys that only the page can follow, where `wishes` is set.
 
+import { Axes } from "./faceview/axes.js";
 import { Clock } from "./faceview/clock.js";
+import { coneSaid, conesOf } from "./faceview/cones.js";
 import { Inspector } from "./faceview/inspector.js";
-import { clamp, ease, glide, HOME, inside, lensOf, project, turned } from "./faceview/lens.js";
+import { clamp, ease, glide, HOME, inside, lensOf, nearest, project, turned } from "./faceview/lens.js";
 import { button, choice, degrees, element, press, swatch, tell, thumbnail, told } from "./faceview/page.js";
 import { FADED, flatPainter, glPainter, PICKED } from "./faceview/painters.js";
 import { between, load, place, reachOf } from "./faceview/points.js";
-import { COLOURS, ENDS, JUDGED, table, tonesOf } from "./faceview/tones.js";
+import { COLOURS, ENDS, table, tonesOf } from "./faceview/tones.js";
+import { after, alike, frame, named, STRIDE } from "./faceview/tour.js";
 
 const STYLE = await (await fetch(new URL("./faceview/style.css", import.meta.url))).text();
 const MORPH = 300, SCRUB = 90; // ms from the old places to the new, and while somebody moves the clock
@@ -48,6 +52,7 @@ class Panel {
     this.subtitle = element("p", "", head);
     this.view = element("div", "view", this.card);
     this.note = element("p", "note", this.view);
+    this.axes = new Axes(this.view);
     this.box = { x: 0, y: 0, w: 1, h: 1 };
     Object.assign(this, { n: 0, m: 0, t: 1, asked: 0, got: 0, held: null, reach: 1, oldReach: 1, trails: [], step: null });
   }
@@ -62,6 +67,7 @@ class Panel {
   caption() {
     const { step, quality, spec } = this;
     this.subtitle.textContent = step === null ? spec.subtitle ?? "" : `step ${step}`;
+    if (this.block?.axes > 3) return; // the numbers below are about another view
     if (step !== null && quality) {
       element("span", "", this.subtitle, ` · trust ${quality[0].toFixed(2)}`); // left out where it is narrow
       this.subtitle.append(` · KNN ${Math.round(quality[1] * 100)}%`);
@@ -94,17 +100,31 @@ class Panel {
 
   // What the picture says, in words.
   summary() {
-    const { facts, labels, n, spec } = this, head = spec.title ? `${spec.title}: ` : "";
+    const { facts, labels, n, spec, extra } = this, head = spec.title ? `${spec.title}: ` : "";
     if (!facts) return `${head}${n} images.`;
     const wrong = labels.reduce((sum, label, at) => sum + (facts.predictions[at] !== label), 0);
     const angles = facts.angles.filter((angle) => angle >= 0).sort();
     const apart = angles.length ? `, half of them within ${degrees(angles[angles.length >> 1])} of their own center` : "";
-    return facts.predictions.some((guess) => guess >= 0) ? `${head}${wrong} of ${n} images wrong${apart}.` : `${head}${n} images${apart}.`;
+    const many = facts.predictions.some((guess) => guess >= 0) ? `${wrong} of ${n} images wrong` : `${n} images`;
+    return `${head}${many}${apart}${extra ? `, beside ${extra.n} training images` : ""}.`;
+  }
+
+  // What the axes are called; nothing where they mean nothing.
+  names(shown) {
+    const { block, spec } = this;
+    return block && (spec.raw || spec.linear || block.axes > 3) ? named(this, shown) : [];
+  }
+
+  // Training images on the same axes, under the others; null for none.
+  beside(block, rotate) {
+    const was = this.extra, to = block && place(block.points, block.axes, block.unit, rotate);
+    this.extra = block && { n: block.n, labels: block.labels, from: was?.n === block.n ? was.to : to, to };
   }
 
   // Takes a block in. The points that were there before travel for some ms, new ones are simply there.
   take(block, rotate, ms, steady) {
     const { points, centers } = this.now(), { n, m, axes, unit } = block;
+    Object.assign(this, { block, basis: rotate });
     this.to = place(block.points, axes, unit, rotate);
     this.centers = place(block.centers, axes, unit, rotate);
     this.from = this.to;
@@ -122,6 +142,20 @@ class Panel {
     Object.assign(this, { ms, steady, t: ms && known && this.from !== this.to ? 0 : 1 });
     this.since = performance.now();
     this.card.dataset.points = n;
+  }
+
+  // The same block on another basis, as a tour goes on.
+  see(basis) {
+    const { points, centers, axes, unit } = this.block;
+    this.basis = basis;
+    place(points, axes, unit, basis, this.to);
+    place(centers, axes, unit, basis, this.centers);
+  }
+
+  // Where one point, or center (-1 is the first), is now.
+  spot(index) {
+    const at = 3 * (index < 0 ? -index - 1 : index), to = index < 0 ? this.centers : this.to, from = index < 0 ? this.oldCenters : this.from;
+    return between(from.subarray(at, at + 3), to.subarray(at, at + 3), this.t);
   }
 
   now() {
@@ -145,6 +179,7 @@ class Picture {
     this.hint = element("p", "hint", this.stage);
     this.tip = element("div", "tip", this.stage);
     this.tip.hidden = true;
+    this.tip.setAttribute("role", "status");
     Object.assign(this, { panels: new Map(), camera: structuredClone(HOME), isolated: new Set(), fingers: new Map() });
     Object.assign(this, { axes: 2, frames: 0, asleep: false, hot: null, hovered: null, inspected: null, glide: null, path: location.pathname });
     this.clock = new Clock(this.stage, (ms) => this.travel(ms), () => [...this.panels.values()].every((panel) => panel.got === panel.asked));
@@ -188,8 +223,9 @@ class Picture {
     Object.assign(this, { data, emit, axes: data.axes });
     this.stage.setAttribute("aria-label", data.label ?? "");
     const drag = `drag to ${data.axes === 3 ? "turn" : "move"}`, keys = data.wishes ? " · p t u, d: another picture" : "";
+    const tour = data.panels.some((spec) => spec.tour) ? " · g: tour" : "";
     const alone = data.panels.length > 1 ? " · 1–7: one panel" : "";
-    this.hint.textContent = `${drag} · click, then scroll to zoom · double-click to reset · space, ← →: time · Enter: inspect${alone}${keys}`;
+    this.hint.textContent = `${drag} · click, then scroll to zoom · double-click to reset · space, ← →: time · n, Enter: images${alone}${tour}${keys}`;
     this.clock.update(data.panels, data.live);
     const ids = new Set(data.panels.map((spec) => spec.id));
     for (const [id, panel] of this.panels) if (!ids.has(id)) this.drop(id, panel);
@@ -224,30 +260,34 @@ class Picture {
 
   // The newest block that has arrived is shown; an answer that a newer one overtook is not.
   fetch(panel, ms) {
-    const { spec } = panel, { rotate } = spec, step = panel.stepAt(this.clock.share), { playing } = this.clock;
-    const url = step === null ? null : step === undefined ? spec.url : spec.url?.replace("*", step);
+    const { spec } = panel, touring = this.tour && spec.tour, step = panel.stepAt(this.clock.share), { playing } = this.clock;
+    const rotate = touring ? null : spec.rotate;
+    const url = step === null ? null : step === undefined ? spec.url : (touring || spec.url)?.replace("*", step);
     const plain = playing && this.mode === "class"; // nobody can look at a single point then
     const factsUrl = plain || step === undefined ? null : spec.facts?.replace("*", step);
-    const firstUrl = this.mode === "moved" && step !== undefined ? spec.url.replace("*", spec.steps[0]) : null;
+    const firstUrl = this.mode === "moved" && step !== undefined && !touring ? spec.url.replace("*", spec.steps[0]) : null;
+    const split = this.mode === "split" && !touring, knownUrl = split && spec.known_steps?.includes(step) ? spec.known.replace("*", step) : null;
     panel.empty = step === null;
     if (panel.empty) panel.note.textContent = "No picture of this moment yet";
     else if (!url && !panel.n) panel.note.textContent = "No points yet";
-    const held = [url, rotate, factsUrl, firstUrl].join(" ");
+    const held = [url, rotate, factsUrl, firstUrl, knownUrl].join(" ");
     if (!url || held === panel.held) return;
     const turn = ++panel.asked;
     panel.held = held;
     if (!panel.n) panel.note.textContent = "Loading points …";
+    else if (touring && panel.block.axes <= 3) panel.note.textContent = "Computing the leading axes …";
     const more = (address) => address && load(address).catch(() => null);
-    Promise.all([load(url), more(factsUrl), more(firstUrl)]).then(([block, facts, first]) => {
+    Promise.all([load(url), more(factsUrl), more(firstUrl), more(knownUrl)]).then(([block, facts, first, known]) => {
       if (turn < panel.got || this.panels.get(panel.spec.id) !== panel) return;
       panel.got = turn;
       if (panel === this.hot?.panel && panel.n !== block.n) this.point(null);
-      panel.take(block, rotate, this.still() ? 0 : ms, playing);
+      panel.take(block, block.axes > 3 ? this.frame(panel, block) : rotate, this.still() ? 0 : ms, playing);
+      panel.beside(known, rotate);
       panel.learn(facts);
       panel.origin = first && place(first.points, first.axes, first.unit, rotate);
       panel.step = step ?? null;
       panel.caption();
-      if (!panel.empty) panel.note.textContent = "";
+      this.comment(panel);
       panel.card.dataset.url = url;
       this.hold(panel);
       this.follow(panel);
@@ -264,7 +304,7 @@ class Picture {
   // The panel's next few moments, before somebody asks for them.
   ahead({ spec, step }) {
     const at = spec.steps?.indexOf(step) ?? -1;
-    if (at >= 0) for (const next of spec.steps.slice(at + 1, at + 4)) load(spec.url.replace("*", next)).catch(() => {});
+    if (at >= 0 && !this.tour) for (const next of spec.steps.slice(at + 1, at + 4)) load(spec.url.replace("*", next)).catch(() => {});
   }
 
   // Hands points, marks and trails to the painter.
@@ -281,7 +321,8 @@ class Picture {
   follow(panel) {
     const { spec, step } = panel, keys = this.picked.size <= RINGS ? [...this.picked] : [], turn = (panel.way = {});
     const before = (spec.steps ?? []).filter((one) => one <= step), stride = Math.ceil(before.length / WAY);
-    const found = keys.map((key) => panel.find(key)).filter((at) => at >= 0), wanted = this.trailing && found.length && before.length > 1;
+    const found = keys.map((key) => panel.find(key)).filter((at) => at >= 0);
+    const wanted = this.trailing && !this.tour && found.length && before.length > 1;
     const moments = wanted ? before.filter((_, at) => (before.length - 1 - at) % stride === 0) : [];
     Promise.all(moments.map((one) => load(spec.url.replace("*", one)))).then((blocks) => {
       if (turn !== panel.way) return;
@@ -320,7 +361,8 @@ class Picture {
   // What the picture shows, for those who cannot see it.
   say() {
     const said = [...this.panels.values()].filter(({ n, empty }) => n && !empty).map((panel) => panel.summary());
-    this.canvas.setAttribute("aria-label", [`${this.data.label ?? ""}.`, this.clock.word.textContent, ...said].filter(Boolean).join(" "));
+    const time = this.clock.bar.hidden ? "" : `${this.clock.word.textContent}.`, touring = this.touring() && "A tour of the leading axes.";
+    this.canvas.setAttribute("aria-label", [`${this.data.label ?? ""}.`, time, touring, ...said].filter(Boolean).join(" "));
   }
 
   still() {
@@ -368,6 +410,7 @@ class Picture {
     if (kept.has(at)) kept.delete(at);
     else if (!only) kept.add(at);
     this.isolated = kept;
+    for (const panel of this.panels.values()) this.comment(panel);
     this.point(null);
     this.dress();
     this.invalidate();
@@ -415,7 +458,7 @@ class Picture {
       if (t === 1) this.glide = null;
     }
     const deep = this.axes === 3, moving = [];
-    const ringed = new Set(this.picked.size <= RINGS ? this.picked : []);
+    const ringed = new Set(this.picked.size <= RINGS ? this.picked : []), touring = this.touring() && this.walk(now);
     if (this.hot?.index >= 0) ringed.add(this.hot.panel.key(this.hot.index));
     for (const key of [this.inspected, this.hovered]) if (key !== null) ringed.add(key);
     const seen = this.seen().filter(({ empty }) => !empty).map((panel) => {
@@ -424,14 +467,20 @@ class Picture {
         panel.t = panel.steady ? t : ease(t);
       }
       if (panel.t < 1) moving.push(panel);
-      const rings = [...ringed].map((key) => panel.find(key)).filter((at) => at >= 0);
-      return { panel, deep, rings, lens: lensOf(this, panel) };
+      if (touring && panel.block?.axes > 3) {
+        panel.see(this.frame(panel, panel.block));
+        this.painter.move(panel);
+      }
+      const rings = [...ringed].map((key) => panel.find(key)).filter((at) => at >= 0), lens = lensOf(this, panel);
+      panel.axes.tell(panel.names(this.axes), deep);
+      if (deep) panel.axes.place(lens, panel.spec.raw ? 1 : panel.reach);
+      return { panel, deep, rings, lens, cones: this.cones(panel) };
     });
     this.painter.paint(seen, { dpr: this.dpr, ...this.theme });
     if (this.hot) this.placeTip();
     this.root.dataset.frames = ++this.frames;
     this.root.dataset.camera = JSON.stringify(this.camera, (_, value) => (value.toFixed ? +value.toFixed(4) : value));
-    if (moving.length || this.glide) this.invalidate();
+    if (moving.length || this.glide || (this.tour?.playing && touring)) this.invalidate();
     else if (!this.clock.playing) this.remember();
   }
 
@@ -456,6 +505,8 @@ class Picture {
     this.versus = /^\d_\d$/.test(told("versus")) ? told("versus").split("_").map(Number) : [0, 1];
     this.alone = told("alone");
     this.trailing = true;
+    const tour = Number(told("tour") ?? NaN);
+    this.tour = tour >= 0 ? { at: tour, playing: false } : null;
   }
 
   remember() {
@@ -471,6 +522,7 @@ class Picture {
         image: this.picked.size > 1 && this.inspected !== null ? String(this.inspected) : "",
         camera: short(this.camera) === short(HOME) ? "" : short(this.camera),
         alone: this.alone ?? "",
+        tour: this.tour && this.data.panels.some((spec) => spec.tour) ? this.tour.at.toFixed(2) : "",
       });
     }, 250);
   }
@@ -489,6 +541,8 @@ class Picture {
       this.trailing = !this.trailing;
       this.select(this.picked);
     });
+    this.tourButton = button("Tour", "Turn slowly through the leading axes (g)", this.tools, () => this.roam());
+    this.tourEnd = button("✕", "End the tour (Esc)", this.tools, () => this.roam(null));
     this.clearButton = button("Clear", "Select nothing (Esc)", this.tools, () => this.select([]));
     this.loop = document.createElementNS("http://www.w3.org/2000/svg", "svg");
     this.loop.innerHTML = "<path/>";
@@ -500,6 +554,7 @@ class Picture {
   offer() {
     const { data, mode } = this, facts = data.panels.some((spec) => spec.facts), moments = this.clock.moments.length > 1;
     const possible = { class: true, right: facts, angle: facts, loss: facts, moved: moments, versus: facts && data.panels.length > 1 };
+    possible.split = data.panels.some((spec) => spec.known);
     for (const option of this.colourChoice.options) option.hidden = option.disabled = !possible[option.value];
     if (!possible[mode] && this.panels.size) return this.colour("class");
     this.colourChoice.value = mode;
@@ -516,7 +571,7 @@ class Picture {
       bar.style.background = `linear-gradient(90deg, ${this.scale.map(({ color }) => color).join()})`;
       this.key.append(words[0], bar, ...words.slice(1));
     }
-    const named = { right: [1, 2], versus: [3, 4, 5, 6] }[mode] ?? [];
+    const named = { right: [1, 2], versus: [3, 4, 5, 6], split: [7, 8] }[mode] ?? [];
     for (const at of named) {
       swatch(this.judged[at].shape, this.judged[at].color, this.key);
       element("span", "", this.key, this.judged[at].word);
@@ -527,6 +582,9 @@ class Picture {
     this.trailButton.hidden = !moments || !size || size > RINGS;
     press(this.trailButton, this.trailing);
     press(this.lassoButton, Boolean(this.lassoing));
+    this.tourButton.hidden = !data.panels.some((spec) => spec.tour);
+    this.tourEnd.hidden = this.tourButton.hidden || !this.tour;
+    press(this.tourButton, Boolean(this.tour?.playing));
   }
 
   colour(mode) {
@@ -567,6 +625,14 @@ class Picture {
     this.invalidate();
   }
 
+  // Selects the point that is pointed at, alone or beside the others; the same again lets it go.
+  pick(more) {
+    const { panel, index } = this.hot, key = panel.key(index), was = this.picked.has(key) && (more || this.picked.size === 1);
+    this.inspector.bidden = true;
+    this.select([...(more ? this.picked : []), key].filter((one) => !was || one !== key));
+    if (this.data.picks) this.emit?.("picked", { panel: panel.spec.id, index });
+  }
+
   lasso(on) {
     this.lassoing = on;
     this.stage.classList.toggle("lassoing", on);
@@ -583,6 +649,50 @@ class Picture {
     }
     this.inspector.judge = panel.spec.id;
     this.select(found);
+  }
+
+  // ------------------------------------------------------------------------------ the grand tour, margin cones
+
+  // Starts the tour, halts it and goes on; null ends it. Where nothing may move by itself it goes on by a stride.
+  roam(way) {
+    if (way === null) this.tour = null;
+    else if (this.tour && this.still()) this.tour.at += STRIDE;
+    else this.tour = this.tour ? { ...this.tour, playing: !this.tour.playing } : { at: 0, playing: !this.still() };
+    this.point(null);
+    this.offer();
+    this.travel(MORPH);
+  }
+
+  touring() {
+    return this.tour && [...this.panels.values()].some(({ block }) => block?.axes > 3);
+  }
+
+  // The tour's view of a panel's block, turned so that its classes lie as those of the first panel do.
+  frame(panel, block) {
+    const rows = frame(this.tour?.at ?? 0, this.axes, block.axes), first = this.seen().find((other) => other.block?.axes === block.axes);
+    if (!first || first === panel) return rows;
+    if (block.likened !== first.block) Object.assign(block, { likened: first.block, turn: alike(block, first.block) });
+    return after(rows, block.turn, block.axes);
+  }
+
+  // The tour goes on to this moment.
+  walk(now) {
+    if (this.tour.playing) this.tour.at += clamp(now - (this.tour.then ?? now), 0, 100) / 1000;
+    this.tour.then = now;
+    return true;
+  }
+
+  // The margin cones of the classes that the legend shows alone.
+  cones(panel) {
+    if (!this.isolated.size || !panel.n) return [];
+    return conesOf(panel, panel.now().centers, this.isolated).map((cone) => ({ ...cone, rgb: this.classes[cone.label]?.rgb ?? this.theme.line }));
+  }
+
+  // The line at the foot of a panel: what is missing in it, or the cone of the class shown alone.
+  comment(panel) {
+    const split = this.mode === "split" && panel.n && !panel.extra && !this.tour, [alone] = this.isolated;
+    if (panel.empty || !panel.n) return;
+    panel.note.textContent = split ? "Training images were not embedded at this moment" : this.isolated.size === 1 ? coneSaid(panel, alone) : "";
   }
 
   only(id) {
@@ -609,6 +719,7 @@ class Picture {
       fingers.set(event.pointerId, { x: event.clientX, y: event.clientY, panel, moved: 0 });
       panel.view.setPointerCapture(event.pointerId);
       this.glide = null;
+      if (this.tour?.playing) this.roam();
     });
     on("pointermove", (event) => {
       const finger = fingers.get(event.pointerId);
@@ -640,11 +751,8 @@ class Picture {
       if (finger.loop) return this.catch(finger.panel, finger.loop, more);
       if (finger.moved >= 4) return;
       this.point(finger.panel, event);
-      if (!(this.hot?.index >= 0)) return more || !this.picked.size || this.select([]);
-      const key = finger.panel.key(this.hot.index), was = this.picked.has(key) && (more || this.picked.size === 1);
-      this.inspector.bidden = true;
-      this.select([...(more ? this.picked : []), key].filter((one) => !was || one !== key));
-      if (this.data.picks) this.emit?.("picked", { panel: finger.panel.spec.id, index: this.hot.index });
+      if (this.hot?.index >= 0) this.pick(more);
+      else if (!more && this.picked.size) this.select([]);
     };
     on("pointerup", release);
     on("pointercancel", release);
@@ -668,8 +776,9 @@ class Picture {
         this.lasso(false);
         this.select([]);
         if (this.alone !== null) this.only(this.alone);
+        if (this.tour) this.roam(null);
         this.dress();
-      } else if (key === "Enter" && target === stage) this.enter();
+      } else if (key === "Enter" && target === stage) this.enter(event.shiftKey);
       else if (key === "0") this.home();
       else if (key === " ") this.clock.play(!this.clock.playing);
       else if (x && !event.shiftKey && this.clock.moments.length > 1) this.clock.step(x);
@@ -677,6 +786,8 @@ class Picture {
       else if (many && ids[Number(key) - 1]) this.only(ids[Number(key) - 1]);
       else if (key === "l") this.lasso(!this.lassoing);
       else if (key === "c") this.nextColour();
+      else if (key === "g" && !this.tourButton.hidden) this.roam();
+      else if (key === "n" || key === "N") this.next(event.shiftKey ? -1 : 1);
       else if (this.data.wishes && (projection || axes)) this.emit?.("wished", projection ? { projection } : { axes });
       else if (zoom) this.zoom(zoom);
       else if ((x || y) && this.axes === 3) this.turn(y * 0.12, x * 0.12);
@@ -688,9 +799,10 @@ class Picture {
   }
 
   // Inspects what is selected, or the image nearest to the middle of the first panel.
-  enter() {
-    const [panel] = this.seen().filter(({ n, empty }) => n && !empty);
-    if (!this.picked.size && panel) {
+  enter(more) {
+    const [panel] = this.seen().filter(({ n, empty }) => n && !empty), { hot } = this;
+    if (hot?.index >= 0 && !this.picked.has(hot.panel.key(hot.index))) this.pick(more);
+    else if (!this.picked.size && panel) {
       const { left, top, width, height } = panel.view.getBoundingClientRect();
       const found = this.nearest(panel, { clientX: left + width / 2, clientY: top + height / 2 }, Infinity);
       if (found) this.select([panel.key(found.index)]);
@@ -733,7 +845,22 @@ class Picture {
 
   // What lies under the pointer: a center before a point; its ring shows in every panel with the same points.
   point(panel, event) {
-    const hot = panel?.n ? this.nearest(panel, event) : null, was = this.hot;
+    this.aim(panel?.n ? this.nearest(panel, event) : null);
+  }
+
+  // The next image of the classes shown, or the one before, for those who point with keys.
+  next(by) {
+    const panel = this.hot?.panel ?? this.seen().find(({ n }) => n);
+    if (!panel?.n) return;
+    let at = this.hot?.index ?? (by > 0 ? -1 : 0);
+    for (let tries = 0; tries < panel.n; tries++) {
+      at = (Math.max(at, by > 0 ? -1 : 0) + by + panel.n) % panel.n;
+      if (this.classes[panel.labels[at]]?.shown !== false) return this.aim({ panel, index: at, label: panel.labels[at] });
+    }
+  }
+
+  aim(hot) {
+    const was = this.hot, panel = hot?.panel;
     this.hot = hot;
     this.stage.classList.toggle("over", Boolean(hot));
     if (hot?.panel !== was?.panel || hot?.index !== was?.index) this.invalidate();
@@ -758,8 +885,7 @@ class Picture {
 
   // Beside its point, wherever that has moved.
   placeTip() {
-    const { panel, index } = this.hot, { points, centers } = panel.now(), at = 3 * (index < 0 ? -index - 1 : index);
-    const [x, y] = project(lensOf(this, panel), ...(index < 0 ? centers : points).subarray(at, at + 3));
+    const { panel, index } = this.hot, [x, y] = project(lensOf(this, panel), ...panel.spot(index));
     const { offsetWidth: wide, offsetHeight: tall } = this.tip, left = panel.box.x + x, top = panel.box.y + y;
     this.tip.style.left = `${clamp(left - wide / 2, 0, this.stage.clientWidth - wide)}px`;
     this.tip.style.top = `${top > tall + 14 ? top - tall - 12 : top + 14}px`;
@@ -767,18 +893,13 @@ class Picture {
 
   nearest(panel, event, reach = REACH) {
     const { left, top } = panel.view.getBoundingClientRect(), [mx, my] = [event.clientX - left, event.clientY - top];
-    const lens = lensOf(this, panel), now = panel.now();
-    const search = (places, labels, sign) => {
-      let best = null, least = reach ** 2;
-      for (let at = 0; at < labels.length; at++) {
-        if (this.classes[labels[at]]?.shown === false) continue;
-        const [x, y, depth] = project(lens, places[3 * at], places[3 * at + 1], places[3 * at + 2]);
-        const far = (x - mx) ** 2 + (y - my) ** 2 - depth; // of two equally near, the one in front
-        if (far < least) [best, least] = [{ panel, index: sign < 0 ? -1 - at : at, label: labels[at] }, far];
-      }
-      return least < 36 || sign > 0 ? best : null;
-    };
-    const center = panel.spec.centers === false || reach > REACH ? null : search(now.centers, panel.centerLabels, -1);
-    return center ?? search(now.points, panel.labels, 1);
+    const lens = lensOf(this, panel), { from, to, t, labels, oldCenters, centers, centerLabels } = panel;
+    const hidden = this.classes.map(({ shown }) => !shown);
+    if (panel.spec.centers !== false && reach <= REACH) {
+      const [at] = nearest(lens, { from: oldCenters, to: centers, t, labels: centerLabels }, hidden, mx, my, 6);
+      if (at >= 0) return { panel, index: -1 - at, label: centerLabels[at] };
+    }
+    const [at] = nearest(lens, { from, to, t, labels }, hidden, mx, my, reach);
+    return at < 0 ? null : { panel, index: at, label: labels[at] };
   }
 }

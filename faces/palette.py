@@ -51,6 +51,8 @@ JUDGED = {  # what became of an image: a colour and a shape each
     "right in A only": Ink(ON_LIGHT[0], ON_DARK[0], "square"),
     "right in B only": Ink(ON_LIGHT[1], ON_DARK[1], "triangle"),
     "wrong in both": Ink(ON_LIGHT[4], ON_DARK[4], "plus"),
+    "validation image": Ink(ON_LIGHT[0], ON_DARK[0]),
+    "training image": Ink(ON_LIGHT[1], ON_DARK[1], "square"),
 }
 
 

@@ -40,12 +40,29 @@ def test_what_goes_into_a_block_comes_out(axes, M):
 
 def test_a_block_has_the_documented_layout():
     block = blocks.points_block(np.array([[0.5, -1], [1, 0]], np.float32), np.array([3, 700]))
-    head = b"FV02" + np.array([2, 0, 2], "<u4").tobytes() + np.array([1], "<f4").tobytes()
-    assert block == head + np.array([16384, -32767, 32767, 0], "<i2").tobytes() + np.array([3, 700], "<u2").tobytes()
+    head = b"FV03" + np.array([2, 0, 2], "<u4").tobytes() + np.array([1], "<f4").tobytes()
+    places = np.array([16384, -32767, 32767, 0], "<i2").tobytes() + np.array([3, 700], "<u2").tobytes()
+    assert block == head + places + np.full(3, np.nan, "<f4").tobytes()
+
+
+def test_a_block_keeps_what_was_measured_and_only_that():
+    given = some(M=2, axes=2)._replace(quality=np.array([0.9, 0.8], "f4"), spread=np.array([2], "f4"))
+    back = blocks.read_block(blocks.points_block(*given))
+    assert back.quality.tolist() == given.quality.tolist()
+    assert (back.spread.tolist(), back.cones.tolist()) == ([2], [])
+    back = blocks.read_block(blocks.points_block(*given._replace(cones=np.array([0.5, 0], "f4"))))
+    assert back.cones.tolist() == [0.5, 0]
+
+
+def test_points_on_their_way_are_waited_for_and_impossible_ones_say_why():
+    path = f"/faces/points/{RUN}/3/pca-8.bin"
+    assert get(path, lambda run, step, name: "")[0] == 202
+    status, _, body = get(path, lambda run, step, name: "PCA failed: no numbers")
+    assert (status, body) == (404, b"PCA failed: no numbers")
 
 
 def test_a_picture_of_imagewoof_takes_32_kilobytes():
-    assert len(encoded(some(3929))) == 20 + (3929 + 10) * 8 < 32_000
+    assert len(encoded(some(3929))) == 20 + (3929 + 10) * 8 + 4 * 13 < 32_000
 
 
 def test_all_points_in_one_place_can_be_drawn():
@@ -57,7 +74,7 @@ def test_all_points_in_one_place_can_be_drawn():
 @pytest.mark.parametrize(
     ("points", "labels", "said"),
     [
-        (np.zeros((3, 4)), np.zeros(3, int), "4"),
+        (np.zeros((3, 17)), np.zeros(3, int), "17"),
         (np.zeros((3, 2)), np.zeros(2, int), "3 points"),
         (np.zeros((3, 2)), np.array([0, 1, 2048]), "2047"),
         (np.full((3, 2), np.nan), np.zeros(3, int), "finite"),
@@ -68,7 +85,7 @@ def test_what_cannot_be_drawn_is_refused_in_words(points, labels, said):
         blocks.points_block(points.astype(np.float32), labels)
 
 
-@pytest.mark.parametrize("spoilt", [b"", b"FV02" + bytes(40), encoded(some())[:-1]])
+@pytest.mark.parametrize("spoilt", [b"", b"FV03" + bytes(40), encoded(some())[:-1]])
 def test_other_bytes_are_not_read_as_points(spoilt):
     with pytest.raises(ValueError, match="block of"):
         blocks.read_block(spoilt)

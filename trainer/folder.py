@@ -35,6 +35,8 @@ class Points(NamedTuple):
     """A picture: images laid out on 2 or 3 axes, and the head's centers where the projection can place them.
 
     `quality` is the picture's trustworthiness and the KNN accuracy inside it; empty when nobody has measured it.
+    `spread` is the variance of the embeddings, summed over their axes, where the points' own is a share of it (PCA).
+    `cones` are the centers' margin cones (`Snapshot.cones`) where the axes are those of the embeddings.
     """
 
     points: Float[ndarray, "N axes"]
@@ -42,6 +44,8 @@ class Points(NamedTuple):
     centers: Float[ndarray, "M axes"]
     center_labels: Int[ndarray, " M"]
     quality: Float[ndarray, " two"] = np.empty(0, np.float32)
+    spread: Float[ndarray, " one"] = np.empty(0, np.float32)
+    cones: Float[ndarray, " M"] = np.empty(0, np.float32)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
-"""What a run measures once, at its last look, over all of its images."""
+"""What a run measures beside the plain scores: at every look its head's cones, and at the last one all the rest."""
 
+import copy
 import warnings
 
 import numpy as np
@@ -10,12 +11,14 @@ from torch.nn.functional import cross_entropy
 
 from faces import verification
 from faces.evaluation import angles, center_shares, effective_rank, silhouette
-from faces.heads.base import Head
+from faces.heads.base import CosineHead, Head
 from faces.shapes import Features, Labels
 from trainer.snapshot import Snapshot
 
 MOST = 4000  # images that are compared pair by pair: the first of an order that keeps the classes in proportion
 CHUNK = 4096  # features a head takes at once
+DRAWN = 3  # numbers of the longest embedding that is drawn as it is
+FINE = 1024  # angles at which a cone's edge is looked for
 FARS = (0.1, 0.01, 0.001)  # false accept rates at which the true accept rate is told
 
 
@@ -82,6 +85,29 @@ def asked_losses(head: Head, features: Features, labels: Labels) -> Float[ndarra
     parts = zip(features.split(CHUNK), labels.split(CHUNK), strict=True)
     found = [cross_entropy(head(some).float(), own, reduction="none") for some, own in parts]
     return torch.cat(found).detach().cpu().numpy()
+
+
+@torch.no_grad()
+def margin_cones(head: Head, centers: Float[ndarray, "M D"], center_labels: Int[ndarray, " M"]) -> Float[ndarray, " M"]:
+    """The angle around each center within which an embedding satisfies the head's margin, radians.
+
+    It is where, on the way to the nearest center of another class, the training logit of the own class ceases to
+    be the larger one; without a margin, halfway. 0: not even at the center is it. Empty for a head that does not
+    decide by angles, and for embeddings of more than 3 numbers. A head whose margin depends on more than the angle
+    gives the one that its drawing shows.
+    """
+    if not isinstance(head, CosineHead) or centers.shape[1] > DRAWN or not len(centers):
+        return np.empty(0, np.float32)
+    cosine = np.where(center_labels[:, None] == center_labels, -2.0, centers @ centers.T)  # (M, M)
+    nearest = np.arccos(np.clip(cosine.max(1), -1, 1))  # (M,) radians
+    own = np.linspace(0, nearest, FINE, axis=1)  # (M, FINE)
+    cosines = torch.from_numpy(np.stack([np.cos(own), np.cos(nearest[:, None] - own)], -1)).float().flatten(0, 1)
+    first = torch.zeros(len(cosines), dtype=torch.long)
+    head = copy.deepcopy(head).cpu()
+    logits = head.logits(cosines, cosines[:, 0], first, head.margin(cosines[:, 0]))
+    satisfied = (logits[:, 0] >= logits[:, 1]).reshape(own.shape).numpy()
+    kept = np.logical_and.accumulate(satisfied, 1).sum(1)  # angles up to the edge
+    return (nearest * np.maximum(kept - 1, 0) / (FINE - 1)).astype(np.float32)
 
 
 def predicted(head: Head, features: Features, labels: Labels | None = None) -> Int[ndarray, " B"]:

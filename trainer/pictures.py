@@ -1,8 +1,10 @@
 """Pictures: the points of a snapshot under one projection, computed once and kept for every viewer.
 
 A picture's name says all that decides it: "pca-3", "tsne-2", "tsne-2-perplexity=50". PCA is drawn by the
-worker that trains, with each snapshot; t-SNE and UMAP by the projectors, when somebody looks. Pictures
-show the first `probe` validation images, which are the same at every step of a run.
+worker that trains, with each snapshot; t-SNE and UMAP by the projectors, when somebody looks, and so is
+"pca-8", of which the grand tour makes linear views. Pictures show the first `probe` validation images, which are
+the same at every step of a run; "pca-2.known" has training images on the axes of "pca-2", of those moments at
+which some were embedded.
 """
 
 import json
@@ -22,12 +24,14 @@ from faces.datasets.base import Progress, Progressed, silent
 from faces.evaluation import angles, knn_inside, trustworthiness
 from faces.home import home
 from faces.knobs import Value, settle
-from faces.projections import PROJECTIONS, carried
+from faces.projections import PROJECTIONS, carried, pca
 from trainer.folder import Points, RunFolder
 from trainer.snapshot import Snapshot
 from trainer.telling import teller
 
 AT_ONCE = ("pca-2", "pca-3")  # cheap: a few milliseconds
+TOUR = "pca-8"
+KNOWN, TRAINED = ".known", 1000  # end of the name of a picture of training images, and how many it shows
 JUDGED = 1000  # points of a picture that its quality is measured on; all pairs are compared
 
 
@@ -63,7 +67,7 @@ def picture(name: str) -> tuple[str, int, dict[str, Value]]:
     """Projection, axes and knobs of a picture's name; ValueError when it is none."""
     projection, _, rest = name.partition("-")
     axes, *told = rest.split("-", 1)
-    if projection not in PROJECTIONS or axes not in ("2", "3"):
+    if projection not in PROJECTIONS or (axes not in ("2", "3") and name != TOUR):
         raise ValueError(f"{name[:40]!r} is no picture. Pictures: {', '.join(f'{p}-2, {p}-3' for p in PROJECTIONS)}.")
     known = PROJECTIONS[projection].knobs
     given = dict(pair.split("=") for pair in told[0].split("-")) if told else {}
@@ -84,16 +88,36 @@ def draw(
     if start is None and (before := folder.earlier_points(name, snapshot.step)):
         start = before.points
     labels, center_labels = snapshot.labels[: len(embeddings)], snapshot.center_labels
+    known, none = snapshot.known[:TRAINED], np.empty(0, np.float32)
+    spread, cones = embeddings.var(0).sum(keepdims=True), none
     if projection == "pca" and embeddings.shape[1] == axes:  # on the circle or the sphere: drawn as they are
-        points, centers = embeddings, snapshot.centers
+        points, centers, cones = embeddings, snapshot.centers, snapshot.cones
     elif projection == "pca":
-        points = PROJECTIONS[projection].points(embeddings, axes, start)
-        centers = carried(snapshot.centers, embeddings, points)
+        points = (
+            components(embeddings, axes, start) if name == TOUR else PROJECTIONS["pca"].points(embeddings, axes, start)
+        )
+        others = carried(np.concatenate([snapshot.centers, known]), embeddings, points)
+        centers, known = np.split(others, [len(snapshot.centers)])
     else:  # only a linear picture has a place for vectors that were not laid out
         points = PROJECTIONS[projection].points(embeddings, axes, start, progress, **knobs)
         centers, center_labels = np.empty((0, axes), np.float32), center_labels[:0]
-    quality = measured(embeddings, points, labels)
-    folder.keep_points(name, snapshot.step, Points(points, labels, centers, center_labels, quality))
+        known, spread = none, none
+    quality = none if name == TOUR else measured(embeddings, points, labels)
+    if len(known) and name in AT_ONCE:  # there before whoever reads the picture may ask for them
+        trained = Points(known, snapshot.known_labels[:TRAINED], centers[:0], center_labels[:0])
+        folder.keep_points(name + KNOWN, snapshot.step, trained)
+    folder.keep_points(name, snapshot.step, Points(points, labels, centers, center_labels, quality, spread, cones))
+
+
+def components(
+    embeddings: Float[ndarray, "N D"], axes: int, start: Float[ndarray, "before axes"] | None
+) -> Float[ndarray, "N axes"]:
+    """The leading principal components, largest first, each with the sign that it had in the picture before."""
+    points = pca(embeddings, axes)
+    if start is not None:
+        both = min(len(points), len(start))
+        points = points * np.where((points[:both] * start[:both]).sum(0) < 0, -1, 1)
+    return points.astype(np.float32)
 
 
 def draw_past(folder: RunFolder, snapshots: Iterable[Snapshot]) -> None:

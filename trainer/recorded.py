@@ -25,7 +25,7 @@ from ulid import ULID
 from faces.datasets.base import Progress, Progressed, silent
 from faces.files import write
 from trainer.config import RunConfig
-from trainer.pictures import draw_past, picture
+from trainer.pictures import KNOWN, draw_past, picture
 from trainer.snapshot import Snapshot
 from trainer.store import Store
 
@@ -115,7 +115,7 @@ def bring_one(store: Store, name: str, archive: zipfile.ZipFile) -> None:
             write(folder.attempt(1) / "snapshots" / f"{step:08d}.safetensors", widened(archive.read(member)))
         elif member.startswith(f"{name}/points/"):
             _, _, drawn, file = member.split("/")
-            picture(drawn)  # ValueError for a name that is none
+            picture(drawn.removesuffix(KNOWN))  # ValueError for a name that is none
             write(folder.points_file(drawn, int(Path(file).stem)), archive.read(member))
     files = reversed([file for _, file in folder.snapshots(1)])
     draw_past(folder, (Snapshot.read(file) for file in files))

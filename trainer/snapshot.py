@@ -15,7 +15,7 @@ from faces.knobs import Value
 
 ARRAYS = (
     "embeddings", "labels", "predictions", "rows", "centers", "center_labels", "known", "known_labels",
-    "variance", "knn", "unseen", "unseen_labels", "losses",
+    "variance", "knn", "unseen", "unseen_labels", "losses", "cones",
 )  # fmt: skip
 
 
@@ -30,8 +30,10 @@ class Snapshot:
     nearest class means of `known`, -1 while there are none. `variance` is the explained variance per
     component, `knn` rows of (k, KNN accuracy). `unseen` are validation images of the classes kept out of
     training, embedded at the end only. `losses` are the cross-entropies of the asked images' inference logits,
-    none where there are no such logits. `knobs` are those in force, `turned` the ones that a person has turned
-    so far: (step, name, value). `state` gives what a resumed run starts from, valid until the run goes on.
+    none where there are no such logits. `cones` are the angles around the centers within which the head's margin
+    is satisfied, radians, for embeddings that can be drawn as they are. `knobs` are those in force, `turned` the
+    ones that a person has turned so far: (step, name, value). `state` gives what a resumed run starts from, valid
+    until the run goes on.
     """
 
     step: int
@@ -54,6 +56,7 @@ class Snapshot:
     unseen: Float[ndarray, "U D"] = field(default_factory=lambda: np.empty((0, 0), np.float32))
     unseen_labels: Int[ndarray, " U"] = field(default_factory=lambda: np.empty(0, np.int64))
     losses: Float[ndarray, " L"] = field(default_factory=lambda: np.empty(0, np.float32))
+    cones: Float[ndarray, " M"] = field(default_factory=lambda: np.empty(0, np.float32))
     state: Callable[[], Mapping[str, Any]] | None = field(default=None, compare=False, repr=False)
 
     @property

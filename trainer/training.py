@@ -25,7 +25,7 @@ from faces.knobs import Value
 from faces.model import EncoderWithHead
 from trainer import batches
 from trainer.config import RunConfig
-from trainer.measuring import asked_losses, last_metrics, predicted
+from trainer.measuring import asked_losses, last_metrics, margin_cones, predicted
 from trainer.snapshot import Snapshot
 
 KS = (1, 3, 5, 10, 15, 20, 30, 50)  # the k of KNN accuracy; 5 is the one that tables show
@@ -233,7 +233,7 @@ class Probe:
             variance=explained_variance(embeddings, COMPONENTS).astype(np.float32),
             knn=np.array(list(knn.items()), dtype=np.float32).reshape(-1, 2),
             unseen=unseen_embeddings, unseen_labels=self.labels[unseen], losses=shortfall,
-            state=lambda: saved(model, optimizer, state),
+            cones=margin_cones(head, centers, owners), state=lambda: saved(model, optimizer, state),
         )  # fmt: skip
         return replace(snapshot, metrics={**metrics, **last_metrics(snapshot)}) if last else snapshot
 

@@ -36,6 +36,31 @@ export function inside(polygon, x, y) {
   return within;
 }
 
+// The nearest shown point to a place of the panel, among those less than `reach` px away: its index and how far, in
+// px^2, of two equally near the one in front; -1 for none. Points are on their way from `from` to `to`.
+export function nearest({ turn, zoom, pan, eye, half, box }, { from, to, t, labels }, hidden, mx, my, reach) {
+  const [a, b, c, d, e, f, g, h, i] = turn, flat = eye === 0, moving = t < 1 && from !== to;
+  const wide = box.w / 2, tall = box.h / 2, sx = half[0] * wide, sy = half[1] * tall;
+  let best = -1, least = reach * reach;
+  for (let at = 0, place = 0; at < labels.length; at++, place += 3) {
+    let x = to[place], y = to[place + 1], z = to[place + 2], near = 1, depth = 0;
+    if (moving) {
+      x = from[place] + (x - from[place]) * t;
+      y = from[place + 1] + (y - from[place + 1]) * t;
+      z = from[place + 2] + (z - from[place + 2]) * t;
+    }
+    if (!flat) {
+      depth = g * x + h * y + i * z;
+      near = 1 / Math.max(1 - depth * eye, 0.1);
+    }
+    const dx = wide + ((a * x + b * y + c * z) * zoom * near + pan[0]) * sx - mx;
+    if (dx > reach || dx < -reach) continue;
+    const dy = tall - ((d * x + e * y + f * z) * zoom * near + pan[1]) * sy - my, far = dx * dx + dy * dy - depth;
+    if (far < least && !hidden[labels[at]]) [best, least] = [at, far];
+  }
+  return [best, least];
+}
+
 // The same turn as the rows of a 3x3.
 function rows([x, y, z, w]) {
   return [

@@ -1,11 +1,13 @@
 // Two ways to paint the panels: WebGL2, and a flat canvas where that is missing. Both offer
 //   hold(panel), forget(panel)   the panel's points changed, are no longer needed
+//   move(panel)                  the same points have other places
 //   mark(panel)                  the panel's marks changed: per point a tone (tones.js), and PICKED or FADED
 //   trail(panel)                 the panel's trails changed: [{ rgb, places: x, y, z of one point at several moments }]
 //   colours(classes, tones)      rgb, shape and whether shown, per class; rgb and shape, if it has one, per tone
-//   paint(panels, { dpr, paper, line })    panels: [{ panel, lens, rings: indices with a ring, deep: 3-D }]
+//   paint(panels, { dpr, paper, line })    panels: [{ panel, lens, rings: indices with a ring, cones, deep: 3-D }]
 
 import { project } from "./lens.js";
+import { TRAINED } from "./tones.js";
 
 export const PICKED = 1 << 14, FADED = 1 << 15; // beside the tone in a mark
 const TONE = 1023;
@@ -65,17 +67,31 @@ void main() {
   color = vec4(shade, 1.0) * cover * alpha * ink.a;
 }`;
 
+// One part of a line, drawn as a strip of two triangles with soft edges; with wide = 0 a corner of a surface.
+// The context needs no multisampling then, which halves what a frame costs where there is no GPU.
 const LINES = `#version 300 es
-layout(location=0) in vec3 to; uniform mat3 turn; uniform vec2 pan, half_; uniform float zoom, eye, reach;
+layout(location=0) in vec3 from; layout(location=1) in vec3 to;
+uniform mat3 turn; uniform vec2 pan, half_, px; uniform float zoom, eye, reach, wide;
+out float far;
+vec2 place(vec3 q) {
+  vec3 p = turn * (q * reach);
+  return (p.xy * zoom / max(1.0 - p.z * eye, 0.1) + pan) * half_ * px;
+}
 void main() {
-  vec3 p = turn * (to * reach);
-  gl_Position = vec4((p.xy * zoom / max(1.0 - p.z * eye, 0.1) + pan) * half_, 0.985, 1.0);
+  vec2 a = place(from), b = place(to), along = b - a;
+  along = length(along) > 1e-4 ? normalize(along) : vec2(1.0, 0.0);
+  far = wide > 0.0 ? (float(gl_VertexID & 1) * 2.0 - 1.0) * (wide * 0.5 + 1.0) : 0.0;
+  vec2 p = wide > 0.0 && gl_VertexID > 1 ? b : a;
+  gl_Position = vec4((p + vec2(-along.y, along.x) * far) / px, 0.985, 1.0);
 }`;
 const LINE = `#version 300 es
-precision mediump float; uniform vec4 line; out vec4 color; void main() { color = vec4(line.rgb, 1.0) * line.a; }`;
+precision highp float; in float far; uniform vec4 line; uniform float wide; out vec4 color;
+void main() {
+  color = vec4(line.rgb, 1.0) * line.a * (wide > 0.0 ? clamp(wide * 0.5 + 0.5 - abs(far), 0.0, 1.0) : 1.0);
+}`;
 
 export function glPainter(canvas) {
-  const gl = canvas.getContext("webgl2", { antialias: true, premultipliedAlpha: true });
+  const gl = canvas.getContext("webgl2", { antialias: false, premultipliedAlpha: true });
   if (!gl) return null;
   const compile = (kind, text) => {
     const shader = gl.createShader(kind);
@@ -97,8 +113,8 @@ export function glPainter(canvas) {
     return used;
   };
   const dots = program(VERTEX, FRAGMENT), guide = program(LINES, LINE), inks = gl.createTexture();
-  const buffers = new Map(), trails = new Map(); // panel -> [points, centers], panel -> trails: vertex arrays
-  const globe = cloud([circles()]);
+  const buffers = new Map(), trails = new Map(); // panel -> [points, centers, extra], panel -> trails: vertex arrays
+  const globe = lines(circles(), 2), sketch = lines(new Float32Array(3), 1), surface = cloud([new Float32Array(3)]);
   gl.vertexAttribI4ui(3, 0, 0, 0, 0); // the mark of what has none
   gl.enable(gl.BLEND);
   gl.blendFunc(gl.ONE, gl.ONE_MINUS_SRC_ALPHA);
@@ -127,6 +143,29 @@ export function glPainter(canvas) {
     return { array, held };
   }
 
+  // Parts of lines: `stride` 1 when each begins where the one before ended, 2 when each has both of its ends.
+  function lines(places, stride) {
+    const array = gl.createVertexArray(), held = [gl.createBuffer()];
+    gl.bindVertexArray(array);
+    gl.bindBuffer(gl.ARRAY_BUFFER, held[0]);
+    gl.bufferData(gl.ARRAY_BUFFER, places, gl.STATIC_DRAW);
+    for (const at of [0, 1]) {
+      gl.enableVertexAttribArray(at);
+      gl.vertexAttribPointer(at, 3, gl.FLOAT, false, 12 * stride, 12 * at);
+      gl.vertexAttribDivisor(at, 1);
+    }
+    gl.bindVertexArray(null);
+    return { array, held };
+  }
+
+  // The same number of points in other places: into the buffers that are there.
+  function refill({ held }, columns, labels) {
+    [...columns, ...(labels ? [labels] : [])].forEach((values, at) => {
+      gl.bindBuffer(gl.ARRAY_BUFFER, held[at]);
+      gl.bufferSubData(gl.ARRAY_BUFFER, 0, values);
+    });
+  }
+
   function drop(kept, panel) {
     for (const { array, held } of kept.get(panel) ?? []) {
       gl.deleteVertexArray(array);
@@ -143,7 +182,7 @@ export function glPainter(canvas) {
     },
     trail(panel) {
       drop(trails, panel);
-      trails.set(panel, panel.trails.map(({ places }) => cloud([places])));
+      trails.set(panel, panel.trails.map(({ places }) => lines(places, 1)));
     },
     mark(panel) {
       const [{ array, held }] = buffers.get(panel) ?? [{}];
@@ -157,11 +196,19 @@ export function glPainter(canvas) {
       gl.bindVertexArray(null);
     },
     hold(panel) {
+      const { n, m, extra, from, to, oldCenters, centers } = panel, held = buffers.get(panel);
+      const clouds = [[from, to, panel.labels], [oldCenters, centers, panel.centerLabels]];
+      if (extra) clouds.push([extra.from, extra.to, extra.labels]);
+      const counts = [n, m, extra?.n].join();
+      if (held?.counts === counts) return clouds.forEach(([a, b, labels], at) => refill(held[at], [a, b], labels));
       drop(buffers, panel);
-      buffers.set(panel, [
-        cloud([panel.from, panel.to], panel.labels, mixedOrder(panel.n)),
-        cloud([panel.oldCenters, panel.centers], panel.centerLabels, mixedOrder(panel.m)),
-      ]);
+      buffers.set(panel, Object.assign(clouds.map(([a, b, labels]) => cloud([a, b], labels, mixedOrder(labels.length))), { counts }));
+    },
+    move(panel) {
+      const [points, centers] = buffers.get(panel) ?? [];
+      if (!points) return;
+      refill(points, [panel.from, panel.to]);
+      refill(centers, [panel.oldCenters, panel.centers]);
     },
     colours(classes, tones) {
       const texels = new Uint8Array(3 * MOST * 4);
@@ -183,7 +230,7 @@ export function glPainter(canvas) {
       gl.clearColor(0, 0, 0, 0);
       gl.clear(gl.COLOR_BUFFER_BIT | gl.DEPTH_BUFFER_BIT);
       gl.enable(gl.SCISSOR_TEST);
-      for (const { panel, lens, rings, deep } of panels) {
+      for (const { panel, lens, rings, cones, deep } of panels) {
         const { x, y, w, h } = lens.box, corner = [Math.round(x * dpr), canvas.height - Math.round((y + h) * dpr)];
         gl.viewport(...corner, Math.round(w * dpr), Math.round(h * dpr));
         gl.scissor(...corner, Math.round(w * dpr), Math.round(h * dpr));
@@ -195,24 +242,35 @@ export function glPainter(canvas) {
           gl.uniform1f(used.zoom, lens.zoom);
           gl.uniform1f(used.eye, lens.eye);
         }
-        gl.disable(gl.DEPTH_TEST);
-        if (deep) {
-          gl.useProgram(guide.made);
-          gl.uniform1f(guide.reach, panel.reach);
-          gl.uniform4f(guide.line, ...rgb(line), 0.13);
-          gl.bindVertexArray(globe.array);
-          gl.drawArrays(gl.LINES, 0, 3 * 192);
-        }
-        if (!buffers.has(panel)) continue;
         gl.useProgram(guide.made);
-        gl.uniform1f(guide.reach, 1);
-        for (const [at, { array }] of (trails.get(panel) ?? []).entries()) {
-          const { rgb: ink, places } = panel.trails[at];
-          gl.uniform4f(guide.line, ...rgb(ink), 0.75);
+        gl.uniform2f(guide.px, (w * dpr) / 2, (h * dpr) / 2);
+        const trace = ({ array }, parts, ink, alpha, wide, reach = 1) => {
           gl.bindVertexArray(array);
-          gl.drawArrays(gl.LINE_STRIP, 0, places.length / 3);
+          gl.uniform1f(guide.reach, reach);
+          gl.uniform1f(guide.wide, wide * dpr);
+          gl.uniform4f(guide.line, ...rgb(ink), alpha);
+          if (wide) gl.drawArraysInstanced(gl.TRIANGLE_STRIP, 0, 4, parts);
+          else gl.drawArrays(gl.TRIANGLES, 0, parts);
+        };
+        const fresh = ({ held }, places) => {
+          gl.bindBuffer(gl.ARRAY_BUFFER, held[0]);
+          gl.bufferData(gl.ARRAY_BUFFER, places, gl.STREAM_DRAW);
+        };
+        gl.disable(gl.DEPTH_TEST);
+        const { raw } = panel.spec, round = deep ? 3 * 64 + 3 : 64; // the first circle lies in the plane of 2-D
+        if (deep || raw) trace(globe, round, line, raw ? 0.3 : 0.15, 1, raw ? 1 : panel.reach);
+        if (!buffers.has(panel)) continue;
+        for (const { rgb: ink, outline, fill } of cones) {
+          fresh(surface, fill);
+          trace(surface, fill.length / 3, ink, 0.13, 0);
+          fresh(sketch, outline);
+          trace(sketch, outline.length / 3 - 1, ink, 0.8, 1.25);
         }
-        const [points, centers] = buffers.get(panel);
+        for (const [at, held] of (trails.get(panel) ?? []).entries()) {
+          const { rgb: ink, places } = panel.trails[at];
+          trace(held, places.length / 3 - 1, ink, 0.75, 1.25);
+        }
+        const [points, centers, extra] = buffers.get(panel);
         const draw = ({ array }, count, shape, size, alpha, rim, first = 0) => {
           gl.bindVertexArray(array);
           gl.uniform1i(dots.shape, shape);
@@ -228,6 +286,11 @@ export function glPainter(canvas) {
         gl.uniform3f(dots.paper, ...rgb(paper));
         gl.uniform3f(dots.line, ...rgb(line));
         if (deep) gl.enable(gl.DEPTH_TEST);
+        if (extra) {
+          gl.vertexAttribI4ui(3, TRAINED, 0, 0, 0);
+          draw(extra, panel.extra.n, -1, lens.size * 0.8, lens.alpha * 0.7, 0);
+          gl.vertexAttribI4ui(3, 0, 0, 0, 0);
+        }
         draw(points, panel.n, -1, lens.size, lens.alpha, lens.size > 5 ? 0.6 : 0);
         gl.disable(gl.DEPTH_TEST);
         if (panel.spec.centers !== false) draw(centers, panel.m, 4, lens.centers, 1, 2 * dpr);
@@ -238,21 +301,29 @@ export function glPainter(canvas) {
   };
 }
 
-// Three great circles as line segments, 3 x 96 of them: the globe that turns with the points.
+// Three great circles as line segments, 3 x 64 of them, and the three axes: the globe that turns with the points.
 function circles() {
   const ends = [];
   for (let axis = 0; axis < 3; axis++) {
-    for (let part = 0; part < 192; part++) {
-      const angle = (Math.ceil(part / 2) / 96) * 2 * Math.PI, end = [0, 0, 0];
+    for (let part = 0; part < 128; part++) {
+      const angle = (Math.ceil(part / 2) / 64) * 2 * Math.PI, end = [0, 0, 0];
       [end[axis], end[(axis + 1) % 3]] = [Math.cos(angle), Math.sin(angle)];
       ends.push(...end);
     }
   }
+  for (let axis = 0; axis < 3; axis++) ends.push(0, 0, 0, ...[0, 1, 2].map((other) => Number(other === axis)));
   return new Float32Array(ends);
 }
 
 // An order that mixes a dataset sorted by class, the same each time: no class lies on top of all others.
+const orders = new Map();
 function mixedOrder(count) {
+  if (!orders.has(count)) orders.set(count, mixed(count));
+  if (orders.size > 40) orders.delete(orders.keys().next().value);
+  return orders.get(count);
+}
+
+function mixed(count) {
   const divides = (a, b) => (b ? divides(b, a % b) : a);
   let stride = Math.max(1, Math.round(count * 0.618));
   while (divides(stride, count) > 1) stride++;
@@ -263,18 +334,20 @@ export function flatPainter(canvas) {
   const pen = canvas.getContext("2d"), outlines = Object.fromEntries(
     Object.entries(OUTLINES).map(([shape, outline]) => [shape, new Path2D(outline)]));
   const css = ([r, g, b]) => `rgb(${r} ${g} ${b})`;
+  const globe = circles();
   let inks = [], tones = [];
   return {
     name: "canvas2d",
     hold() {},
     forget() {},
     mark() {},
+    move() {},
     trail() {},
     colours(classes, named) { [inks, tones] = [classes, named]; },
     paint(panels, { dpr, paper, line }) {
       pen.setTransform(1, 0, 0, 1, 0, 0);
       pen.clearRect(0, 0, canvas.width, canvas.height);
-      for (const { panel, lens, rings, deep } of panels) {
+      for (const { panel, lens, rings, cones, deep } of panels) {
         const { x, y, w, h } = lens.box, now = panel.now();
         const stamp = (places, at, label, shape, size, alpha, mark = 0) => {
           const [px, py, , near] = project(lens, places[3 * at], places[3 * at + 1], places[3 * at + 2]);
@@ -290,7 +363,28 @@ export function flatPainter(canvas) {
         pen.beginPath();
         pen.rect(x, y, w, h);
         pen.clip();
-        let order = mixedOrder(panel.n);
+        const path = (places, ink, alpha) => {
+          pen.setTransform(dpr, 0, 0, dpr, x * dpr, y * dpr);
+          pen.globalAlpha = alpha;
+          pen.strokeStyle = pen.fillStyle = css(ink);
+          pen.beginPath();
+          for (let at = 0; at < places.length; at += 3) pen.lineTo(...project(lens, ...places.subarray(at, at + 3)).slice(0, 2));
+        };
+        if (panel.spec.raw) {
+          for (let ring = 0; ring < (deep ? 3 : 1); ring++) {
+            path(globe.subarray(ring * 3 * 128, (ring + 1) * 3 * 128), line, 0.28);
+            pen.stroke();
+          }
+        }
+        for (const { rgb: ink, outline } of cones) {
+          path(outline, ink, 0.13);
+          pen.fill();
+          pen.globalAlpha = 0.8;
+          pen.stroke();
+        }
+        const { extra } = panel;
+        for (let at = 0; extra && at < extra.n; at++) stamp(extra.to, at, extra.labels[at], null, lens.size * 0.8, lens.alpha * 0.7, TRAINED);
+        let order = mixedOrder(panel.n).slice();
         if (deep) {
           const depth = Float32Array.from(order, (_, at) => project(lens, ...now.points.subarray(3 * at, 3 * at + 3))[2]);
           order = order.sort((a, b) => depth[a] - depth[b]);
@@ -303,11 +397,7 @@ export function flatPainter(canvas) {
           pen.stroke(outlines.diamond);
         }
         for (const { rgb, places } of panel.trails) {
-          pen.setTransform(dpr, 0, 0, dpr, x * dpr, y * dpr);
-          pen.globalAlpha = 0.75;
-          pen.strokeStyle = css(rgb);
-          pen.beginPath();
-          for (let at = 0; at < places.length; at += 3) pen.lineTo(...project(lens, ...places.subarray(at, at + 3)).slice(0, 2));
+          path(places, rgb, 0.75);
           pen.stroke();
         }
         for (const ring of rings) {

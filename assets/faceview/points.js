@@ -1,16 +1,12 @@
 // Blocks of points and of facts, and answers in JSON: fetched once per address, decoded, laid out in a panel's own units.
 
+const PATIENCE = 200; // times that a picture on its way is asked for, a minute
 const KEPT = 1200; // blocks kept for panels that come back to them, as travels through time do
 
 const blocks = new Map(); // url -> promise of a block, least recently used first
 
 export function load(url) {
-  const block = blocks.get(url) ?? fetch(url).catch(() => {
-    throw new Error("The server does not answer.");
-  }).then(async (answer) => {
-    if (!answer.ok) throw new Error((await answer.text()).slice(0, 160) || `No points: status ${answer.status}.`);
-    return url.endsWith(".json") ? answer.json() : decode(await answer.arrayBuffer());
-  });
+  const block = blocks.get(url) ?? ask(url);
   blocks.delete(url);
   blocks.set(url, block);
   block.catch(() => blocks.get(url) === block && blocks.delete(url));
@@ -18,21 +14,39 @@ export function load(url) {
   return block;
 }
 
-// Little-endian: "FV02", uint32 N, M, axes, float32 scale; int16 points (N, axes), int16 centers (M, axes),
-// uint16 labels (N), uint16 center labels (M), and where measured float32 trustworthiness, float32 KNN accuracy.
-// A coordinate is int16 / 32767 * scale. The origin is the middle.
+// A picture that a projector is still working on answers 202; it is asked for again until it is there.
+async function ask(url) {
+  for (let tries = 0; ; tries++) {
+    const answer = await fetch(url).catch(() => {
+      throw new Error("The server does not answer.");
+    });
+    if (answer.status === 202 && tries < PATIENCE) await new Promise((go) => setTimeout(go, 300));
+    else if (answer.status === 202) throw new Error("This picture takes too long; is the trainer running?");
+    else if (!answer.ok) throw new Error((await answer.text()).slice(0, 160) || `No points: status ${answer.status}.`);
+    else return url.endsWith(".json") ? answer.json() : decode(await answer.arrayBuffer());
+  }
+}
+
+// Little-endian: "FV03", uint32 N, M, axes, float32 scale; int16 points (N, axes), int16 centers (M, axes),
+// uint16 labels (N), uint16 center labels (M); float32 trustworthiness, KNN accuracy, variance of the embeddings, and
+// margin cones (M), nan where not measured. A coordinate is int16 / 32767 * scale. The origin is the middle.
+// "FV02" ends with the first two of these numbers, or with none.
 export function decode(bytes) {
   const head = new DataView(bytes);
   if (bytes.byteLength >= 12 && head.getUint32(0, true) === 0x31304646) return facts(bytes, head);
-  if (bytes.byteLength < 20 || head.getUint32(0, true) !== 0x32305646) throw new Error("This is no block of points.");
+  const older = bytes.byteLength >= 20 && head.getUint32(0, true) === 0x32305646;
+  if (!older && (bytes.byteLength < 20 || head.getUint32(0, true) !== 0x33305646)) throw new Error("This is no block of points.");
   const [n, m, axes] = [4, 8, 12].map((at) => head.getUint32(at, true));
   const places = 20 + 2 * axes * (n + m), end = places + 2 * (n + m);
-  if (bytes.byteLength !== end && bytes.byteLength !== end + 8) throw new Error("This block of points is incomplete.");
+  const more = (bytes.byteLength - end) / 4;
+  if (older ? more !== 0 && more !== 2 : more !== 3 + m) throw new Error("This block of points is incomplete.");
+  const told = Array.from({ length: more }, (_, at) => head.getFloat32(end + 4 * at, true)), known = (value) => !Number.isNaN(value);
   return {
     n, m, axes, unit: head.getFloat32(16, true) / 32767,
     points: new Int16Array(bytes, 20, n * axes), centers: new Int16Array(bytes, 20 + 2 * n * axes, m * axes),
     labels: new Uint16Array(bytes, places, n), centerLabels: new Uint16Array(bytes, places + 2 * n, m),
-    quality: bytes.byteLength > end ? [head.getFloat32(end, true), head.getFloat32(end + 4, true)] : null,
+    quality: told.length && told.slice(0, 2).every(known) ? told.slice(0, 2) : null, spread: told[2],
+    cones: m && told.length > 3 && told.slice(3).every(known) ? told.slice(3) : null,
   };
 }
 
@@ -49,10 +63,26 @@ function facts(bytes, head) {
   };
 }
 
-// Quantised places (count, axes) -> x, y, z in the panel's own units, turned by the panel's 3x3.
-export function place(quantised, axes, unit, turn) {
+// Quantised places (count, axes) -> x, y, z in the panel's own units, turned by the panel's 3x3 or, from more than
+// three axes, seen under three rows of as many numbers. `placed` is written over if given.
+export function place(quantised, axes, unit, turn, placed = new Float32Array((quantised.length / axes) * 3)) {
+  if (axes > 3) {
+    const rows = turn.map((part) => part * unit);
+    for (let from = 0, to = 0; from < quantised.length; from += axes, to += 3) {
+      let x = 0, y = 0, z = 0;
+      for (let axis = 0; axis < axes; axis++) {
+        const value = quantised[from + axis];
+        x += rows[axis] * value;
+        y += rows[axes + axis] * value;
+        z += rows[2 * axes + axis] * value;
+      }
+      placed[to] = x;
+      placed[to + 1] = y;
+      placed[to + 2] = z;
+    }
+    return placed;
+  }
   const [a, b, c, d, e, f, g, h, i] = turn ?? [1, 0, 0, 0, 1, 0, 0, 0, 1];
-  const placed = new Float32Array((quantised.length / axes) * 3);
   for (let from = 0, to = 0; from < quantised.length; from += axes, to += 3) {
     const x = quantised[from] * unit, y = quantised[from + 1] * unit, z = axes > 2 ? quantised[from + 2] * unit : 0;
     placed[to] = a * x + b * y + c * z;
@@ -72,5 +102,7 @@ export function reachOf(placed) {
 
 export function between(from, to, t) {
   if (t >= 1 || from === to) return to;
-  return to.map((value, at) => from[at] + (value - from[at]) * t);
+  const now = new Float32Array(to.length);
+  for (let at = 0; at < to.length; at++) now[at] = from[at] + (to[at] - from[at]) * t;
+  return now;
 }

@@ -3,10 +3,11 @@
 
 export const JUDGED = 257;
 export const UNKNOWN = JUDGED; // the first of them
+export const ASKED = JUDGED + 7, TRAINED = JUDGED + 8; // validation and training images
 
 export const COLOURS = {
   class: "Colour: class", right: "Right or wrong", angle: "Angle to own center", loss: "Loss",
-  moved: "Moved since the start", versus: "Right in A, wrong in B",
+  moved: "Moved since the start", versus: "Right in A, wrong in B", split: "Training or validation",
 };
 
 // What the two ends of the scale mean, the same at every moment.
@@ -26,6 +27,7 @@ export function tonesOf(mode, panel, a, b) {
   };
   const tone = {
     class: () => 0,
+    split: () => ASKED,
     right: (at) => JUDGED + { true: 1, false: 2, null: 0 }[right(panel, at)],
     angle: (at) => (facts && facts.angles[at] >= 0 ? onScale(facts.angles[at] / (Math.PI / 2)) : UNKNOWN),
     loss: (at) => (facts && facts.losses[at] >= 0 ? onScale((1 - Math.exp(-facts.losses[at])) / 0.95) : UNKNOWN),

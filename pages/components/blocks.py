@@ -4,12 +4,16 @@
 
 A block of points never changes, so browsers keep it for good. Its layout, all little-endian:
 
-    offset 0    "FV02"                      magic and version
-           4    uint32 N, M, axes           points, class centers, 2 or 3
+    offset 0    "FV03"                      magic and version
+           4    uint32 N, M, axes           points, class centers, 2 or 3, of a tour up to 16
            16   float32 scale               a coordinate is int16 / 32767 * scale
            20   int16 (N, axes), (M, axes)  points, then centers; the origin is the middle of the picture
            ..   uint16 (N,), (M,)           labels, then labels of the centers
-           ..   float32 (2,)                trustworthiness and KNN accuracy of the picture; absent when not measured
+           ..   float32 (3,)                trustworthiness and KNN accuracy of the picture; variance of the embeddings
+           ..   float32 (M,)                the centers' margin cones, radians
+
+What is not known in the last two lines is nan. Browsers may still hold blocks of version FV02, which ended with
+two numbers, trustworthiness and KNN accuracy, or with none.
 
 What is known of each image of a snapshot is a block of its own, which every projection shares:
 
@@ -53,6 +57,7 @@ NAME = re.compile("[a-z0-9=._-]{1,64}")
 MOST = 2048  # classes, as many as the picture has room for (assets/faceview/painters.js)
 PRINT = re.compile("[0-9a-f]{1,64}|-")
 WHOLE = re.compile("[0-9]{1,15}")
+MOST_AXES = 16
 HEADER = np.dtype([("magic", "S4"), ("N", "<u4"), ("M", "<u4"), ("axes", "<u4"), ("scale", "<f4")])
 NONE = 65535  # no such angle or loss
 ACROSS, SIDE = 16, 64  # images in a row of a sheet, which has as many rows, and the pixels of a large one
@@ -68,7 +73,7 @@ VERSION = hashlib.sha256(b"".join(SCRIPTS.values())).hexdigest()[:12]
 SCRIPT = f"{ROOT}/{VERSION}/faceview.js"
 
 
-LoadPoints = Callable[[str, int, str], Points | None]  # run (a ULID), step, name of the layout, such as "pca-3"
+LoadPoints = Callable[[str, int, str], Points | str | None]  # run (a ULID), step, name of the layout, such as "pca-3"
 LoadFacts = Callable[[str, int], ShownFacts | None]  # run, step
 LoadSheet = Callable[[str, int, str, int], bytes | None]  # run, step, the images' fingerprint, number of the sheet
 LoadImage = Callable[[str, int, str, int], bytes | None]  # run, step, the images' fingerprint, place in the picture
@@ -81,17 +86,21 @@ def points_block(
     centers: Float[ndarray, "M axes"] | None = None,
     center_labels: Int[ndarray, " M"] | None = None,
     quality: Float[ndarray, " measures"] | None = None,
+    spread: Float[ndarray, " one"] | None = None,
+    cones: Float[ndarray, " M"] | None = None,
 ) -> bytes:
     """The bytes of a block. A coordinate moves by at most scale / 65534, which is below a pixel.
 
-    ValueError for other than 2 or 3 axes, for arrays that do not belong together, for more than 2,048
+    ValueError for other than 2 to 16 axes, for arrays that do not belong together, for more than 2,048
     classes, and for a coordinate that is not a number.
     """
     axes = points.shape[1]
     centers = np.zeros((0, axes), np.float32) if centers is None else centers
     center_labels = np.zeros(0, np.int64) if center_labels is None else center_labels
-    if axes not in (2, 3) or centers.shape[1] != axes:
-        raise ValueError(f"Points on {axes} and centers on {centers.shape[1]} axes cannot be drawn; both need 2 or 3.")
+    if not 2 <= axes <= MOST_AXES or centers.shape[1] != axes:
+        raise ValueError(
+            f"Points on {axes} and centers on {centers.shape[1]} axes cannot be drawn; both need 2 to {MOST_AXES}."
+        )
     if len(points) != len(labels) or len(centers) != len(center_labels):
         raise ValueError(
             f"{len(points)} points and {len(centers)} centers came with {len(labels)} and {len(center_labels)} labels; "
@@ -104,24 +113,29 @@ def points_block(
     if not np.isfinite(places).all():
         raise ValueError("Some coordinates are not finite numbers, so these points cannot be drawn.")
     scale = float(np.abs(places).max(initial=0)) or 1.0
-    header = np.array([(b"FV02", len(points), len(centers), axes, scale)], HEADER)
+    header = np.array([(b"FV03", len(points), len(centers), axes, scale)], HEADER)
     whole = np.rint(places / scale * 32767).astype("<i2"), every.astype("<u2")
-    measured = np.empty(0, "<f4") if quality is None else quality.astype("<f4")
+    measured = np.full(3 + len(centers), np.nan, "<f4")
+    for place, found in ((0, quality), (2, spread), (3, cones)):
+        if found is not None and len(found):
+            measured[place : place + len(found)] = found
     return b"".join(array.tobytes() for array in (header, *whole, measured))
 
 
 def read_block(block: bytes) -> Points:
     """The points of a block, as the browser reads them. ValueError when these are no such bytes."""
-    if len(block) < HEADER.itemsize or not block.startswith(b"FV02"):
-        raise ValueError("These bytes are no block of points; one starts with FV02.")
+    if len(block) < HEADER.itemsize or not block.startswith(b"FV03"):
+        raise ValueError("These bytes are no block of points; one starts with FV03.")
     _, N, M, axes, scale = np.frombuffer(block, HEADER, 1)[0].item()
     end = HEADER.itemsize + (N + M) * (2 * axes + 2)
-    if len(block) not in (end, end + 8):
+    if len(block) != end + 4 * (3 + M):
         raise ValueError(f"This block of {N} points is incomplete: {len(block)} bytes came.")
     places = np.frombuffer(block, "<i2", (N + M) * axes, HEADER.itemsize).reshape(-1, axes)
     places = (places / 32767 * scale).astype(np.float32)
     every = np.frombuffer(block, "<u2", N + M, end - 2 * (N + M)).astype(np.int64)
-    return Points(places[:N], every[:N], places[N:], every[N:], np.frombuffer(block[end:], "<f4"))
+    measured = np.frombuffer(block, "<f4", 3 + M, end)
+    parts = (part if np.isfinite(part).all() else part[:0] for part in np.split(measured, [2, 3]))
+    return Points(places[:N], every[:N], places[N:], every[N:], *parts)
 
 
 def facts_block(facts: ShownFacts) -> bytes:
@@ -184,7 +198,10 @@ def routes(
     load_image: LoadImage = lambda run, step, print, at: None,
     load_inspected: LoadInspected = lambda run, step, row: None,
 ) -> list[Route]:
-    """The routes of the component. Loaders get only well-formed names and return None for what is not there."""
+    """The routes of the component. Loaders get only well-formed names and return None for what is not there.
+
+    Points may also be on their way (""), which the browser waits for, or impossible for a reason.
+    """
 
     def script(request: Request) -> Response:
         text = SCRIPTS.get(request.path_params["file"])
@@ -203,7 +220,9 @@ def routes(
         found = load_points(run, step, name)
         if found is None:
             return PlainTextResponse(f"There are no points {name} of step {step}.", 404)
-        block = points_block(found.points, found.labels, found.centers, found.center_labels, found.quality)
+        if isinstance(found, str):
+            return PlainTextResponse(found or "This picture is on its way.", 404 if found else 202)
+        block = points_block(*found)
         return Response(block, media_type="application/octet-stream", headers=FOREVER)
 
     def facts(request: Request) -> Response:

@@ -32,6 +32,10 @@ class Panel:
     `blocks.sheets_address`, and `inspected`, from `blocks.inspected_address` with two "*", lets a click open the
     inspector. `rotate` turns the points (nine numbers, the rows of a 3x3), so that panels can be
     aligned. `centers` draws the class centers.
+
+    `raw`: the axes are those of the embeddings, which lie on the unit circle or sphere. `linear`: they are PCA's.
+    `tour` is the address of the same moments on more axes, from which the viewer makes linear views; `known` that of
+    training images on the axes of `url`, which `known_steps` have.
     """
 
     id: str
@@ -45,6 +49,11 @@ class Panel:
     facts: str | None = None
     images: str | None = None
     inspected: str | None = None
+    raw: bool = False
+    linear: bool = False
+    tour: str | None = None
+    known: str | None = None
+    known_steps: Sequence[int] = ()
 
 
 def faceview(
@@ -92,7 +101,8 @@ def described(
                 "id": panel.id, "title": panel.title, "subtitle": panel.subtitle, "url": panel.url,
                 "rotate": None if panel.rotate is None else [float(part) for part in panel.rotate],
                 "centers": panel.centers, "steps": list(panel.steps), "total": panel.total, "facts": panel.facts,
-                "images": panel.images, "inspected": panel.inspected,
+                "images": panel.images, "inspected": panel.inspected, "raw": panel.raw, "linear": panel.linear,
+                "tour": panel.tour, "known": panel.known, "known_steps": list(panel.known_steps),
             }
             for panel in panels
         ],

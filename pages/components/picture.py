@@ -13,7 +13,7 @@ from pages.components.faceview import Panel, faceview
 from pages.components.runs import class_names, names, plain, work
 from pages.components.session import the_store
 from pages.components.shown import sheets
-from trainer.pictures import AT_ONCE, draw, picture_name, warming_file
+from trainer.pictures import AT_ONCE, KNOWN, TOUR, draw, picture_name, warming_file
 from trainer.store import Run
 
 COMPUTING = "computing"
@@ -119,6 +119,7 @@ def picture(runs: Sequence[Run], newest: dict[str, int], projection: str, axes: 
                 facts=blocks.facts_address(run.id, "*"),
                 images=sheet,
                 inspected=blocks.inspected_address(run.id, "*", "*"),
+                **linear(run, steps, projection, axes),
             )
         )
     classes = class_names(the_store(), runs[0])
@@ -139,6 +140,20 @@ def picture(runs: Sequence[Run], newest: dict[str, int], projection: str, axes: 
     for word in set(waits) - {"", COMPUTING}:
         st.warning(plain(word))
     return all(word != COMPUTING for word in waits)
+
+
+def linear(run: Run, steps: Sequence[int], projection: str, axes: int) -> dict[str, Any]:
+    """What a panel tells of a picture whose axes are directions of the embeddings; nothing of another."""
+    if projection != "pca":
+        return {}
+    name = picture_name(projection, axes)
+    known = sorted({*steps} & {*the_store().folder(run.id).drawn(name + KNOWN)})
+    raw = run.config.dim == axes
+    return {
+        "raw": raw, "linear": not raw,
+        "tour": blocks.address(run.id, "*", TOUR) if run.config.dim > axes else None,
+        "known": blocks.address(run.id, "*", name + KNOWN) if known else None, "known_steps": known,
+    }  # fmt: skip
 
 
 def _computed(runs: Sequence[Run], newest: dict[str, int], projection: str, name: str) -> tuple[float, str]:

@@ -12,14 +12,25 @@ from pages.components import blocks
 from pages.components.blocks import ACROSS, LARGE, SIDE
 from trainer.folder import Points
 from trainer.inspection import Inspected, inspected
-from trainer.pictures import ShownFacts, shown_facts
+from trainer.pictures import TOUR, ShownFacts, shown_facts
 from trainer.snapshot import Snapshot
 from trainer.store import Run, Store
 
 
-def load_points(run: str, step: int, name: str) -> Points | None:
-    """The points of a picture, or None when nobody has laid it out."""
-    return Store().folder(run).points(name, step)
+def load_points(run: str, step: int, name: str) -> Points | str | None:
+    """The points of a picture, or None when nobody has laid it out.
+
+    Those of a tour are asked for by the picture itself: then "" while a projector is at it, or why it failed.
+    """
+    store = Store()
+    found = store.folder(run).points(name, step)
+    if found is not None or name != TOUR:
+        return found
+    try:
+        store.snapshot_file(run, step)
+    except ValueError:
+        return None
+    return store.want(run, step, name)
 
 
 def load_facts(run: str, step: int) -> ShownFacts | None:

@@ -5,34 +5,21 @@ Three runs of 6 images lie on a circle, two points of each class, and turn by 0.
 
 import io
 import json
-import threading
 
 import numpy as np
 import pytest
-import uvicorn
 from PIL import Image
-from starlette.applications import Starlette
-from starlette.responses import HTMLResponse
-from starlette.routing import Route
 
 from faces.datasets.pictures import sheet
 from pages.components import blocks
 from pages.components.faceview import Panel, described
+from tests.browser.stage import staged
 from trainer.folder import Points
 from trainer.pictures import ShownFacts
 
 RUNS = [f"01J0000000000000000000000{at}" for at in range(3)]
 STEPS = (0, 10, 20, 40, 80)
 LABELS = np.array([0, 1, 2, 0, 1, 2])
-PAGE = """<!doctype html><link rel=icon href="data:,"><meta name=viewport content="width=device-width">
-<style>body { margin: 8px } @media (prefers-color-scheme: dark) { body { background: #0e1117; color: #fafafa; 
---st-background-color: #0e1117; --st-text-color: #fafafa } }</style><div id=host></div><script type=module>
-import faceview from "%s";
-window.said = [];
-const parentElement = document.getElementById("host").attachShadow({ mode: "open" });
-window.show = (data) => faceview({ parentElement, data, setTriggerValue: (name, value) => said.push([name, value]) });
-show(%s);
-</script>"""
 
 
 def load_points(run, step, name):
@@ -74,18 +61,11 @@ def told(heads=2, steps=STEPS, live=False):
 def address():
     """A small server of the routes that the app has, and of one page with the picture."""
 
-    def page(request):
-        return HTMLResponse(PAGE % (blocks.SCRIPT, json.dumps(told(int(request.query_params.get("heads", 2))))))
+    def data(request):
+        return told(int(request.query_params.get("heads", 2)))
 
-    routes = [Route("/", page), *blocks.routes(load_points, load_facts, load_sheet)]
-    config = uvicorn.Config(Starlette(routes=routes), port=0, log_level="error")
-    server = uvicorn.Server(config)
-    socket = config.bind_socket()
-    serving = threading.Thread(target=server.run, args=([socket],))
-    serving.start()
-    yield f"http://127.0.0.1:{socket.getsockname()[1]}"
-    server.should_exit = True
-    serving.join(10)
+    with staged(data, load_points, load_facts, load_sheet) as address:
+        yield address
 
 
 @pytest.fixture
