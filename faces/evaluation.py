@@ -192,6 +192,18 @@ def knn_inside(points: Float[ndarray, "N axes"], labels: Int[ndarray, " N"], k: 
     return float((vote(labels[neighbours(points, k)]) == labels).mean())
 
 
+def knn_among(embeddings: Float[ndarray, "N D"], labels: Int[ndarray, " N"], k: int = 5) -> float:
+    """Share of embeddings whose k nearest others, by cosine, vote for their class; ties to the smaller index.
+
+    It compares with `knn_inside`: the same points, leaving one out. Raises ValueError for k points or fewer.
+    """
+    if len(embeddings) <= k:
+        raise ValueError(f"{len(embeddings)} embeddings do not have {k} neighbours each.")
+    near = embeddings @ embeddings.T  # (N, N)
+    np.fill_diagonal(near, -np.inf)
+    return float((vote(labels[np.argpartition(-near, k - 1, axis=1)[:, :k]]) == labels).mean())
+
+
 def neighbours(points: Float[ndarray, "N axes"], k: int) -> Int[ndarray, "N k"]:
     """The k nearest other points of each point, in no order. Raises ValueError for k points or fewer."""
     if len(points) <= k:

@@ -212,6 +212,10 @@ def test_a_picture_keeps_how_trustworthy_it_is(tmp_path):
     *_, last = train(config)
     for name in ("pca-2", "pca-3"):
         draw(folder, last, name)
-    (flat, inside), (deep, inside_deep) = (folder.points(name, last.step).quality for name in ("pca-2", "pca-3"))
-    assert 0.5 < flat < deep < 1
-    assert 0.2 < inside < inside_deep <= 1
+    flat, deep = (folder.points(name, last.step).quality for name in ("pca-2", "pca-3"))
+    (trust, inside, full, share, chance), (trust3, inside3, full3, share3, chance3) = flat, deep
+    assert 0.5 < trust < trust3 < 1
+    assert 0.2 < inside < inside3 <= full == full3 <= 1
+    assert (share, share3) == pytest.approx(np.cumsum(explained_variance(last.embeddings[:100]))[1:3], abs=1e-5)
+    assert 0 <= chance < 0.3  # ten classes
+    assert 0 <= chance3 < 0.3

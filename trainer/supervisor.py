@@ -25,12 +25,10 @@ from trainer import worker
 from trainer.engines import Engine
 from trainer.engines.children import child, tell
 from trainer.engines.local import LocalEngine
-from trainer.pictures import AT_ONCE
 from trainer.store import Run, Store
 
 TICK = 0.2  # seconds
 GRACE = 10.0  # seconds that an attempt has to stop by itself
-PROJECTED = [name for name in PROJECTIONS if f"{name}-2" not in AT_ONCE]  # by a process of their own
 
 
 @dataclass
@@ -87,7 +85,7 @@ class Supervisor:
     def __init__(self, store: Store, engine: Engine, idle: float | None = None, app: int | None = None):
         self.store, self.engine, self.idle, self.app = store, engine, idle, app
         self.training: list[Training] = []
-        self.projectors = [Projector(name) for name in PROJECTED]
+        self.projectors = [Projector(name) for name in PROJECTIONS]
         self.job: tuple[dict[str, Any], Popen] | None = None
         self.leaving = threading.Event()
 
