@@ -4,7 +4,8 @@
 // outlive that (camera, clock, selection, points on screen) is kept per element in `pictures`, and in the URL.
 //
 //   data = { panels: [{ id, title, subtitle, url, rotate: 9 numbers (rows of a 3x3) | null, centers: bool,
-//                       steps: [moments of the panel], total: steps in all, facts: url, images: url }],
+//                       steps: [moments of the panel], total: steps in all, facts: url, images: url,
+//                       told: words about its last moment }],
 //            classes: [{ name, color_light, color_dark, shape }], axes: 2 | 3, height, label, live: bool,
 //            scale: [ink from little to much], judged: { word: ink }, sheet: { across, side }, picks, wishes: bool }
 //
@@ -63,8 +64,11 @@ class Panel {
     this.subtitle.textContent = step === null ? spec.subtitle ?? "" : `step ${step}`;
     if (step !== null && quality) {
       element("span", "", this.subtitle, ` · trust ${quality[0].toFixed(2)}`); // left out where it is narrow
-      this.subtitle.append(` · KNN ${Math.round(quality[1] * 100)}%`);
+      this.subtitle.append(` · KNN ${percent(quality[1])}`);
+      if (quality[2] >= 0) element("span", "", this.subtitle, ` of ${percent(quality[2])}`);
+      if (quality[3] >= 0) element("span", "", this.subtitle, ` · ${percent(quality[3])} of variance`);
     }
+    if (step !== null && step === spec.steps?.at(-1) && spec.told) this.subtitle.append(` · ${spec.told}`);
     this.subtitle.title = this.subtitle.textContent;
   }
 
@@ -129,6 +133,7 @@ class Panel {
   }
 }
 
+const percent = (share) => `${Math.round(share * 100)}%`;
 const degrees = (angle) => `${Math.round((angle * 180) / Math.PI)}°`;
 
 class Picture {

@@ -19,7 +19,8 @@ export function load(url) {
 }
 
 // Little-endian: "FV02", uint32 N, M, axes, float32 scale; int16 points (N, axes), int16 centers (M, axes),
-// uint16 labels (N), uint16 center labels (M), and where measured float32 trustworthiness, float32 KNN accuracy.
+// uint16 labels (N), uint16 center labels (M), and where measured float32 trustworthiness, KNN accuracy, KNN accuracy of
+// the embeddings and share of variance (nan where there is none).
 // A coordinate is int16 / 32767 * scale. The origin is the middle.
 export function decode(bytes) {
   const head = new DataView(bytes);
@@ -27,12 +28,12 @@ export function decode(bytes) {
   if (bytes.byteLength < 20 || head.getUint32(0, true) !== 0x32305646) throw new Error("This is no block of points.");
   const [n, m, axes] = [4, 8, 12].map((at) => head.getUint32(at, true));
   const places = 20 + 2 * axes * (n + m), end = places + 2 * (n + m);
-  if (bytes.byteLength !== end && bytes.byteLength !== end + 8) throw new Error("This block of points is incomplete.");
+  if (![0, 8, 16].includes(bytes.byteLength - end)) throw new Error("This block of points is incomplete.");
   return {
     n, m, axes, unit: head.getFloat32(16, true) / 32767,
     points: new Int16Array(bytes, 20, n * axes), centers: new Int16Array(bytes, 20 + 2 * n * axes, m * axes),
     labels: new Uint16Array(bytes, places, n), centerLabels: new Uint16Array(bytes, places + 2 * n, m),
-    quality: bytes.byteLength > end ? [head.getFloat32(end, true), head.getFloat32(end + 4, true)] : null,
+    quality: bytes.byteLength > end ? Array.from({ length: (bytes.byteLength - end) / 4 }, (_, at) => head.getFloat32(end + 4 * at, true)) : null,
   };
 }
 

@@ -2,14 +2,16 @@
 
     app = st.App("pages/router.py", routes=blocks.routes(load_points))
 
-A block of points never changes, so browsers keep it for good. Its layout, all little-endian:
+A block of points never changes, so browsers keep it for good, but for a picture that is still being refined: that
+has an address of its own for each look at it, and is kept nowhere. Its layout, all little-endian:
 
     offset 0    "FV02"                      magic and version
            4    uint32 N, M, axes           points, class centers, 2 or 3
            16   float32 scale               a coordinate is int16 / 32767 * scale
            20   int16 (N, axes), (M, axes)  points, then centers; the origin is the middle of the picture
            ..   uint16 (N,), (M,)           labels, then labels of the centers
-           ..   float32 (2,)                trustworthiness and KNN accuracy of the picture; absent when not measured
+           ..   float32 (4,)                trustworthiness and KNN accuracy of the picture, KNN accuracy of the same
+                                            embeddings, share of variance shown (nan: no such); 2 or 0 in older ones
 
 What is known of each image of a snapshot is a block of its own, which every projection shares:
 
@@ -38,7 +40,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from trainer.folder import Points
-from trainer.pictures import ShownFacts
+from trainer.pictures import ShownFacts, with_shuffled_labels
 
 ROOT = "/faces"
 FOREVER = {"Cache-Control": "private, max-age=31536000, immutable"}
@@ -96,7 +98,7 @@ def points_block(
     scale = float(np.abs(places).max(initial=0)) or 1.0
     header = np.array([(b"FV02", len(points), len(centers), axes, scale)], HEADER)
     whole = np.rint(places / scale * 32767).astype("<i2"), every.astype("<u2")
-    measured = np.empty(0, "<f4") if quality is None else quality.astype("<f4")
+    measured = np.empty(0, "<f4") if quality is None else quality[:4].astype("<f4")
     return b"".join(array.tobytes() for array in (header, *whole, measured))
 
 
@@ -106,7 +108,7 @@ def read_block(block: bytes) -> Points:
         raise ValueError("These bytes are no block of points; one starts with FV02.")
     _, N, M, axes, scale = np.frombuffer(block, HEADER, 1)[0].item()
     end = HEADER.itemsize + (N + M) * (2 * axes + 2)
-    if len(block) not in (end, end + 8):
+    if len(block) not in (end, end + 8, end + 16):
         raise ValueError(f"This block of {N} points is incomplete: {len(block)} bytes came.")
     places = np.frombuffer(block, "<i2", (N + M) * axes, HEADER.itemsize).reshape(-1, axes)
     places = (places / 32767 * scale).astype(np.float32)
@@ -131,9 +133,13 @@ def facts_block(facts: ShownFacts) -> bytes:
     )  # fmt: skip
 
 
-def address(run: str, step: int | str, name: str) -> str:
-    """Where the browser finds the points of this run, step and layout; step "*" stands for any."""
-    return f"{ROOT}/points/{run}/{step}/{name}.bin"
+def address(run: str, step: int | str, name: str, look: int = 0, shuffled: bool = False) -> str:
+    """Where the browser finds the points of this run, step and layout; step "*" stands for any.
+
+    `look` tells apart the looks at a layout that is still being refined. `shuffled` deals its labels out anew.
+    """
+    asked = "&".join([f"look={look}"] * bool(look) + ["shuffled=1"] * shuffled)
+    return f"{ROOT}/points/{run}/{step}/{name}.bin" + (f"?{asked}" if asked else "")
 
 
 def facts_address(run: str, step: int | str) -> str:
@@ -170,8 +176,11 @@ def routes(
         found = load_points(run, step, name)
         if found is None:
             return PlainTextResponse(f"There are no points {name} of step {step}.", 404)
+        headers = {"Cache-Control": "no-store"} if len(found.refining) else FOREVER
+        if "shuffled" in request.query_params:
+            found = with_shuffled_labels(found)
         block = points_block(found.points, found.labels, found.centers, found.center_labels, found.quality)
-        return Response(block, media_type="application/octet-stream", headers=FOREVER)
+        return Response(block, media_type="application/octet-stream", headers=headers)
 
     def facts(request: Request) -> Response:
         run, step = request.path_params["run"], request.path_params["step"]

@@ -28,9 +28,9 @@ class Panel:
 
     `url` comes from `blocks.address`; None while there is nothing to show yet. With `steps`, the moments of the
     panel in order, of `total` steps in all, `url` and `facts` (from `blocks.facts_address`) name the step "*",
-    and the viewer travels between them; without, `url` is the one block to show. `images` comes from
-    `blocks.sheets_address`. `rotate` turns the points (nine numbers, the rows of a 3x3), so that panels can be
-    aligned. `centers` draws the class centers.
+    and the viewer travels between them; without, `url` is the one block to show. `told` are words about the
+    newest moment. `images` comes from `blocks.sheets_address`. `rotate` turns the points (nine numbers, the rows
+    of a 3x3), so that panels can be aligned. `centers` draws the class centers.
     """
 
     id: str
@@ -43,6 +43,7 @@ class Panel:
     total: int = 0
     facts: str | None = None
     images: str | None = None
+    told: str = ""
 
 
 def faceview(
@@ -90,7 +91,7 @@ def described(
                 "id": panel.id, "title": panel.title, "subtitle": panel.subtitle, "url": panel.url,
                 "rotate": None if panel.rotate is None else [float(part) for part in panel.rotate],
                 "centers": panel.centers, "steps": list(panel.steps), "total": panel.total, "facts": panel.facts,
-                "images": panel.images,
+                "images": panel.images, "told": panel.told,
             }
             for panel in panels
         ],
