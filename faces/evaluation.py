@@ -101,7 +101,7 @@ def explained_variance(
     Embeddings that do not vary at all explain nothing: zeros.
     """
     spread = embeddings - embeddings.mean(0, keepdims=True)
-    variances = np.linalg.eigvalsh(spread.T.astype(np.float64) @ spread)[::-1].clip(0)  # (D,)
+    variances = np.linalg.eigvalsh((spread.T @ spread).astype(np.float64))[::-1].clip(0)  # (D,)
     total = variances.sum()
     return (variances / total if total > 0 else variances)[:components]
 

@@ -153,9 +153,9 @@ def pca(
     embeddings: Float[ndarray, "N D"], axes: int, start: ndarray | None = None, heard: Listener | None = None
 ) -> Float[ndarray, "N axes"]:
     """The axes of largest variance; each points to where its largest deviation lies."""
-    spread = (embeddings - embeddings.mean(0)).astype(np.float64)
-    _, vectors = np.linalg.eigh(spread.T @ spread)  # (D, D), smallest first
-    points = spread @ vectors[:, ::-1][:, :axes]
+    spread = embeddings - embeddings.mean(0)
+    _, vectors = np.linalg.eigh((spread.T @ spread).astype(np.float64))  # (D, D), smallest first
+    points = spread @ np.ascontiguousarray(vectors[:, ::-1][:, :axes], dtype=spread.dtype)
     if points.shape[1] < axes:  # embeddings of 2 numbers drawn in 3-D
         points = np.pad(points, ((0, 0), (0, axes - points.shape[1])))
     deepest = points[np.abs(points).argmax(0), np.arange(axes)]
