@@ -194,7 +194,9 @@ def umap(
     """UMAP from an exact graph of nearest cosines and from PCA, 100 epochs, or from the earlier layout, 50.
 
     With the graph and the start given, these do nearly as well as the default's 500 and are many times
-    faster than umap-learn left to itself: tests/benchmarks/results/projections.md.
+    faster than umap-learn left to itself: tests/benchmarks/results/projections.md. A quarter of the learning rate
+    halves the way of points whose embeddings stay, from 0.17 to 0.08 of the radius (500 images, one run), and keeps
+    the trustworthiness.
     """
     import warnings
 
@@ -208,7 +210,8 @@ def umap(
     heard.total = 100 if start is None else 50
     model = UMAP(
         n_neighbors, axes, min_dist=min_dist, metric="cosine", n_epochs=heard.total, init=first.astype(np.float32),
-        random_state=seed, n_jobs=1, precomputed_knn=(rows, np.maximum(1 - cosines, 0).astype(np.float32)),
+        learning_rate=1.0 if start is None else 0.25, random_state=seed, n_jobs=1,
+        precomputed_knn=(rows, np.maximum(1 - cosines, 0).astype(np.float32)),
         tqdm_kwds={"disable": False, "file": heard, "bar_format": "{n_fmt}"},
     )  # fmt: skip
     return model.fit_transform(embeddings)

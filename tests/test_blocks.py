@@ -8,6 +8,7 @@ from starlette.applications import Starlette
 
 from pages.components import blocks
 from trainer.folder import Points
+from trainer.pictures import with_shuffled_labels
 
 RUN = "01J00000000000000000000000"
 
@@ -84,7 +85,15 @@ def get(path, load_points=lambda run, step, name: None):
     async def receive():
         return {"type": "http.request"}
 
-    scope = {"type": "http", "method": "GET", "path": path, "query_string": b"", "headers": [], "http_version": "1.1"}
+    path, _, query = path.partition("?")
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": path,
+        "query_string": query.encode(),
+        "headers": [],
+        "http_version": "1.1",
+    }
     asyncio.run(Starlette(routes=blocks.routes(load_points))(scope, receive, send))
     headers = {name.decode(): value.decode() for name, value in said[0]["headers"]}
     return said[0]["status"], headers, b"".join(part.get("body", b"") for part in said[1:])

@@ -2,6 +2,7 @@
 
 import shutil
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -238,7 +239,7 @@ def test_pictures_neither_flip_nor_jump_in_replay(name, axes):
     Movement is the mean way of a point over the root mean square radius. Two layouts that have nothing to do with
     each other are more than 1 apart, and so is a mirrored one.
     """
-    start, labels = blobs(150)
+    start, _ = blobs(150)
     drift = np.random.default_rng(1).normal(size=start.shape).astype(np.float32)
     frames = [start + 0.01 * step * drift for step in range(4)]
     frames = [frame / np.linalg.norm(frame, axis=1, keepdims=True) for frame in frames]
@@ -250,14 +251,15 @@ def test_pictures_neither_flip_nor_jump_in_replay(name, axes):
     def moved(before: np.ndarray, after: np.ndarray) -> float:
         return float(np.linalg.norm(after - before, axis=1).mean() / np.sqrt((before**2).sum(1).mean()))
 
-    still, *changing = (moved(one, other) for one, other in zip(points[1:-1], points[2:], strict=True))
+    still, *changing = (moved(one, other) for one, other in pairwise(points[1:]))
     most_still, most_moving = MOVED[name]
     assert still <= most_still
     assert max(changing) <= most_moving
     assert moved(points[1], points[1] * [-1, *[1] * (axes - 1)]) > 2 * most_moving or name != "pca"
 
 
-MOVED = {"pca": (1e-5, 0.05), "tsne": (0.1, 0.2), "umap": (0.1, 0.2)}  # frames that are the same, that differ by 1 %
+# Frames that are the same, and that differ by 1 %. UMAP draws at random whom it repels, so it never rests.
+MOVED = {"pca": (1e-5, 0.05), "tsne": (0.1, 0.2), "umap": (0.3, 0.3)}
 
 
 @pytest.mark.parametrize(

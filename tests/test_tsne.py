@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -137,7 +138,7 @@ def test_it_is_shown_on_its_way_and_ends_where_it_ends_unwatched():
     assert [stage.last for stage in before] == [False] * len(before)
     assert last.last
     assert before[0].done == 60
-    assert {later.done - one.done for one, later in zip(before[:-1], before[1:], strict=True)} == {25}
+    assert {later.done - one.done for one, later in pairwise(before)} == {25}
     assert last.divergence < before[0].divergence
     assert np.array_equal(last.points, PROJECTIONS["tsne"].points(rows, 2))
 

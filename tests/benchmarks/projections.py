@@ -91,8 +91,8 @@ def full_tsne(embeddings: np.ndarray, other: np.ndarray, rounds: int, slow: int)
         kl = divergence(pairs, points)
         own = times["ours, 20 + 480"]
         print(
-            f"| {name} | {statistics.median(times[name]):.2f} | {ratio(own, times[name])} | {kl:.3f} | {ours / kl:.3f} "
-            f"| {trustworthiness(embeddings, points):.3f} |"
+            f"| {name} | {statistics.median(times[name]):.2f} | {ratio(own, times[name])} | {kl:.3f} "
+            f"| {ours / kl:.3f} | {trustworthiness(embeddings, points):.3f} |"
         )
     kl = reference.divergence
     print(f"| our iterations, 250 + 500 | {spent:.2f} (no affinities) | – | {kl:.3f} | {ours / kl:.3f} | – |")
@@ -131,8 +131,9 @@ def update_umap(embeddings: np.ndarray, other: np.ndarray, rounds: int, slow: in
     trust = [trustworthiness(embeddings, points) for points in (few[-1][1], theirs)]
     print(f"\n## UMAP, N = {len(embeddings):,}, two axes\n")
     print(
-        f"umap-learn's default, warm: {statistics.median(default):.1f} s of CPU, trustworthiness {trust[1]:.3f}. Update "
-        f"(50 epochs): {statistics.median(mine):.2f} s, {ratio(mine, default)} of it, trustworthiness {trust[0]:.3f}. "
+        f"umap-learn's default, warm: {statistics.median(default):.1f} s of CPU, trustworthiness {trust[1]:.3f}. "
+        f"Update (50 epochs): {statistics.median(mine):.2f} s, {ratio(mine, default)} of it, "
+        f"trustworthiness {trust[0]:.3f}. "
         f"First picture (100 epochs): {statistics.median(fresh):.2f} s. Rounds: {slow}."
     )
 
@@ -172,8 +173,9 @@ def look(embeddings: np.ndarray, known: np.ndarray, labels: np.ndarray, known_la
     )
     if "faiss" in times:
         print(
-            f"KNN accuracy, k = 15: {1000 * statistics.median(times['knn']):.0f} ms, {ratio(times['knn'], times['faiss'])}"
-            f" of faiss's exact search alone; {same:.4%} of the neighbours are the same. Rounds: {rounds}."
+            f"KNN accuracy, k = 15: {1000 * statistics.median(times['knn']):.0f} ms, "
+            f"{ratio(times['knn'], times['faiss'])} of faiss's exact search alone; "
+            f"{same:.4%} of the neighbours are the same. Rounds: {rounds}."
         )
 
 
@@ -219,7 +221,8 @@ def main() -> None:
         arrays = embeddings[:few], known[:kept], labels[:few], known_labels[:kept], full(other[:few])
         spent = sorted(clocked(lambda arrays=arrays: tick(*arrays))[0] for _ in range(asked.rounds))
         print(
-            f"- {few:,} asked, {kept:,} known: {statistics.median(spent):.2f} s of CPU ({spent[0]:.2f}–{spent[-1]:.2f})",
+            f"- {few:,} asked, {kept:,} known: {statistics.median(spent):.2f} s of CPU "
+            f"({spent[0]:.2f}–{spent[-1]:.2f})",
             flush=True,
         )
     full_tsne(embeddings, other, asked.rounds, asked.slow)
