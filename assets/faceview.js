@@ -5,7 +5,8 @@
 //
 //   data = { panels: [{ id, title, subtitle, url, rotate: 9 numbers (rows of a 3x3) | null, centers: bool,
 //                       steps: [moments of the panel], total: steps in all, facts: url, images: url, inspected: url,
-//                       raw: bool, linear: bool, tour: url, known: url, known_steps: [moments of it] }],
+//                       told: words about its last moment, raw: bool, linear: bool, tour: url, known: url,
+//                       known_steps: [moments of it] }],
 //            classes: [{ name, color_light, color_dark, shape }], axes: 2 | 3, height, label, live: bool,
 //            scale: [ink from little to much], judged: { word: ink }, sheet: { across, side }, picks, wishes: bool }
 //
@@ -70,8 +71,11 @@ class Panel {
     if (this.block?.axes > 3) return; // the numbers below are about another view
     if (step !== null && quality) {
       element("span", "", this.subtitle, ` · trust ${quality[0].toFixed(2)}`); // left out where it is narrow
-      this.subtitle.append(` · KNN ${Math.round(quality[1] * 100)}%`);
+      this.subtitle.append(` · KNN ${percent(quality[1])}`);
+      if (quality[2] >= 0) element("span", "", this.subtitle, ` of ${percent(quality[2])}`);
+      if (quality[3] >= 0) element("span", "", this.subtitle, ` · ${percent(quality[3])} of variance`);
     }
+    if (step !== null && step === spec.steps?.at(-1) && spec.told) this.subtitle.append(` · ${spec.told}`);
     this.subtitle.title = this.subtitle.textContent;
   }
 
@@ -163,6 +167,8 @@ class Panel {
     return { points: between(this.from, this.to, this.t), centers: between(this.oldCenters, this.centers, this.t) };
   }
 }
+
+const percent = (share) => `${Math.round(share * 100)}%`;
 
 class Picture {
   constructor(parent) {

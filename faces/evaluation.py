@@ -101,7 +101,7 @@ def explained_variance(
     Embeddings that do not vary at all explain nothing: zeros.
     """
     spread = embeddings - embeddings.mean(0, keepdims=True)
-    variances = np.linalg.eigvalsh(spread.T.astype(np.float64) @ spread)[::-1].clip(0)  # (D,)
+    variances = np.linalg.eigvalsh((spread.T @ spread).astype(np.float64))[::-1].clip(0)  # (D,)
     total = variances.sum()
     return (variances / total if total > 0 else variances)[:components]
 
@@ -195,6 +195,18 @@ def trustworthiness(embeddings: Float[ndarray, "N D"], points: Float[ndarray, "N
 def knn_inside(points: Float[ndarray, "N axes"], labels: Int[ndarray, " N"], k: int = 5) -> float:
     """Share of points whose k nearest other points in the picture vote for their class; ties to the smaller index."""
     return float((vote(labels[neighbours(points, k)]) == labels).mean())
+
+
+def knn_among(embeddings: Float[ndarray, "N D"], labels: Int[ndarray, " N"], k: int = 5) -> float:
+    """Share of embeddings whose k nearest others, by cosine, vote for their class; ties to the smaller index.
+
+    It compares with `knn_inside`: the same points, leaving one out. Raises ValueError for k points or fewer.
+    """
+    if len(embeddings) <= k:
+        raise ValueError(f"{len(embeddings)} embeddings do not have {k} neighbours each.")
+    near = embeddings @ embeddings.T  # (N, N)
+    np.fill_diagonal(near, -np.inf)
+    return float((vote(labels[np.argpartition(-near, k - 1, axis=1)[:, :k]]) == labels).mean())
 
 
 def neighbours(points: Float[ndarray, "N axes"], k: int) -> Int[ndarray, "N k"]:

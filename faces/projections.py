@@ -3,12 +3,13 @@
     PROJECTIONS["pca"].points(embeddings, axes=2, start=None, progress=silent, **knobs) -> points (N, axes) float32
 
 `start` is the layout of the same images a moment earlier: the new points begin there, or are turned to
-lie near it, so that a picture moves only when the embeddings do. The same input gives the same points.
+lie near it, so that a picture moves only when the embeddings do. The same input gives the same points. `stages`
+gives, before the last, the points on their way there, where a layout yields them.
 """
 
-import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -19,12 +20,29 @@ from faces.evaluation import nearest
 from faces.knobs import Choice, Knob, Number, Value, settle
 
 
+class Stage(NamedTuple):
+    """Points on their way: after `done` of `total` iterations, with the KL divergence that these make smaller."""
+
+    points: Float[ndarray, "N axes"]
+    done: int = 1
+    total: int = 1
+    divergence: float = float("nan")  # in nats
+
+    @property
+    def last(self) -> bool:
+        """Whether these are the points to keep."""
+        return self.done == self.total
+
+
 @dataclass(frozen=True)
 class Projection:
-    """A way to lay embeddings out, its name for people, its knobs, and what its picture does not tell."""
+    """A way to lay embeddings out, its name for people, its knobs, and what its picture does not tell.
+
+    `layout` returns points (N, axes), or yields stages up to the last.
+    """
 
     title: str
-    layout: Callable[..., Float[ndarray, "N axes"]]
+    layout: Callable[..., Float[ndarray, "N axes"] | Iterator[Stage]]
     notice: str
     knobs: Mapping[str, Knob | Choice] = field(default_factory=dict)
     fewest: int = 1  # images that it can lay out
@@ -41,6 +59,18 @@ class Projection:
 
         ValueError for other axes or knobs, for too few images, and when the layout came out without numbers.
         """
+        *_, last = self.stages(embeddings, axes, start, progress, **knobs)
+        return last.points
+
+    def stages(
+        self,
+        embeddings: Float[ndarray, "N D"],
+        axes: int = 2,
+        start: Float[ndarray, "before axes"] | None = None,
+        progress: Progress = silent,
+        **knobs: Value,
+    ) -> Iterator[Stage]:
+        """The points as they come to be; those of the last stage are what `points` gives. ValueError as there."""
         if axes not in (2, 3):
             raise ValueError(f"axes = {axes} cannot be drawn; 2 or 3 can.")
         if len(embeddings) < self.fewest:
@@ -48,13 +78,15 @@ class Projection:
         heard = Listener(f"Computing {self.title}", "rounds", progress)
         first = start[: len(embeddings)] if start is not None and len(start) >= len(embeddings) else None
         laid = self.layout(embeddings, axes, first, heard, **settle(self.knobs, knobs, 2))
-        if not np.isfinite(laid).all():
-            raise ValueError(f"{self.title} found no places for these {len(laid)} images; PCA does.")
-        laid = laid - laid.mean(0)
-        if start is not None:
-            both = min(len(laid), len(start))
-            laid = laid @ turn(laid[:both], start[:both])
-        return np.ascontiguousarray(laid, dtype=np.float32)
+        for stage in [Stage(laid)] if isinstance(laid, np.ndarray) else laid:
+            points = stage.points
+            if not np.isfinite(points).all():
+                raise ValueError(f"{self.title} found no places for these {len(points)} images; PCA does.")
+            points = points - points.mean(0)
+            if start is not None:
+                both = min(len(points), len(start))
+                points = points @ turn(points[:both], start[:both])
+            yield stage._replace(points=np.ascontiguousarray(points, dtype=np.float32))
 
 
 def turn(points: Float[ndarray, "N axes"], reference: Float[ndarray, "N axes"]) -> Float[ndarray, "axes axes"]:
@@ -82,6 +114,34 @@ def class_turn(
     return turn(centroids(points, labels, both), centroids(reference, reference_labels, both))
 
 
+def class_residual(
+    points: Float[ndarray, "N axes"],
+    labels: Int[ndarray, " N"],
+    reference: Float[ndarray, "M axes"],
+    reference_labels: Int[ndarray, " M"],
+) -> float:
+    """How differently two pictures arrange the classes that both have, 0 to 1.
+
+    0: the class centroids of one lie on those of the other after the best shift, turn, mirroring and size; 1: no
+    fit explains anything. It is 1 - (sum of the singular values of A'B)^2 for the centroids A and B, each centered
+    and of length 1 (the R^2 statistic of Procrustes analysis: Gower, "Generalized Procrustes Analysis",
+    Psychometrika 40, 1975). nan with fewer than three common classes, and where all centroids of a picture coincide.
+    """
+    both = np.intersect1d(labels, reference_labels)
+    if len(both) < 3:  # two always fit
+        return float("nan")
+    shapes = []
+    for places, of in ((points, labels), (reference, reference_labels)):
+        middles = centroids(places.astype(np.float64), of, both)
+        middles -= middles.mean(0)
+        length = np.linalg.norm(middles)
+        if length < 1e-9:
+            return float("nan")
+        shapes.append(middles / length)
+    common = np.linalg.svd(shapes[0].T @ shapes[1], compute_uv=False).sum()
+    return float(np.clip(1 - common**2, 0, 1))
+
+
 def centroids(
     points: Float[ndarray, "N axes"], labels: Int[ndarray, " N"], classes: Int[ndarray, " C"]
 ) -> Float[ndarray, "C axes"]:
@@ -93,9 +153,9 @@ def pca(
     embeddings: Float[ndarray, "N D"], axes: int, start: ndarray | None = None, heard: Listener | None = None
 ) -> Float[ndarray, "N axes"]:
     """The axes of largest variance; each points to where its largest deviation lies."""
-    spread = (embeddings - embeddings.mean(0)).astype(np.float64)
-    _, vectors = np.linalg.eigh(spread.T @ spread)  # (D, D), smallest first
-    points = spread @ vectors[:, ::-1][:, :axes]
+    spread = embeddings - embeddings.mean(0)
+    _, vectors = np.linalg.eigh((spread.T @ spread).astype(np.float64))  # (D, D), smallest first
+    points = spread @ np.ascontiguousarray(vectors[:, ::-1][:, :axes], dtype=spread.dtype)
     if points.shape[1] < axes:  # embeddings of 2 numbers drawn in 3-D
         points = np.pad(points, ((0, 0), (0, axes - points.shape[1])))
     deepest = points[np.abs(points).argmax(0), np.arange(axes)]
@@ -103,24 +163,23 @@ def pca(
 
 
 def tsne(
-    embeddings: Float[ndarray, "N D"], axes: int, start: ndarray | None, heard: Listener, perplexity: Number
-) -> Float[ndarray, "N axes"]:
-    """t-SNE of the cosines, by scikit-learn, from PCA or from the earlier layout shrunk to a speck.
+    embeddings: Float[ndarray, "N D"], axes: int, start: ndarray | None, heard: Listener, perplexity: int, seed: int
+) -> Iterator[Stage]:
+    """t-SNE of the cosines, from the earlier layout, else from PCA, shrunk so that the standard deviation is 1.
 
-    Starting from the earlier layout as it stands freezes tangles; shrunk first, it keeps the arrangement
-    and reaches the quality of a fresh run (perplexity as given, at most a third of the images).
+    Starting from the earlier layout as it stands freezes tangles; shrunk and pulled together first, it keeps the
+    arrangement and reaches the quality of a fresh run. Perplexity as given, at most a third of the images.
     """
-    from sklearn.manifold import TSNE
+    from faces.tsne import EARLY, Layout, affinities
 
-    first = pca(embeddings, axes) if start is None else start
-    first = first / max(float(first.std(0).max()), 1e-12) * 1e-4
-    heard.total = 500
-    model = TSNE(
-        axes, perplexity=min(perplexity, (len(embeddings) - 1) / 3), init=first.astype(np.float32), random_state=0,
-        max_iter=heard.total, n_jobs=1, verbose=2,
-    )  # fmt: skip
-    with contextlib.redirect_stdout(heard):
-        return model.fit_transform(embeddings)
+    pairs = affinities(embeddings, perplexity)
+    layout = Layout(pairs, beginning(embeddings, axes, seed) if start is None else start)
+    heard.total = layout.total
+    layout.go_on(EARLY + FIRST_SIGHT - SLICE)
+    while layout.done < layout.total:
+        layout.go_on(SLICE)
+        heard.reached(layout.done)
+        yield Stage(layout.points, layout.done, layout.total, layout.divergence)
 
 
 def umap(
@@ -130,11 +189,14 @@ def umap(
     heard: Listener,
     n_neighbors: int,
     min_dist: Number,
+    seed: int,
 ) -> Float[ndarray, "N axes"]:
-    """UMAP from an exact graph of nearest cosines and from PCA, or from the earlier layout.
+    """UMAP from an exact graph of nearest cosines and from PCA, 100 epochs, or from the earlier layout, 50.
 
-    With the graph and the start given, 100 epochs do nearly as well as the default's 500 and are many times
-    faster than umap-learn left to itself.
+    With the graph and the start given, these do nearly as well as the default's 500 and are many times
+    faster than umap-learn left to itself: tests/benchmarks/results/projections.md. A quarter of the learning rate
+    halves the way of points whose embeddings stay, from 0.17 to 0.08 of the radius (500 images, one run), and keeps
+    the trustworthiness.
     """
     import warnings
 
@@ -143,16 +205,27 @@ def umap(
     warnings.filterwarnings("ignore", message="precomputed_knn", module="umap")  # its index is for new images only
     n_neighbors = min(n_neighbors, len(embeddings) - 1)
     rows, cosines = nearest(embeddings, embeddings, n_neighbors)
-    first = pca(embeddings, axes) if start is None else start
+    first = beginning(embeddings, axes, seed) if start is None else start
     first = first / max(float(np.abs(first).max()), 1e-12) * 10
-    heard.total = 100
+    heard.total = 100 if start is None else 50
     model = UMAP(
         n_neighbors, axes, min_dist=min_dist, metric="cosine", n_epochs=heard.total, init=first.astype(np.float32),
-        random_state=0, n_jobs=1, precomputed_knn=(rows, np.maximum(1 - cosines, 0).astype(np.float32)),
+        learning_rate=1.0 if start is None else 0.25, random_state=seed, n_jobs=1,
+        precomputed_knn=(rows, np.maximum(1 - cosines, 0).astype(np.float32)),
         tqdm_kwds={"disable": False, "file": heard, "bar_format": "{n_fmt}"},
     )  # fmt: skip
     return model.fit_transform(embeddings)
 
+
+def beginning(embeddings: Float[ndarray, "N D"], axes: int, seed: int) -> Float[ndarray, "N axes"]:
+    """Where a layout begins that has no earlier one: at PCA for seed 0, at random places for any other."""
+    if seed == 0:
+        return pca(embeddings, axes)
+    return np.random.default_rng(seed).normal(size=(len(embeddings), axes))
+
+
+FIRST_SIGHT, SLICE = 40, 25  # iterations of t-SNE after the exaggeration until it is shown, and until it is again
+SEED = Knob(0, 0, 99, "random draws; any but 0 also begins at random places instead of PCA, no unit")
 
 PROJECTIONS = {
     "pca": Projection(
@@ -160,7 +233,7 @@ PROJECTIONS = {
     ),
     "tsne": Projection(
         "t-SNE", tsne, "Who is near whom is meant; the size of a cluster and the gap between two are not.",
-        {"perplexity": Knob(30, 5, 100, "how many neighbours each image tries to keep, no unit")},
+        {"perplexity": Knob(30, 5, 100, "how many neighbours each image tries to keep, no unit"), "seed": SEED},
         fewest=4,
     ),
     "umap": Projection(
@@ -168,6 +241,7 @@ PROJECTIONS = {
         {
             "n_neighbors": Knob(15, 2, 100, "size of the neighbourhood that is kept, images"),
             "min_dist": Knob(0.1, 0.0, 0.99, "how tightly points may pack, no unit"),
+            "seed": SEED,
         },
         fewest=4,
     ),

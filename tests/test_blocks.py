@@ -8,6 +8,7 @@ from starlette.applications import Starlette
 
 from pages.components import blocks
 from trainer.folder import Points
+from trainer.pictures import with_shuffled_labels
 
 RUN = "01J00000000000000000000000"
 
@@ -101,7 +102,15 @@ def get(path, load_points=lambda run, step, name: None):
     async def receive():
         return {"type": "http.request"}
 
-    scope = {"type": "http", "method": "GET", "path": path, "query_string": b"", "headers": [], "http_version": "1.1"}
+    path, _, query = path.partition("?")
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": path,
+        "query_string": query.encode(),
+        "headers": [],
+        "http_version": "1.1",
+    }
     asyncio.run(Starlette(routes=blocks.routes(load_points))(scope, receive, send))
     headers = {name.decode(): value.decode() for name, value in said[0]["headers"]}
     return said[0]["status"], headers, b"".join(part.get("body", b"") for part in said[1:])
@@ -119,6 +128,23 @@ def test_points_are_served_once_and_kept_for_good():
     assert "immutable" in headers["cache-control"]
     assert body == encoded(some())
     assert asked == [(RUN, 40, "pca-3")]
+
+
+def test_a_picture_that_is_still_refined_is_kept_nowhere_and_has_an_address_for_each_look():
+    going = some()._replace(refining=np.array([85, 500, 1.5], np.float32))
+    status, headers, body = get(blocks.address(RUN, 40, "tsne-2", look=85), lambda *_: going)
+    assert (status, headers["cache-control"]) == (200, "no-store")
+    assert body == encoded(some())
+    addresses = {blocks.address(RUN, "*", "tsne-2", look) for look in (0, 60, 85)}
+    assert len(addresses) == 3
+    assert blocks.address(RUN, "*", "tsne-2") in addresses  # the finished one
+
+
+def test_shuffled_labels_come_from_an_address_of_their_own():
+    status, _, body = get(blocks.address(RUN, 40, "pca-3", shuffled=True), lambda *_: some())
+    assert status == 200
+    assert body == encoded(with_shuffled_labels(some()))
+    assert body != encoded(some())
 
 
 def test_points_that_are_missing_are_missing_in_one_sentence():

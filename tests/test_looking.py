@@ -1,5 +1,9 @@
 """Evaluation and projections: by hand, against scikit-learn, and the promises every picture keeps."""
 
+import shutil
+from dataclasses import replace
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,14 +14,17 @@ from faces.evaluation import (
     explained_variance,
     knn_accuracies,
     knn_accuracy,
+    knn_inside,
     nearest,
     nearest_mean_accuracy,
     nearest_means,
 )  # fmt: skip
-from faces.projections import PROJECTIONS, carried, centroids, class_turn, turn
+from faces.projections import PROJECTIONS, carried, centroids, class_residual, class_turn, turn
+from trainer import pictures
 from trainer.config import RunConfig
 from trainer.folder import RunFolder
-from trainer.pictures import draw, picture, picture_name
+from trainer.pictures import draw, picture, picture_name, refine, serve, with_shuffled_labels
+from trainer.snapshot import Snapshot
 from trainer.training import train
 
 
@@ -177,6 +184,37 @@ def test_a_picture_of_other_images_and_some_other_classes_is_turned_by_the_class
     assert found == pytest.approx(rotation.T, abs=1e-8)
 
 
+@settings(max_examples=40)
+@given(st.integers(0, 2**31), st.integers(2, 3), st.floats(0.01, 100))
+def test_the_same_arrangement_of_classes_has_no_residual_however_it_is_shifted_turned_and_sized(seed, axes, size):
+    random = np.random.default_rng(seed)
+    labels = np.arange(12) % 6
+    points = random.normal(size=(12, axes))
+    rotation, _ = np.linalg.qr(random.normal(size=(axes, axes)))
+    assert class_residual(size * points @ rotation + 3, labels, points, labels) == pytest.approx(0, abs=1e-8)
+    other = random.normal(size=(12, axes))
+    found = class_residual(other, labels, points, labels)
+    assert 0 <= found <= 1
+    assert found == pytest.approx(class_residual(points, labels, other, labels))
+
+
+def test_a_residual_by_hand():
+    """A line of three classes against a triangle, each centered and of length 1.
+
+    Line (-1, 0), (0, 0), (1, 0) over sqrt 2; triangle (-1, -1), (0, 2), (1, -1) over sqrt 8: A'B = [[1/2, 0], [0, 0]],
+    so the residual is 1 - 1/4.
+    """
+    line = np.array([[-1, 0], [0, 0], [1, 0]], np.float32)
+    triangle = np.array([[-1, -1], [0, 2], [1, -1]], np.float32)
+    assert class_residual(line, np.arange(3), triangle, np.arange(3)) == pytest.approx(0.75)
+
+
+def test_two_classes_or_classes_in_one_place_have_no_residual():
+    points = np.random.default_rng(0).normal(size=(4, 2))
+    assert np.isnan(class_residual(points, np.array([0, 0, 1, 1]), points, np.array([0, 0, 1, 1])))
+    assert np.isnan(class_residual(points * 0, np.arange(4), points, np.arange(4)))
+
+
 def test_pictures_without_a_common_class_are_not_turned():
     points, labels = np.ones((3, 2), np.float32), np.arange(3)
     assert class_turn(points, labels, points, labels + 3).tolist() == [[1, 0], [0, 1]]
@@ -193,7 +231,41 @@ def test_two_numbers_can_be_drawn_in_three_dimensions():
     assert (PROJECTIONS["pca"].points(rows, 3)[:, 2] == 0).all()
 
 
-@pytest.mark.parametrize("name", ["pca-2", "tsne-3", "tsne-2-perplexity=50", "umap-2-min_dist=0.5-n_neighbors=30"])
+@pytest.mark.parametrize("axes", [2, 3])
+@pytest.mark.parametrize("name", EACH)
+def test_pictures_neither_flip_nor_jump_in_replay(name, axes):
+    """From frame to frame: no movement where embeddings stay, and little where they change little.
+
+    Movement is the mean way of a point over the root mean square radius. Two layouts that have nothing to do with
+    each other are more than 1 apart, and so is a mirrored one.
+    """
+    start, _ = blobs(150)
+    drift = np.random.default_rng(1).normal(size=start.shape).astype(np.float32)
+    frames = [start + 0.01 * step * drift for step in range(4)]
+    frames = [frame / np.linalg.norm(frame, axis=1, keepdims=True) for frame in frames]
+    points = [PROJECTIONS[name].points(frames[0], axes)]
+    points += [PROJECTIONS[name].points(frames[0], axes, points[0])]  # settled
+    for frame in frames:
+        points.append(PROJECTIONS[name].points(frame, axes, points[-1]))
+
+    def moved(before: np.ndarray, after: np.ndarray) -> float:
+        return float(np.linalg.norm(after - before, axis=1).mean() / np.sqrt((before**2).sum(1).mean()))
+
+    still, *changing = (moved(one, other) for one, other in pairwise(points[1:]))
+    most_still, most_moving = MOVED[name]
+    assert still <= most_still
+    assert max(changing) <= most_moving
+    assert moved(points[1], points[1] * [-1, *[1] * (axes - 1)]) > 2 * most_moving or name != "pca"
+
+
+# Frames that are the same, and that differ by 1 %. UMAP draws at random whom it repels, so it never rests.
+MOVED = {"pca": (1e-5, 0.05), "tsne": (0.1, 0.2), "umap": (0.3, 0.3)}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["pca-2", "tsne-3", "tsne-2-perplexity=50", "umap-2-min_dist=0.5-n_neighbors=30-seed=7", "pca-3-basis=1234567"],
+)
 def test_a_pictures_name_says_all_that_decides_it(name):
     projection, axes, knobs = picture(name)
     assert picture_name(projection, axes, **knobs) == name
@@ -212,6 +284,117 @@ def test_a_picture_keeps_how_trustworthy_it_is(tmp_path):
     *_, last = train(config)
     for name in ("pca-2", "pca-3"):
         draw(folder, last, name)
-    (flat, inside), (deep, inside_deep) = (folder.points(name, last.step).quality for name in ("pca-2", "pca-3"))
-    assert 0.5 < flat < deep < 1
-    assert 0.2 < inside < inside_deep <= 1
+    flat, deep = (folder.points(name, last.step).quality for name in ("pca-2", "pca-3"))
+    (trust, inside, full, share, chance), (trust3, inside3, full3, share3, chance3) = flat, deep
+    assert 0.5 < trust < trust3 < 1
+    assert 0.2 < inside < inside3 <= full == full3 <= 1
+    assert (share, share3) == pytest.approx(np.cumsum(explained_variance(last.embeddings[:100]))[1:3], abs=1e-5)
+    assert 0 <= chance < 0.3  # ten classes
+    assert 0 <= chance3 < 0.3
+
+
+def tiny(tmp_path, probe: int = 100) -> tuple[RunFolder, list[Snapshot]]:
+    """A run's folder and the snapshots in it."""
+    config = RunConfig(epochs=1, batch=256, dim=16, probe=probe)
+    (tmp_path / "config.json").write_text(config.to_json())
+    folder = RunFolder(tmp_path)
+    found = list(train(config))
+    for snapshot in found:
+        folder.keep(1, snapshot)
+    return folder, found
+
+
+def test_all_moments_can_be_shown_on_the_axes_of_the_last(tmp_path):
+    folder, (first, *_, last) = tiny(tmp_path)
+    draw(folder, last, "pca-2")
+    draw(folder, last, name := picture_name("pca", 2, basis=last.step))
+    assert folder.drawn(name) == list(folder.moments())
+    assert folder.points(name, last.step).points == pytest.approx(folder.points("pca-2", last.step).points, abs=1e-4)
+    linear, *_ = np.linalg.lstsq(
+        last.embeddings[:100] - last.embeddings[:100].mean(0), folder.points("pca-2", last.step).points
+    )
+    expected = (first.embeddings[:100] - last.embeddings[:100].mean(0)) @ linear
+    shown = folder.points(name, first.step)
+    assert shown.points == pytest.approx(expected, abs=1e-3)
+    assert 0 < shown.quality[3] < folder.points(name, last.step).quality[3]  # early moments vary elsewhere
+
+
+def test_labels_by_chance_are_the_same_labels_and_knn_is_counted_for_them(tmp_path):
+    folder, (*_, last) = tiny(tmp_path)
+    draw(folder, last, "pca-2")
+    real = folder.points("pca-2", last.step)
+    chance = with_shuffled_labels(real)
+    assert sorted(chance.labels) == sorted(real.labels)
+    assert (chance.labels != real.labels).mean() > 0.5
+    assert chance.quality[1] == pytest.approx(knn_inside(real.points, chance.labels))
+    assert np.array_equal(chance.points, real.points)
+    assert len(chance.centers) == 0
+    old = real._replace(quality=real.quality[:2])
+    assert len(with_shuffled_labels(old).quality) == 0  # of pictures from before, nobody measured it
+
+
+@pytest.fixture
+def slowly(monkeypatch):
+    """Every slice of a refining is kept."""
+    monkeypatch.setattr(pictures, "OFTEN", 0.0)
+
+
+def job(folder: RunFolder, snapshot: Snapshot, name: str = "tsne-2") -> dict:
+    file = folder.moments()[snapshot.step]
+    return {"run": "x", "step": snapshot.step, "name": name, "file": str(file), "folder": str(folder.path)}
+
+
+@pytest.mark.xdist_group("tsne")
+def test_a_picture_is_seen_to_move_until_it_is_finished(tmp_path, slowly):
+    folder, (*_, last) = tiny(tmp_path)
+    hand = {}
+    assert serve("tsne", job(folder, last), hand) == ""
+    (one,) = hand.values()
+    done, total, divergence = folder.points("tsne-2", last.step).refining
+    assert (done, total) == (60, 500)
+    while refine(one):
+        now = folder.points("tsne-2", last.step).refining
+        assert now[0] == done + 25
+        done = now[0]
+    assert now[2] < divergence
+    finished = folder.points("tsne-2", last.step)
+    assert len(finished.refining) == 0
+    assert len(finished.quality) == 5
+
+
+@pytest.mark.xdist_group("tsne")
+def test_a_newer_moment_ends_the_refining_and_starts_from_there(tmp_path, slowly):
+    folder, (first, *_, last) = tiny(tmp_path)
+    hand = {}
+    serve("tsne", job(folder, first), hand)
+    assert len(folder.points("tsne-2", first.step).refining)
+    serve("tsne", job(folder, last), hand)
+    assert len(folder.points("tsne-2", first.step).refining) == 0  # it never changes again
+    assert [one.snapshot.step for one in hand.values()] == [last.step]
+    serve("tsne", job(folder, last), hand)  # asked for once more: it is in hand already
+    assert [one.slices for one in hand.values()] == [1]
+
+
+@pytest.mark.xdist_group("tsne")
+def test_a_pause_holds_for_a_picture_and_a_deleted_run_is_not_refined(tmp_path, slowly):
+    folder, (*_, last) = tiny(tmp_path)
+    hand = {}
+    serve("tsne", job(folder, last), hand)
+    (one,) = hand.values()
+    assert not one.paused
+    folder.pause("tsne-2", True)
+    assert one.paused
+    folder.pause("tsne-2", False)
+    assert not one.paused
+    shutil.rmtree(folder.path)
+    assert not refine(one)
+    assert not folder.path.exists()
+
+
+def test_a_picture_that_cannot_be_drawn_says_why(tmp_path):
+    folder, (*_, last) = tiny(tmp_path)
+    few = replace(last, embeddings=last.embeddings[:3], labels=last.labels[:3])
+    folder.keep(2, few)
+    hand = {}
+    assert "4 images or more" in serve("tsne", job(folder, few), hand)
+    assert not hand

@@ -1,7 +1,9 @@
 """Pages, run without a browser: they open on an empty home, submit what is set, and say what is wrong."""
 
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from faces.heads import FAMILIES, HEADS
 from pages.components.runs import NO_LOGITS, class_names
 from trainer import RunConfig
 from trainer.comparison import SEVEN
+from trainer.snapshot import Snapshot
 from trainer.store import Store
 
 ROOT = Path(__file__).parents[1]
@@ -287,8 +290,57 @@ def test_a_picture_that_failed_is_said_and_not_asked_for_again_and_again(store):
     store.end_wanted(name, last.step, "umap-2", "UMAP failed: too few")
     app = opened(run=name, projection="UMAP")
     assert any("too few" in warning.value for warning in app.warning)
-    assert not opened(run=name).exception  # its PCA, which nobody drew, is drawn now
-    assert store.folder(name).drawn("pca-2") == [last.step]
+    assert not opened(run=name).exception  # its PCA, which nobody drew, is asked for, not drawn by the page
+    assert store.folder(name).drawn("pca-2") == []
+    assert store.waiting()["wanted"] == {"pca"}
+
+
+def finished(store, *pictures: str, **config) -> tuple[str, Snapshot]:
+    """A finished run with one snapshot and these pictures of it."""
+    from trainer.pictures import draw
+    from trainer.training import train
+
+    name = store.submit(RunConfig(epochs=1, batch=256, dim=8, probe=100, **config))
+    attempt = store.claim().attempt
+    *_, last = train(store.run(name).config)
+    store.folder(name).keep(attempt, last)
+    store.index(name, attempt)
+    store.end(name, attempt, "finished")
+    for picture in pictures:
+        draw(store.folder(name), last, picture)
+    return name, last
+
+
+def test_the_settings_of_a_picture_come_from_the_address_and_ask_for_it(store):
+    name, last = finished(store, "pca-2")
+    address = {"run": name, "projection": "t-SNE", "tsne.perplexity": "12", "tsne.seed": "3"}
+    app = opened(**address)
+    assert not app.exception
+    assert app.slider(key="tsne.perplexity").value == 12
+    assert store.next_wanted("tsne")["name"] == "tsne-2-perplexity=12-seed=3"
+    app = opened(run=name, basis="the last moment")
+    assert not app.exception
+    assert store.next_wanted("pca")["name"] == f"pca-2-basis={last.step}"
+
+
+def test_a_picture_that_is_refined_says_so_and_can_be_paused(store):
+    name, last = finished(store, "pca-2")
+    folder = store.folder(name)
+    points = folder.points("pca-2", last.step)._replace(refining=np.float32([85, 500, 1.5]))
+    folder.keep_points("tsne-2", last.step, points)
+    app = opened(run=name, projection="t-SNE")
+    assert not app.exception
+    (pause,) = [button for button in app.button if "Pause" in button.label]
+    pause.click().run(timeout=30)
+    assert folder.pause_file("tsne-2").exists()
+    (again,) = [button for button in app.button if button.label == "Refine"]
+    again.click().run(timeout=30)
+    assert not folder.pause_file("tsne-2").exists()
+    assert not store.waiting()["wanted"]  # it has just been written: somebody works on it
+    old = time.time() - 100
+    os.utime(folder.points_file("tsne-2", last.step), (old, old))
+    opened(run=name, projection="t-SNE")
+    assert store.waiting()["wanted"] == {"tsne"}
 
 
 @pytest.mark.parametrize(("moving", "drawn"), [(True, 2), (False, 1)])

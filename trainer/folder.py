@@ -34,18 +34,21 @@ from trainer.snapshot import Snapshot
 class Points(NamedTuple):
     """A picture: images laid out on 2 or 3 axes, and the head's centers where the projection can place them.
 
-    `quality` is the picture's trustworthiness and the KNN accuracy inside it; empty when nobody has measured it.
-    `spread` is the variance of the embeddings, summed over their axes, where the points' own is a share of it (PCA).
-    `cones` are the centers' margin cones (`Snapshot.cones`) where the axes are those of the embeddings.
+    `quality` is what `trainer.pictures.measured` gives; empty when nobody has measured it. `spread` is the variance of
+    the embeddings, summed over their axes, where the points' own is a share of it (PCA). `cones` are the centers'
+    margin cones (`Snapshot.cones`) where the axes are those of the embeddings. `refining` is the iterations done, of
+    how many, and the KL divergence of a picture that is still being refined; empty once it is finished, and then it
+    never changes.
     """
 
     points: Float[ndarray, "N axes"]
     labels: Int[ndarray, " N"]
     centers: Float[ndarray, "M axes"]
     center_labels: Int[ndarray, " M"]
-    quality: Float[ndarray, " two"] = np.empty(0, np.float32)
+    quality: Float[ndarray, " measures"] = np.empty(0, np.float32)
     spread: Float[ndarray, " one"] = np.empty(0, np.float32)
     cones: Float[ndarray, " M"] = np.empty(0, np.float32)
+    refining: Float[ndarray, " three"] = np.empty(0, np.float32)
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,11 @@ class RunFolder:
         for old in self._checkpoints()[:-2]:
             old.unlink(missing_ok=True)
 
+    def moments(self) -> dict[int, Path]:
+        """Every step's snapshot file, of its newest attempt, in order of the steps."""
+        files = sorted(self.path.glob("a[0-9]*/snapshots/[0-9]*.safetensors"))
+        return dict(sorted((int(file.stem), file) for file in files))
+
     def checkpoint(self) -> bytes | None:
         """The newest whole checkpoint of any attempt; a damaged one is passed over. None when there is none."""
         for file in reversed(self._checkpoints()):
@@ -124,6 +132,17 @@ class RunFolder:
     def progress_file(self, name: str, step: int) -> Path:
         """Where a projector tells how far a picture is; there is no such file before and after."""
         return self.points_file(name, step).with_suffix(".json")
+
+    def pause_file(self, name: str) -> Path:
+        """While it is there, nobody refines this picture."""
+        return self.points_file(name, 0).with_name("paused")
+
+    def pause(self, name: str, paused: bool) -> None:
+        """Stop refining a picture, for all viewers, or go on."""
+        if paused:
+            write(self.pause_file(name), "")
+        else:
+            self.pause_file(name).unlink(missing_ok=True)
 
     def keep_points(self, name: str, step: int, points: Points) -> None:
         """Write a picture."""

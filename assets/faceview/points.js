@@ -28,8 +28,9 @@ async function ask(url) {
 }
 
 // Little-endian: "FV03", uint32 N, M, axes, float32 scale; int16 points (N, axes), int16 centers (M, axes),
-// uint16 labels (N), uint16 center labels (M); float32 trustworthiness, KNN accuracy, variance of the embeddings, and
-// margin cones (M), nan where not measured. A coordinate is int16 / 32767 * scale. The origin is the middle.
+// uint16 labels (N), uint16 center labels (M); float32 trustworthiness, KNN accuracy, KNN accuracy of the embeddings,
+// share of variance, variance of the embeddings, and margin cones (M), nan where not measured.
+// A coordinate is int16 / 32767 * scale. The origin is the middle.
 // "FV02" ends with the first two of these numbers, or with none.
 export function decode(bytes) {
   const head = new DataView(bytes);
@@ -39,14 +40,14 @@ export function decode(bytes) {
   const [n, m, axes] = [4, 8, 12].map((at) => head.getUint32(at, true));
   const places = 20 + 2 * axes * (n + m), end = places + 2 * (n + m);
   const more = (bytes.byteLength - end) / 4;
-  if (older ? more !== 0 && more !== 2 : more !== 3 + m) throw new Error("This block of points is incomplete.");
+  if (older ? more !== 0 && more !== 2 : more !== 5 + m) throw new Error("This block of points is incomplete.");
   const told = Array.from({ length: more }, (_, at) => head.getFloat32(end + 4 * at, true)), known = (value) => !Number.isNaN(value);
   return {
     n, m, axes, unit: head.getFloat32(16, true) / 32767,
     points: new Int16Array(bytes, 20, n * axes), centers: new Int16Array(bytes, 20 + 2 * n * axes, m * axes),
     labels: new Uint16Array(bytes, places, n), centerLabels: new Uint16Array(bytes, places + 2 * n, m),
-    quality: told.length && told.slice(0, 2).every(known) ? told.slice(0, 2) : null, spread: told[2],
-    cones: m && told.length > 3 && told.slice(3).every(known) ? told.slice(3) : null,
+    quality: told.length && told.slice(0, 2).every(known) ? told.slice(0, 4) : null, spread: told[4],
+    cones: m && told.length > 5 && told.slice(5).every(known) ? told.slice(5) : null,
   };
 }
 

@@ -28,15 +28,19 @@ def silent(progressed: Progressed) -> None:
 
 
 class Listener(io.TextIOBase):
-    """A stream for what a library says while it works, from which it reads "17/100", "Iteration 17" or " 17%|"."""
+    """A stream for what a library says while it works, from which it reads "17/100" or " 17%|"."""
 
     def __init__(self, doing: str, unit: str, progress: Progress, total: int | None = None):
         self.doing, self.unit, self.progress, self.total = doing, unit, progress, total
 
     def write(self, text: str) -> int:
-        for done in re.findall(r"(?:^|Iteration )(\d+)", text.strip()):
-            self.progress(Progressed(self.doing, int(done), self.total, self.unit))
+        for done in re.findall(r"^\d+", text.strip()):
+            self.reached(int(done))
         return len(text)
+
+    def reached(self, done: int) -> None:
+        """What `write` reads out of a text, told directly."""
+        self.progress(Progressed(self.doing, done, self.total, self.unit))
 
 
 @dataclass(frozen=True, eq=False)

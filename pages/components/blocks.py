@@ -2,17 +2,20 @@
 
     app = st.App("pages/router.py", routes=blocks.routes(load_points))
 
-A block of points never changes, so browsers keep it for good. Its layout, all little-endian:
+A block of points never changes, so browsers keep it for good, but for a picture that is still being refined: that
+has an address of its own for each look at it, and is kept nowhere. Its layout, all little-endian:
 
     offset 0    "FV03"                      magic and version
            4    uint32 N, M, axes           points, class centers, 2 or 3, of a tour up to 16
            16   float32 scale               a coordinate is int16 / 32767 * scale
            20   int16 (N, axes), (M, axes)  points, then centers; the origin is the middle of the picture
            ..   uint16 (N,), (M,)           labels, then labels of the centers
-           ..   float32 (3,)                trustworthiness and KNN accuracy of the picture; variance of the embeddings
+           ..   float32 (4,)                trustworthiness and KNN accuracy of the picture, KNN accuracy of the same
+                                            embeddings, share of variance shown
+           ..   float32                     variance of the embeddings, summed over their axes
            ..   float32 (M,)                the centers' margin cones, radians
 
-What is not known in the last two lines is nan. Browsers may still hold blocks of version FV02, which ended with
+What is not known in the last three lines is nan. Browsers may still hold blocks of version FV02, which ended with
 two numbers, trustworthiness and KNN accuracy, or with none.
 
 What is known of each image of a snapshot is a block of its own, which every projection shares:
@@ -48,7 +51,7 @@ from starlette.routing import Route
 
 from trainer.folder import Points
 from trainer.inspection import Inspected
-from trainer.pictures import ShownFacts
+from trainer.pictures import ShownFacts, with_shuffled_labels
 
 ROOT = "/faces"
 FOREVER = {"Cache-Control": "private, max-age=31536000, immutable"}
@@ -115,10 +118,10 @@ def points_block(
     scale = float(np.abs(places).max(initial=0)) or 1.0
     header = np.array([(b"FV03", len(points), len(centers), axes, scale)], HEADER)
     whole = np.rint(places / scale * 32767).astype("<i2"), every.astype("<u2")
-    measured = np.full(3 + len(centers), np.nan, "<f4")
-    for place, found in ((0, quality), (2, spread), (3, cones)):
+    measured = np.full(5 + len(centers), np.nan, "<f4")
+    for found, place, most in ((quality, 0, 4), (spread, 4, 1), (cones, 5, len(centers))):
         if found is not None and len(found):
-            measured[place : place + len(found)] = found
+            measured[place : place + min(most, len(found))] = found[:most]
     return b"".join(array.tobytes() for array in (header, *whole, measured))
 
 
@@ -128,7 +131,7 @@ def read_block(block: bytes) -> Points:
         raise ValueError("These bytes are no block of points; one starts with FV03.")
     _, N, M, axes, scale = np.frombuffer(block, HEADER, 1)[0].item()
     end = HEADER.itemsize + (N + M) * (2 * axes + 2)
-    if len(block) != end + 4 * (3 + M):
+    if len(block) != end + 4 * (5 + M):
         raise ValueError(f"This block of {N} points is incomplete: {len(block)} bytes came.")
     places = np.frombuffer(block, "<i2", (N + M) * axes, HEADER.itemsize).reshape(-1, axes)
     places = (places / 32767 * scale).astype(np.float32)
@@ -168,9 +171,13 @@ def inspected_json(found: Inspected) -> dict[str, Any]:
     return {field: plain(value) for field, value in found._asdict().items()}
 
 
-def address(run: str, step: int | str, name: str) -> str:
-    """Where the browser finds the points of this run, step and layout; step "*" stands for any."""
-    return f"{ROOT}/points/{run}/{step}/{name}.bin"
+def address(run: str, step: int | str, name: str, look: int = 0, shuffled: bool = False) -> str:
+    """Where the browser finds the points of this run, step and layout; step "*" stands for any.
+
+    `look` tells apart the looks at a layout that is still being refined. `shuffled` deals its labels out anew.
+    """
+    asked = "&".join([f"look={look}"] * bool(look) + ["shuffled=1"] * shuffled)
+    return f"{ROOT}/points/{run}/{step}/{name}.bin" + (f"?{asked}" if asked else "")
 
 
 def facts_address(run: str, step: int | str) -> str:
@@ -222,8 +229,11 @@ def routes(
             return PlainTextResponse(f"There are no points {name} of step {step}.", 404)
         if isinstance(found, str):
             return PlainTextResponse(found or "This picture is on its way.", 404 if found else 202)
-        block = points_block(*found)
-        return Response(block, media_type="application/octet-stream", headers=FOREVER)
+        headers = {"Cache-Control": "no-store"} if len(found.refining) else FOREVER
+        if "shuffled" in request.query_params:
+            found = with_shuffled_labels(found)
+        block = points_block(*found[:-1])
+        return Response(block, media_type="application/octet-stream", headers=headers)
 
     def facts(request: Request) -> Response:
         run, step = request.path_params["run"], request.path_params["step"]

@@ -28,10 +28,10 @@ class Panel:
 
     `url` comes from `blocks.address`; None while there is nothing to show yet. With `steps`, the moments of the
     panel in order, of `total` steps in all, `url` and `facts` (from `blocks.facts_address`) name the step "*",
-    and the viewer travels between them; without, `url` is the one block to show. `images` comes from
-    `blocks.sheets_address`, and `inspected`, from `blocks.inspected_address` with two "*", lets a click open the
-    inspector. `rotate` turns the points (nine numbers, the rows of a 3x3), so that panels can be
-    aligned. `centers` draws the class centers.
+    and the viewer travels between them; without, `url` is the one block to show. `told` are words about the
+    newest moment. `images` comes from `blocks.sheets_address`, and `inspected`, from `blocks.inspected_address` with
+    two "*", lets a click open the inspector. `rotate` turns the points (nine numbers, the rows of a 3x3), so that
+    panels can be aligned. `centers` draws the class centers.
 
     `raw`: the axes are those of the embeddings, which lie on the unit circle or sphere. `linear`: they are PCA's.
     `tour` is the address of the same moments on more axes, from which the viewer makes linear views; `known` that of
@@ -54,6 +54,7 @@ class Panel:
     tour: str | None = None
     known: str | None = None
     known_steps: Sequence[int] = ()
+    told: str = ""
 
 
 def faceview(
@@ -101,8 +102,9 @@ def described(
                 "id": panel.id, "title": panel.title, "subtitle": panel.subtitle, "url": panel.url,
                 "rotate": None if panel.rotate is None else [float(part) for part in panel.rotate],
                 "centers": panel.centers, "steps": list(panel.steps), "total": panel.total, "facts": panel.facts,
-                "images": panel.images, "inspected": panel.inspected, "raw": panel.raw, "linear": panel.linear,
-                "tour": panel.tour, "known": panel.known, "known_steps": list(panel.known_steps),
+                "images": panel.images, "inspected": panel.inspected, "told": panel.told, "raw": panel.raw,
+                "linear": panel.linear, "tour": panel.tour, "known": panel.known,
+                "known_steps": list(panel.known_steps),
             }
             for panel in panels
         ],

@@ -10,7 +10,7 @@ from faces.heads import scored
 from pages.components import runs as told
 from pages.components.experiment import ask_experiment, ask_group, ask_noise
 from pages.components.live import live
-from pages.components.picture import pending, picture, projection_choice
+from pages.components.picture import Look, pending, picture, projection_choice
 from pages.components.session import head_colors, remember, the_store
 from trainer import comparison
 from trainer.store import Run
@@ -62,7 +62,7 @@ def offered(run: Run) -> str:
 
 
 @told.forgiving
-def show(chosen: list[str], drawn: list[str], projection: str, axes: int) -> bool:
+def show(chosen: list[str], drawn: list[str], look: Look) -> bool:
     """The live part: progress, pictures and the table. True when nothing moves any more."""
     runs = {name: store.run(name) for name in chosen}
     latest = store.latest(runs)
@@ -72,7 +72,7 @@ def show(chosen: list[str], drawn: list[str], projection: str, axes: int) -> boo
         st.progress(done, f"{len(runs) - len(still)} of {len(runs)} runs are done.")
     newest = {name: facts["step"] for name, facts in latest.items()}
     height = 430 if len(drawn) <= 4 else 720
-    settled = picture([runs[name] for name in drawn], newest, projection, axes, height=height, key="pictures")
+    settled = picture([runs[name] for name in drawn], newest, look, height=height, key="pictures")
     table(list(runs.values()), latest)
     return settled and not still
 
@@ -181,9 +181,9 @@ with st.container():  # keeps the places of what follows: a widget that moves dr
             "Pretrained weights have seen most of these validation images with their labels.", icon=":material/warning:"
         )
 
-projection, axes = projection_choice()
+look = projection_choice()
 latest = store.latest([run.id for run in chosen])
 newest = {name: facts["step"] for name, facts in latest.items()}
-moving = any(run.open for run in chosen) or pending(drawn, newest, projection, axes)
-live(show, moving, [run.id for run in chosen], [run.id for run in drawn], projection, axes)
+moving = any(run.open for run in chosen) or pending(drawn, newest, look)
+live(show, moving, [run.id for run in chosen], [run.id for run in drawn], look)
 told.forgiving(curves)(drawn, latest)

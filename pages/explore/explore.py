@@ -12,7 +12,7 @@ from faces.projections import PROJECTIONS
 from pages.components import runs as told
 from pages.components.feasibility import feasibility
 from pages.components.live import live
-from pages.components.picture import pending, picture, projection_choice
+from pages.components.picture import Look, pending, picture, projection_choice
 from pages.components.session import head_colors, the_store
 from pages.components.settings import adopt, ask_budget, ask_dataset, ask_head, ask_held_out, ask_knobs, mark
 from trainer.comparison import MEASURES
@@ -140,7 +140,7 @@ with controls:
 
 
 @told.forgiving
-def show(run_id: str, projection: str, axes: int) -> bool:
+def show(run_id: str, look: Look) -> bool:
     """The live part: how far the run is, its scores, its picture, its curves. True when nothing moves any more."""
     run = store.run(run_id)
     history = store.history(run_id)
@@ -151,8 +151,8 @@ def show(run_id: str, projection: str, axes: int) -> bool:
     st.caption(told.subtitle(run.config))
     told.progress(store, run, facts)
     scores(run, history)
-    settled = picture([run], {run.id: facts["step"]} if facts else {}, projection, axes, height=520, key="picture")
-    st.caption(f"**{PROJECTIONS[projection].title}.** {PROJECTIONS[projection].notice} {sample(facts)}")
+    settled = picture([run], {run.id: facts["step"]} if facts else {}, look, height=520, key="picture")
+    st.caption(f"**{PROJECTIONS[look.projection].title}.** {PROJECTIONS[look.projection].notice} {sample(facts)}")
     curves(run, history)
     if history:
         measured(history[-1]["metrics"])
@@ -241,9 +241,9 @@ with view:
                 st.caption(
                     f":material/info: Shown is an earlier run. Press Train to see {head} on {find(dataset).title}."
                 )
-        projection, axes = projection_choice()
+        look = projection_choice()
         newest = {name: facts["step"] for name, facts in store.latest([run.id]).items()}
-        live(show, run.open or pending([run], newest, projection, axes), run.id, projection, axes)
+        live(show, run.open or pending([run], newest, look), run.id, look)
         if run.config.head in HEADS:
             word = "loss of an image is" if not scored(run.config.head) else "training logits are"
             st.markdown(f"**What to notice.** {HEADS.about(run.config.head).notice} The {word}")
