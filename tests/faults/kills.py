@@ -131,9 +131,8 @@ def main() -> None:
         steps = acknowledged(store, name)
         assert steps == sorted(set(steps))
         verdict = "equal" if same else "DIFFER"
-        print(
-            f"{kills} kills over {run.attempt} attempts: {lost} snapshots lost, {len(damaged)} files torn, weights {verdict}."
-        )
+        print(f"{kills} kills over {run.attempt} attempts, {len(steps)} snapshots in the end.")
+        print(f"{lost} snapshots lost, {len(damaged)} files torn, weights {verdict}.")
         if lost or damaged or not same:
             sys.exit(1)
 
