@@ -18,7 +18,7 @@ class MVSoftmax(ArcFace):
     title = "hard wrong classes count more from the start"
     source, born = "https://arxiv.org/abs/1912.00833", "2019-12"
     formula = r"s \cos(\theta_y + m), \quad \text{hard } j\!: s\,((t + 1) \cos\theta_j + t)"
-    at_center = "cos(m)"
+    at_angle = "turned(theta, m, seam)"
     notice = "At first nearly every wrong class is hard and pushes more; CurricularFace spares the start of this."
     knobs = {
         "s": Knob(fixed_scale, 0.5, 64.0, "scale of the logits, no unit"),
