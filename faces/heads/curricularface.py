@@ -6,7 +6,7 @@ from torch import Tensor
 from faces.heads.angle import cos_of_sum
 from faces.heads.arcface import ArcFace
 from faces.knobs import SEAM, Knob, Value, fixed_scale
-from faces.shapes import Cosines, CosineTable, Features, Labels
+from faces.shapes import Choices, Cosines, CosineTable, Features, Labels
 
 
 class CurricularFace(ArcFace):
@@ -43,5 +43,11 @@ class CurricularFace(ArcFace):
         self.t.copy_(0.01 * own.mean() + 0.99 * self.t)
 
     def others(self, cosine: CosineTable, own: Cosines) -> CosineTable:
-        hard = cosine > cos_of_sum(own, self.m, "raw_cos")[:, None]  # whatever the seam: the authors' comparison
-        return torch.where(hard, cosine * (self.t + cosine), cosine)
+        return torch.where(self.hard(cosine, own), cosine * (self.t + cosine), cosine)
+
+    def others_slope(self, cosine: CosineTable, own: Cosines) -> CosineTable:
+        return torch.where(self.hard(cosine, own), self.t + 2 * cosine, 1.0)
+
+    def hard(self, cosine: CosineTable, own: Cosines) -> Choices:
+        """Which classes are nearer than cos(theta + m), whatever the seam: the authors' comparison."""
+        return cosine > cos_of_sum(own, self.m, "raw_cos")[:, None]
