@@ -27,7 +27,12 @@ DECLARATIONS = (
     "notice",
     "pretrained",
     "smallest",
-    "at_center",
+    "at_angle",
+    "likeness",
+    "spares",
+    "adds",
+    "fits",
+    "note",
     "simplex",
 )  # what is read; the rest is the class's own
 WORDS = {"math": math, **vars(knobs)}  # what a declaration may use

@@ -171,19 +171,19 @@ def still_roc(curves: Mapping[str, Sequence[ndarray]], colors: Mapping[str, str]
             )  # fmt: skip
         figure.add_scatter(
             x=list(rates), y=np.mean(seeds, 0).tolist(), mode="lines",
-            line={"color": colors[head], "width": 3, "dash": dash}, name=head, legendgroup=head,
+            line={"color": colors[head], "width": 2, "dash": dash}, name=head, legendgroup=head,
             hovertemplate="%{y:.1%}",
         )  # fmt: skip
     figure.update_layout(
-        height=460, margin={"l": 8, "r": 8, "t": 8, "b": 8}, hovermode="x unified",
+        height=460, margin={"l": 8, "r": 28, "t": 8, "b": 8}, hovermode="x unified",
         legend={"orientation": "h", "y": -0.2, "x": 0},
     )  # fmt: skip
     figure.update_xaxes(
-        title="FAR: pairs of two classes that are accepted", type="log", showgrid=True, hoverformat=".3%",
+        title="FAR: unlike pairs that are accepted", type="log", showgrid=True, hoverformat=".3%",
         tickvals=[1e-4, 1e-3, 1e-2, 1e-1, 1], ticktext=["0.01 %", "0.1 %", "1 %", "10 %", "100 %"],
         range=[float(np.log10(min(rates))), 0],
     )  # fmt: skip
-    figure.update_yaxes(title="TAR: pairs of one class", tickformat=".0%", range=[0, 1.01])
+    figure.update_yaxes(title="TAR: like pairs that are accepted", tickformat=".0%", range=[0, 1.01])
     return figure
 
 

@@ -3,7 +3,7 @@
 A name is the tensor's kind and its axes; within one call the same letter is the same size.
 """
 
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 Images = Float[Tensor, "B channels height width"]  # as an encoder takes them
@@ -13,6 +13,7 @@ Labels = Int[Tensor, " B"]  # true class indices, int64
 Logits = Float[Tensor, "B C"]  # what cross-entropy takes
 Loss = Float[Tensor, ""]  # one number, with its graph
 CosineTable = Float[Tensor, "B C"]  # every feature against every class, -1 to 1
+Choices = Bool[Tensor, "B C"]  # for which of these something holds
 Table = Float[Tensor, "B rows"]  # every feature against every vector of a weight: C of them, or C*K
 Cosines = Float[Tensor, " B"]  # one cosine per sample, to its own class; also any line of cosines
 Rows = Float[Tensor, "*rows D"]  # vectors along the last axis

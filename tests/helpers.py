@@ -40,9 +40,24 @@ def trainer(*words: str, home: Path, **pipes) -> subprocess.Popen:
 
 
 def workers(supervisor: subprocess.Popen) -> list[psutil.Process]:
-    """The processes that train: forked by the nursery, or the supervisor's own."""
-    children = psutil.Process(supervisor.pid).children(recursive=True)
-    return [child for child in children if {"nurse", "work"} & set(child.cmdline()) and not child.children()]
+    """The processes that train: forked by the nursery, or the supervisor's own. One that has just ended is none."""
+    return [child for child in relatives(supervisor) if trains(child)]
+
+
+def relatives(supervisor: subprocess.Popen) -> list[psutil.Process]:
+    """The children of a supervisor and theirs; none once it has ended."""
+    try:
+        return psutil.Process(supervisor.pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+
+
+def trains(process: psutil.Process) -> bool:
+    """Whether this one does the work itself. False for one that is gone or a zombie."""
+    try:
+        return bool({"nurse", "work"} & set(process.cmdline())) and not process.children()
+    except psutil.NoSuchProcess:
+        return False
 
 
 class Server:

@@ -2,16 +2,19 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+import zipfile
 
 import numpy as np
 import pytest
 
 from tests.helpers import end, trainer, until, workers
 from trainer import RunConfig, train
+from trainer.__main__ import main
 from trainer.engines.children import Nursery, Spares
 from trainer.engines.local import LocalEngine
 from trainer.store import Store
@@ -177,30 +180,30 @@ def test_the_command_line_trains_and_prints_a_json_line_per_snapshot(tmp_path):
         ("data fetch digits", "not downloaded"),
     ],
 )
-def test_a_wrong_word_on_the_command_line_is_one_sentence_and_exit_code_2(tmp_path, words, said):
-    import re
-
-    process = trainer(*words.split(), home=tmp_path)
-    _, err = process.communicate(timeout=120)
-    assert process.returncode == 2
+def test_a_wrong_word_on_the_command_line_is_one_sentence_and_exit_code_2(faces_home, capsys, words, said):
+    assert main(words.split()) == 2
+    err = capsys.readouterr().err
     assert re.search(said, err)
     assert "Traceback" not in err
 
 
-def test_a_run_submitted_listed_and_exported_from_the_command_line(store, supervisor):
-    out, err = trainer(
-        *["runs", "submit", "--epochs", "1", "--batch", "256", "--dim", "8"], home=store.path
-    ).communicate(timeout=120)
-    name = out.split()[0]
-    out, err = trainer("runs", "follow", name, home=store.path).communicate(timeout=120)
-    assert "KNN" in out, err
-    out, _ = trainer("runs", "list", home=store.path).communicate(timeout=60)
-    assert name in out
-    assert "finished" in out
-    file = store.path / "run.zip"
-    trainer("export", name, str(file), home=store.path).communicate(timeout=60)
-    import zipfile
+def test_the_exit_code_is_that_of_the_process(tmp_path):
+    process = trainer("runs", "stop", "01ARZ3NDEKTSV4RRFFQ69G5FAV", home=tmp_path)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert err.count("\n") == 1
 
+
+def test_a_run_submitted_listed_and_exported_from_the_command_line(store, supervisor, monkeypatch, capsys):
+    monkeypatch.setenv("FACES_HOME", str(store.path))
+    submit = ["runs", "submit", "--epochs", "1", "--batch", "256", "--dim", "8"]
+    out, _ = trainer(*submit, home=store.path).communicate(timeout=120)
+    name, file = out.split()[0], store.path / "run.zip"
+    for words in (["runs", "follow", name], ["runs", "list"], ["export", name, str(file)]):
+        assert main(words) == 0
+        out = capsys.readouterr().out
+        assert words[1] != "follow" or "KNN" in out
+        assert words[1] != "list" or (name in out and "finished" in out)
     with zipfile.ZipFile(file) as archive:
         assert set(archive.namelist()) == {
             "README.txt",

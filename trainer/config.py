@@ -91,12 +91,13 @@ class RunConfig:
         terms = settle(TERMS, {name: getattr(self, name) for name in TERMS}, classes)
         left = classes - int(terms["held_out"])
         if left < min(classes, 2):
+            possible = f"0, or 2 to {classes - 2}" if classes > 3 else "none"
             raise ValueError(
                 f"held_out = {self.held_out} leaves {max(left, 0)} of {classes} classes to train on; "
-                f"0 to {classes - 2} can be held out."
+                f"{possible} can be held out."
             )
         if terms["held_out"] == 1:
-            raise ValueError("held_out = 1 leaves nobody to tell the held-out class from; hold out 0, or 2 or more.")
+            raise ValueError("held_out = 1 has no second class to tell it from; hold out 0, or 2 or more.")
         about = HEADS.about(self.head)
         if getattr(about, "simplex", False) and int(terms["dim"]) < left - 1:
             raise ValueError(

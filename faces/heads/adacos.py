@@ -23,7 +23,7 @@ class AdaCos(CosineHead):
     title = "a scale that follows the training"
     source, born = "https://arxiv.org/abs/1905.00292", "2019-05"
     formula = r"\tilde{s} \cos\theta_y"
-    at_center = "1"
+    at_angle = "cos(theta)"
     notice = "Watch s fall as the classes part: it settles where a perfect sample has a probability of only one half."
     knobs = {"dynamic": Choice(("on", "off"), "s follows the training, or stays at sqrt(2) ln(C - 1)")}
     dynamic: str

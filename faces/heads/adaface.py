@@ -23,6 +23,11 @@ class AdaFace(CosineHead):
     title = "short features get another margin than long ones"
     source, born = "https://arxiv.org/abs/2204.00964", "2022-04"
     formula = r"s\,(\cos(\theta_y - m z) - (m + m z))"
+    at_angle = {
+        "short features": "turned(theta, m, 'clamp_pi')",
+        "average features": "cos(theta) - m",
+        "long features": "cos(maximum(theta - m, 0)) - 2 * m",
+    }
     notice = "z = 0 is CosFace. Short, doubtful features are pulled most when near their class, long ones when far."
     knobs = {
         "s": Knob(fixed_scale, 0.5, 64.0, "scale of the logits, no unit"),

@@ -14,7 +14,7 @@ class ArcMarginProduct(CosineHead):
     title = "a cosine classifier, s = 1"
     source, born = "https://arxiv.org/abs/1702.05870", "2017-02"
     formula = r"\cos\theta_y"
-    at_center = "1"
+    at_angle = "cos(theta)"
     notice = "With s = 1 no probability comes near 1: with 10 classes the loss cannot fall below 1.377."
     knobs = {}
     s = 1.0

@@ -13,7 +13,7 @@ class ArcFace(CosineHead):
     title = "a margin on the angle"
     source, born = "https://arxiv.org/abs/1801.07698", "2018-01"
     formula = r"s \cos(\theta_y + m)"
-    at_center = "cos(m)"
+    at_angle = "turned(theta, m, seam)"
     notice = "The margin asks most of samples at a right angle to their class, and little of those already on it."
     knobs = {
         "s": Knob(fixed_scale, 0.5, 64.0, "scale of the logits, no unit"),

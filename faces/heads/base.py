@@ -27,9 +27,12 @@ class Head(nn.Module):
     """Class vectors in `weight` and the knobs as plain attributes; a head declares the rest in its class body.
 
     `title` is a subtitle for menus, `born` the paper's year and month, `formula` the own-class logit
-    in LaTeX, `notice` what to look for. `at_center` is what stands for the own-class cosine of a sample
-    on its center, as a formula in the knobs; a head without one has no note on feasibility. `simplex`: whether
-    its C class vectors need C - 1 dimensions.
+    in LaTeX, `notice` what to look for. `simplex`: whether its C class vectors need C - 1 dimensions.
+    What it leaves room for (faces/feasibility.py) follows from formulas in its knobs: `at_angle`, what stands for
+    the own-class cosine at theta, or one for each case by its name; `likeness`, what stands for the other classes'
+    where that is not cos(theta); `spares`, how far these may be under it; `adds`, what the loss has besides. A head
+    without a softmax has `fits`, the largest value of each margin knob, with phi the angle that C classes can keep,
+    and any head a `note` in words.
     Fewer than two classes, an unknown knob or a value that does not fit: ValueError. All arithmetic is
     float32 or wider, also under autocast.
     """
@@ -130,6 +133,13 @@ class CosineHead(Head):
     def others(self, cosine: CosineTable, own: Cosines) -> CosineTable:
         """What stands for the other classes' cosines in training; the own-class column is not used."""
         return cosine
+
+    def others_slope(self, cosine: CosineTable, own: Cosines) -> CosineTable | None:
+        """The derivative of `others` by its cosine, for the fused loss; None for 1 everywhere.
+
+        For a head with `others` of its own this is a matter of speed. `own` may choose a rule there, not shift it.
+        """
+        return None
 
     def observe(self, cosine: CosineTable, own: Cosines, labels: Labels, features: Features) -> None:
         """Update the buffers from a training batch, outside the graph."""

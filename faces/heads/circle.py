@@ -22,6 +22,10 @@ class Circle(MetricHead):
         r"\log\Big[1 + \sum_n e^{\gamma [\cos\theta_n + m]_+ (\cos\theta_n - m)}"
         r" \sum_p e^{-\gamma [1 + m - \cos\theta_p]_+ (\cos\theta_p - 1 + m)}\Big]"
     )
+    note = (
+        "The nearest two classes are no farther than the cosine {cosine:.2f}: where m is under that, not every pair "
+        "of unlike images can stay under m. How low the loss gets depends on how many pairs a batch has."
+    )
     notice = "A pair that is nearly right is hardly moved any more; with gamma large only the worst pairs count."
     knobs = {
         "m": Knob(0.4, 0.0, 1.0, "relaxation of the cosines that are asked for, no unit"),

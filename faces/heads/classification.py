@@ -15,6 +15,7 @@ class Classification(Head):
     title = "a linear classifier with a bias"
     source, born = "https://doi.org/10.1007/978-3-642-76153-9_28", "1990-01"
     formula = r"w_y \cdot x + b_y"
+    note = "Lengths are free: longer features and weights can lower the loss without end, so it has no floor."
     notice = "It trains on the features' lengths too, but KNN and the pictures see only their directions."
     knobs = {}
 

@@ -11,6 +11,7 @@ class CM1(UnitedMargin):
     title = "combined margin 1: ArcFace and CosFace at once"
     source, born = "https://arxiv.org/abs/1801.07698", "2018-01"
     formula = r"s\,(\psi(m_1 \theta_y + m_2) - m_3)"
+    at_angle = "psi(m1 * theta + m2) - m3"
     notice = "The two margins together ask for more than either alone at every angle; the loss starts higher."
     knobs = {
         "s": Knob(fixed_scale, 0.5, 64.0, "scale of the logits, no unit"),

@@ -11,6 +11,7 @@ class CM2(UnitedMargin):
     title = "combined margin 2: a gentler slope far away"
     source, born = "https://arxiv.org/abs/1801.07698", "2018-01"
     formula = r"s\,(\psi(m_1 \theta_y + m_2) - m_3)"
+    at_angle = "psi(m1 * theta + m2) - m3"
     notice = "m1 below 1 takes back some of the margin far from the class, where CM1 asks most."
     knobs = {
         "s": Knob(fixed_scale, 0.5, 64.0, "scale of the logits, no unit"),

@@ -12,7 +12,7 @@ class CosFace(CosineHead):
     title = "a margin on the cosine"
     source, born = "https://arxiv.org/abs/1801.09414", "2018-01"
     formula = r"s\,(\cos\theta_y - m)"
-    at_center = "1 - m"
+    at_angle = "cos(theta) - m"
     notice = "The margin is the same at every angle, so even a sample right on its class is still asked for more."
     knobs = {
         "s": Knob(fixed_scale, 0.5, 64.0, "scale of the logits, no unit"),

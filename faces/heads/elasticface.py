@@ -21,7 +21,7 @@ class ElasticFace(ArcFace):
     title = "a margin drawn anew for every sample"
     source, born = "https://arxiv.org/abs/2109.09416", "2021-09"
     formula = r"s \cos(\theta_y + m_i), \quad m_i \sim \mathcal{N}(m, \sigma)"
-    at_center = ""  # its margin differs from sample to sample
+    at_angle = "drawn(theta, m, sigma, seam)"  # as a mean over the draws
     notice = (
         "No sample meets the same margin twice, so classes are not all pressed into one mould. sigma = 0 is ArcFace."
     )

@@ -19,7 +19,7 @@ class ETF(NormFace):
     title = "class vectors fixed on a simplex"
     source, born = "https://arxiv.org/abs/2203.09081", "2022-03"
     formula = r"s \cos\theta_y"
-    at_center = "1"
+    at_angle = "cos(theta)"
     simplex = True
     notice = "The centers never move: only the encoder learns. Other heads' centers drift towards this figure."
     knobs = {"s": Knob(fixed_scale, 0.5, 64.0, "scale of the logits, no unit")}

@@ -16,6 +16,7 @@ from faces.shapes import Features, Labels, Loss, Table
 
 AT_ONCE = 1 << 20  # cosines worked on at a time on a CPU, 4 MiB
 AT_ONCE_ELSEWHERE = 1 << 23  # on a GPU, where every step has a price of its own
+WAYS = ("of_classes", "others", "others_slope", "logits")  # from cosines to logits, beside `margin`
 
 
 def fused_loss(head: CosineHead, features: Features, labels: Labels) -> Loss:
@@ -42,8 +43,8 @@ class Fused(torch.autograd.Function):
         if observed:
             cosine = head.of_classes(table.mul_(inverse))
             head.observe(cosine, own_of(cosine, labels), labels, features)
-        same = {getattr(type(head), name) is getattr(CosineHead, name) for name in ("of_classes", "others", "logits")}
-        of_some = by_hand if same == {True} else by_autograd
+        own_ways = {name for name in WAYS if getattr(type(head), name) is not getattr(CosineHead, name)}
+        of_some = by_hand if own_ways in (set(), {"others", "others_slope"}) else by_autograd
         loss = torch.zeros((), dtype=table.dtype, device=table.device)
         along = torch.zeros_like(inverse)  # of each row's gradient, the part in the row's own direction
         few = max(1, (AT_ONCE if table.device.type == "cpu" else AT_ONCE_ELSEWHERE) // table.shape[1])
@@ -73,7 +74,7 @@ class Fused(torch.autograd.Function):
 
 
 def by_hand(head: CosineHead, cosine: Table, labels: Labels, room: Table) -> tuple[Loss, Table]:
-    """The summed loss of some rows and its derivative by their cosines, for heads that change the own class only.
+    """The summed loss of some rows and its derivative by their cosines, for heads that say how `others` slope.
 
     `room`, of the same shape, is overwritten.
     """
@@ -82,13 +83,16 @@ def by_hand(head: CosineHead, cosine: Table, labels: Labels, room: Table) -> tup
         own = own_of(cosine, labels).requires_grad_()
         value = head.s * head.margin(own)
         (slope,) = torch.autograd.grad(value.sum(), own)
-    value = value.detach()[:, None]  # (rows, 1)
-    share = torch.mul(cosine, head.s, out=room).scatter_(1, places, value)
+    value, own = value.detach()[:, None], own.detach()  # (rows, 1), (rows,)
+    share = torch.mul(head.others(cosine, own), head.s, out=room).scatter_(1, places, value)
     largest = share.amax(1, keepdim=True)
     total = share.sub_(largest).exp_().sum(1, keepdim=True)
     loss = (total.log() + largest - value).sum()
     of_own = (share.gather(1, places) / total - 1) * slope[:, None]
-    return loss, share.mul_(head.s / total).scatter_(1, places, of_own)
+    share.mul_(head.s / total)
+    if (of_others := head.others_slope(cosine, own)) is not None:
+        share.mul_(of_others)
+    return loss, share.scatter_(1, places, of_own)
 
 
 def by_autograd(head: CosineHead, cosine: Table, labels: Labels, room: Table) -> tuple[Loss, Table]:

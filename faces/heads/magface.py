@@ -20,6 +20,8 @@ class MagFace(CosineHead):
     title = "the longer a feature, the larger its margin"
     source, born = "https://arxiv.org/abs/2103.06627", "2021-03"
     formula = r"s \cos(\theta_y + m(\|x\|))"
+    at_angle = {"shortest features": "turned(theta, l_m, seam)", "longest features": "turned(theta, u_m, seam)"}
+    adds = "2 * lam / u_a"
     notice = "The length becomes a measure of quality: clear images get long features, doubtful ones short."
     knobs = {
         "s": Knob(fixed_scale, 0.5, 64.0, "scale of the logits, no unit"),

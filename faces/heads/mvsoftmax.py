@@ -5,7 +5,7 @@ import torch
 from faces.heads.angle import cos_of_sum
 from faces.heads.arcface import ArcFace
 from faces.knobs import SEAM, Knob, fixed_scale
-from faces.shapes import Cosines, CosineTable
+from faces.shapes import Choices, Cosines, CosineTable
 
 
 class MVSoftmax(ArcFace):
@@ -18,7 +18,7 @@ class MVSoftmax(ArcFace):
     title = "hard wrong classes count more from the start"
     source, born = "https://arxiv.org/abs/1912.00833", "2019-12"
     formula = r"s \cos(\theta_y + m), \quad \text{hard } j\!: s\,((t + 1) \cos\theta_j + t)"
-    at_center = "cos(m)"
+    at_angle = "turned(theta, m, seam)"
     notice = "At first nearly every wrong class is hard and pushes more; CurricularFace spares the start of this."
     knobs = {
         "s": Knob(fixed_scale, 0.5, 64.0, "scale of the logits, no unit"),
@@ -29,5 +29,11 @@ class MVSoftmax(ArcFace):
     t: float
 
     def others(self, cosine: CosineTable, own: Cosines) -> CosineTable:
-        hard = cosine > cos_of_sum(own, self.m, "raw_cos")[:, None]  # whatever the seam: the authors' comparison
-        return torch.where(hard, (self.t + 1) * cosine + self.t, cosine)
+        return torch.where(self.hard(cosine, own), (self.t + 1) * cosine + self.t, cosine)
+
+    def others_slope(self, cosine: CosineTable, own: Cosines) -> CosineTable:
+        return self.hard(cosine, own).to(cosine) * self.t + 1
+
+    def hard(self, cosine: CosineTable, own: Cosines) -> Choices:
+        """Which classes are nearer than cos(theta + m), whatever the seam: the authors' comparison."""
+        return cosine > cos_of_sum(own, self.m, "raw_cos")[:, None]

@@ -11,6 +11,6 @@ class NormFace(ArcMarginProduct):
     title = "a cosine classifier with a free scale"
     source, born = "https://arxiv.org/abs/1704.06369", "2017-04"
     formula = r"s \cos\theta_y"
-    at_center = "1"
+    at_angle = "cos(theta)"
     notice = "What a margin head does better than this one, at the same s, is the margin's doing."
     knobs = {"s": Knob(fixed_scale, 0.5, 64.0, "scale of the logits, no unit")}

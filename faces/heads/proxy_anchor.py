@@ -24,6 +24,11 @@ class ProxyAnchor(MetricHead):
         r"\frac{1}{|P^+|} \sum_{p \in P^+} \log\Big(1 + \sum_{x^+} e^{-\alpha(\cos\theta_{xp} - \delta)}\Big)"
         r" + \frac{1}{C} \sum_p \log\Big(1 + \sum_{x^-} e^{\alpha(\cos\theta_{xp} + \delta)}\Big)"
     )
+    fits = {"delta": "C / (3 * C - 4)"}
+    note = (
+        "No arrangement meets delta above {delta:.2f} for every image and proxy. How low the loss gets depends on how "
+        "many images a batch has."
+    )
     notice = "The proxies look like class centers, but are pulled by the hardest images of a batch, not by their mean."
     knobs = {
         "alpha": Knob(32.0, 1.0, 64.0, "scale of the cosines, no unit"),

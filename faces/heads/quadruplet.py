@@ -27,6 +27,8 @@ class Quadruplet(MetricHead):
     title = "also a margin between pairs that share no image"
     source, born = "https://arxiv.org/abs/1704.01719", "2017-04"
     formula = r"[\,d^2(a, p) - d^2(a, n) + m_1\,]_+ + [\,d^2(a, p) - d^2(n_1, n_2) + m_2\,]_+"
+    fits = {"m1": "2 - 2 * cos(phi)", "m2": "2 - 2 * cos(phi)"}
+    note = "Everything can be met with m1 and m2 up to {m1:.2f}, classes being points so far, squared: then loss 0."
     notice = "The second term wants every class smaller than every gap, also gaps that it does not border on."
     knobs = {
         "m1": Knob(0.4, 0.0, 2.0, "margin on the squared distance to another class, no unit"),

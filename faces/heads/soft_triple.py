@@ -25,6 +25,11 @@ class SoftTriple(MetricHead):
         r"\lambda\,(S_y - \delta), \quad "
         r"S_j = \sum_k \frac{e^{\cos\theta_{jk} / \gamma}}{\sum_l e^{\cos\theta_{jl} / \gamma}} \cos\theta_{jk}"
     )
+    fits = {"delta": "1 - cos(phi)"}
+    note = (
+        "With all centers of a class on one point, images there win by the margin with delta up to {delta:.2f}. "
+        "With several centers no floor under the loss is known."
+    )
     notice = "A small gamma lets only the nearest center of a class count, as in SubCenterArcFace; a large one all."
     knobs = {
         "lam": Knob(fixed_scale, 0.5, 64.0, "the paper's lambda, scale of the logits, no unit"),

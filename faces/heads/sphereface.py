@@ -19,6 +19,7 @@ class SphereFace(CosineHead):
     title = "a factor on the angle, the feature's length is the scale"
     source, born = "https://arxiv.org/abs/1704.08063", "2017-04"
     formula = r"\|x\|\,\frac{\lambda \cos\theta_y + \psi(m_1 \theta_y)}{1 + \lambda}"
+    note = "The feature's length is its scale: longer features can lower the loss without end, so it has no floor."
     notice = "Long features are sure of themselves. Take lam down while it trains: a run that starts at 0 is slow."
     knobs = {
         "m1": Knob(4.0, 1.0, 4.0, "factor on the angle, no unit"),

@@ -24,6 +24,10 @@ class SphereFace2(CosineHead):
     title = "one yes-or-no question for each class"
     source, born = "https://arxiv.org/abs/2108.01513", "2021-08"
     formula = r"s\,(g(\cos\theta_y) - m) + b"
+    fits = {"m": "1 - ((1 + cos(phi)) / 2) ** t"}
+    note = (
+        "On its center a sample says yes to its class and no to all others, both by the margin, with m up to {m:.2f}."
+    )
     notice = (
         "No softmax: a sample may answer yes to several classes or to none. That suits classes not seen in training."
     )

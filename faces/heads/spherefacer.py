@@ -15,6 +15,7 @@ class SphereFaceR(UnitedMargin):
     title = "a factor on the angle, features of one length"
     source, born = "https://arxiv.org/abs/2109.05565", "2021-09"
     formula = r"s\,\psi(m_1 \theta_y)"
+    at_angle = "psi(m1 * theta)"
     notice = "The factor asks nothing of a sample right on its class and most of one opposite to it."
     knobs = {
         "s": Knob(fixed_scale, 0.5, 64.0, "scale of the logits, no unit"),

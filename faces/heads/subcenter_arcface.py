@@ -24,7 +24,7 @@ class SubCenterArcFace(ArcFace):
     title = "several centers per class, the nearest counts"
     source, born = "https://www.ecva.net/papers/eccv_2020/papers_ECCV/papers/123560715.pdf", "2020-08"
     formula = r"s \cos(\theta_y + m), \quad \theta_y = \min_k \theta_{yk}"
-    at_center = "cos(m)"
+    at_angle = "turned(theta, m, seam)"
     notice = "Clean data gather on one center of each class; mislabelled samples may find another."
     knobs = {
         "s": Knob(fixed_scale, 0.5, 64.0, "scale of the logits, no unit"),

@@ -21,6 +21,9 @@ class SupCon(MetricHead):
         r"-\frac{1}{|P(a)|} \sum_{p \in P(a)} \log \frac{\exp(\cos\theta_{ap} / \tau)}"
         r"{\sum_{i \neq a} \exp(\cos\theta_{ai} / \tau)}"
     )
+    note = (
+        "Where a batch has K images of a class, its loss stays above ln(K - 1), however near they come to each other."
+    )
     notice = (
         "A small tau looks at the nearest images only, a large one at all alike. The loss cannot reach 0: "
         "a class of K images shares the softmax among K - 1."

@@ -22,6 +22,8 @@ class Triplet(MetricHead):
     title = "nearer to its own class than to others, by a margin"
     source, born = "https://arxiv.org/abs/1503.03832", "2015-03"
     formula = r"[\,d(a, p) - d(a, n) + m\,]_+"
+    fits = {"m": "2 * sin(phi / 2)"}
+    note = "Every triplet can be met with m up to {m:.2f}, classes being points that far from each other: then loss 0."
     notice = (
         "P classes with K images each make P·K·(K-1)·(P-1)·K triplets, 20,000 in a batch of 64 from ten classes. Most "
         "soon ask for nothing; the loss is a mean over the others, so it need not fall while the embeddings get better."

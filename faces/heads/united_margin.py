@@ -17,6 +17,7 @@ class UnitedMargin(CosineHead):
     title = "three margins, free to mix"
     source, born = "https://arxiv.org/abs/1801.07698", "2018-01"
     formula = r"s\,(\psi(m_1 \theta_y + m_2) - m_3)"
+    at_angle = "psi(m1 * theta + m2) - m3"
     notice = "m1 asks most far from the class, m2 in between, m3 the same everywhere: mix them and watch the curve."
     knobs = {
         "s": Knob(fixed_scale, 0.5, 64.0, "scale of the logits, no unit"),

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import streamlit as st
 
-from faces.feasibility import Room, room, scale_needed, warning
+from faces.feasibility import Limits, Room, limits, note, scale_needed, warning
 from faces.heads import HEADS
 from faces.knobs import Values
 
@@ -13,36 +13,59 @@ WISHED = (0.5, 0.9, 0.99, 0.999)  # probabilities
 
 
 def feasibility(heads: Mapping[str, Values], classes: int, dim: int) -> None:
-    """Say what these heads can reach at these knobs; nothing for heads that have no cosines."""
-    formulas = {head: getattr(HEADS.about(head), "at_center", "") for head in heads}
+    """Say what these heads can reach at these knobs, and what their margins ask for."""
     try:
-        rooms = {head: room(formulas[head], heads[head], classes, dim) for head in heads if formulas[head]}
+        found = {head: limits(HEADS.about(head), knobs, classes, dim) for head, knobs in heads.items()}
+        notes = {head: note(HEADS.about(head), knobs, classes, dim) for head, knobs in heads.items()}
     except ValueError as error:
         st.warning(str(error), icon=":material/warning:")
         return
-    if not rooms:
-        return
-    for head, found in rooms.items():
-        if word := warning(found, heads[head], classes, dim):
-            st.warning(f"{head}: {word}" if len(rooms) > 1 else word, icon=":material/warning:")
-    if len(rooms) == 1:
-        (found,) = rooms.values()
-        st.caption(reach(found))
-    else:
+    cases = {
+        f"{head}, {case}" if case else head: limit for head, those in found.items() for case, limit in those.items()
+    }
+    for case, limit in cases.items():
+        if word := warning(limit, classes, dim):
+            st.warning(f"{case}: {word}" if len(cases) > 1 else word, icon=":material/warning:")
+    rooms = {case: limit for case, limit in cases.items() if isinstance(limit, Room)}
+    if len(heads) == 1:
+        if rooms:
+            st.caption(reach(rooms))
+        for said in filter(None, notes.values()):
+            st.caption(said)
+    elif rooms:
+        lowest = {
+            head: [limit.floor for limit in those.values() if isinstance(limit, Room)] for head, those in found.items()
+        }
         st.caption(
             "Lowest losses possible: "
-            + ", ".join(f"{head} {found.floor:.3f}" for head, found in rooms.items())
+            + ", ".join(f"{head} {min(floors):.3f}" for head, floors in lowest.items() if floors)
             + ". So losses of different heads are not comparable."
         )
-    with st.popover("What fits here", icon=":material/straighten:"):
-        reasons(rooms, classes, dim)
+    if rooms or (len(heads) > 1 and any(notes.values())):
+        with st.popover("What fits here", icon=":material/straighten:"):
+            if rooms:
+                reasons(rooms, classes, dim)
+            if len(heads) > 1:
+                st.markdown("\n\n".join(f"**{head}**: {said}" for head, said in notes.items() if said))
 
 
-def reach(found: Room) -> str:
-    """The line under the sliders."""
-    margins = ", ".join(f"{name} up to {value:.2f}" for name, value in found.largest.items())
+def reach(rooms: Mapping[str, Room]) -> str:
+    """The line under the sliders, for one head: of its cases the one with the lowest loss."""
+    case, found = min(rooms.items(), key=lambda item: item[1].floor)
     line = f"Loss ≥ {found.floor:.3f}, probability ≤ {found.probability:.3f} at s = {found.s:.3f}"
+    if found.simplex_loss > found.floor + 5e-4:
+        line += f" (on a simplex {found.simplex_loss:.3f})"
+    margins = ", ".join(
+        dict.fromkeys(f"{name} up to {most:.2f}" for room in rooms.values() for name, most in room.largest.items())
+    )
+    if len(rooms) > 1:
+        return f"{line}, for {case.partition(', ')[2]}"
     return f"{line} · fits {margins}" if margins else line
+
+
+def largest(found: Limits) -> str:
+    """The largest margins that fit, as a cell of the table."""
+    return ", ".join(f"{name} {most:.2f}" for name, most in found.largest.items()) or "–"
 
 
 def reasons(rooms: Mapping[str, Room], classes: int, dim: int) -> None:
@@ -51,36 +74,36 @@ def reasons(rooms: Mapping[str, Room], classes: int, dim: int) -> None:
     most = "are" if apart.exact else "are, at best,"
     st.markdown(
         f"**C = {classes} centers in D = {dim} dimensions** {most} {apart.angle:.3f} rad "
-        f"({math.degrees(apart.angle):.1f}°) apart: {apart.why}. A sample on its center wins by the margin if "
-        rf"$f(0)\ge\cos {apart.angle:.3f}={math.cos(apart.angle):.3f}$, where $f(0)$ stands for its own cosine."
+        f"({math.degrees(apart.angle):.1f}°) apart: {apart.why}. A sample on its center wins by the margin if its own "
+        rf"value there, $f(0)$, is at least what the nearest other center gives it, $\cos {apart.angle:.3f}"
+        rf"={math.cos(apart.angle):.3f}$ (LiArcFace: its straight line in place of the cosine)."
     )
     st.markdown(
-        r"**Loss** $\ge\ln\left(1+(C-1)\,e^{-s\,(f(0)+1/(C-1))}\right)$, **probability** $\le e^{-\text{loss}}$ in the "
-        "training logits, as a mean over equally frequent classes"
-        + (
-            "."
-            if classes <= dim + 1
-            else f"; {classes} classes in {dim} dimensions stay above it, a simplex needs more."
-        )
+        r"**Loss** $\ge\ln\left(1+(C-1)\,e^{-s\,\Delta}\right)$, **probability** $\le e^{-\text{loss}}$ in the "
+        "training logits, as a mean over equally frequent classes. Δ is the largest mean lead of the own class that "
+        r"any arrangement has: $\max_\theta\;f(\theta)+\frac{C-(C-2)\cos\theta}{2(C-1)}$, mostly at θ = 0, where it is "
+        r"$f(0)+\frac1{C-1}$ and a simplex with every sample on its center reaches it"
+        + ("." if classes <= dim + 1 else f"; {classes} classes in {dim} dimensions stay above it.")
     )
     st.markdown(
-        "| head | f(0) | s | loss ≥ | p ≤ | margin up to |\n|---|---|---|---|---|---|\n"
+        "| head | f(0) | s | loss ≥ | p ≤ | loss on a simplex | margin up to |\n|---|---|---|---|---|---|---|\n"
         + "\n".join(
-            f"| {head} | {found.at_center:.3f} | {found.s:.3f} | {found.floor:.3f} | {found.probability:.3f} | "
-            + (", ".join(f"{name} {value:.2f}" for name, value in found.largest.items()) or "–")
-            + " |"
-            for head, found in rooms.items()
+            f"| {case} | {found.at_center:.3f} | {found.s:.3f} | {found.floor:.3f} | {found.probability:.3f} | "
+            f"{found.simplex_loss:.3f} | {largest(found)} |"
+            for case, found in rooms.items()
         )
     )
-    heads = "".join(f" {head} |" for head in rooms)
+    if any(found.adds for found in rooms.values()):
+        st.markdown("MagFace's losses have the least that its wish for length adds, 2 lam / u_a, in them.")
     st.markdown(
         r"**s for a wished probability**: $s\ge\frac{C-1}{C}\ln\frac{(C-1)\,p}{1-p}$ without a margin "
-        "([CosFace](https://arxiv.org/abs/1801.09414)); with one, more:\n\n"
-        f"| p | no margin |{heads}\n|---|---|{'---|' * len(rooms)}\n"
+        "([CosFace](https://arxiv.org/abs/1801.09414)); with one, on a simplex, more:\n\n"
+        f"| p | no margin |{''.join(f' {case} |' for case in rooms)}\n|---|---|{'---|' * len(rooms)}\n"
         + "\n".join(
             f"| {p} |"
             + "".join(
-                f" {scale_needed(p, at, classes):.2f} |" for at in (1.0, *(one.at_center for one in rooms.values()))
+                f" {scale_needed(p, lead, classes):.2f} |"
+                for lead in (classes / (classes - 1), *(found.on_simplex for found in rooms.values()))
             )
             for p in WISHED
         )

@@ -34,6 +34,15 @@ def serve(tmp_path):
             psutil.Process(int(line)).terminate()
 
 
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """The app on an empty home, for the tests that leave it alive; the first of them finds it cold."""
+    home = tmp_path_factory.mktemp("app")
+    server = Server(ROOT, home / "server.log", {"FACES_HOME": str(home), "FACES_DEVICE": "cpu"})
+    yield server
+    end(server.process, 40)
+
+
 @pytest.fixture
 def page(chromium):
     """A page that remembers what went wrong in it and whom it asked."""
@@ -47,8 +56,7 @@ def page(chromium):
     context.close()
 
 
-def test_a_cold_deep_link_shows_its_page_in_its_frame_and_asks_nobody_outside(serve, page):
-    server = serve()
+def test_a_cold_deep_link_shows_its_page_in_its_frame_and_asks_nobody_outside(server, page):
     page.goto(f"{server.address}/compare")  # the first request that this server gets
     page.get_by_role("heading", name="Which head makes the better embeddings?").wait_for()
     for name in ("Explore a head", "Compare heads", "Runs", "Data"):
@@ -58,8 +66,7 @@ def test_a_cold_deep_link_shows_its_page_in_its_frame_and_asks_nobody_outside(se
     assert outside == []
 
 
-def test_the_server_listens_on_this_machine_only_and_refuses_other_names(serve):
-    server = serve()
+def test_the_server_listens_on_this_machine_only_and_refuses_other_names(server):
     listening = [c.laddr.ip for c in psutil.Process(server.process.pid).net_connections("tcp") if c.status == "LISTEN"]
     assert set(listening) == {"127.0.0.1"}
 
@@ -77,8 +84,7 @@ def test_the_server_listens_on_this_machine_only_and_refuses_other_names(serve):
     assert greeted_as("attacker.example") == "403"
 
 
-def test_a_first_visit_watches_a_training_move_and_its_link_opens_the_same_elsewhere(serve, page, chromium):
-    server = serve()
+def test_a_first_visit_watches_a_training_move_and_its_link_opens_the_same_elsewhere(server, page, chromium):
     page.goto(server.address)
     page.get_by_text("ArcFace on Digits").wait_for()
     page.get_by_text("finished").first.wait_for(timeout=90_000)

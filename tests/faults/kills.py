@@ -2,13 +2,17 @@
 
     python -m tests.faults.kills --kills 20 --seed 0
 
-A run on digits trains under a real supervisor. At random moments its worker, its supervisor, or all of its
-processes at once are killed and, where needed, a new supervisor is started. After each kill every snapshot
-that the store had acknowledged must still be there and have the content it was written with; in the end the
-run must be finished and its weights equal, bit for bit, to those of the same training left in peace.
+A run on digits trains under a real supervisor. At random moments, every other one soon after training has got
+further, its worker, its supervisor, or all of its processes at once are killed and, where needed, a new
+supervisor is started. After each kill every snapshot
+that the store had acknowledged must still be there and have the content it was written with, and every file
+of the run must be whole; in the end the run must be finished and its weights equal, bit for bit, to those of
+the same training left in peace.
 """
 
 import argparse
+import hashlib
+import json
 import random
 import subprocess
 import sys
@@ -18,10 +22,12 @@ from pathlib import Path
 
 import numpy as np
 import psutil
+from safetensors import SafetensorError
 from safetensors.numpy import load
 
-from tests.helpers import end, trainer, workers
+from tests.helpers import end, relatives, trainer, workers
 from trainer import RunConfig, train
+from trainer.folder import RunFolder
 from trainer.store import Store
 
 TARGETS = ("worker", "supervisor", "all")
@@ -38,11 +44,18 @@ def kill(supervisor: subprocess.Popen, target: str) -> str:
     victims = {
         "worker": workers(supervisor)[:1],
         "supervisor": [me],
-        "all": [me, *me.children(recursive=True)],
+        "all": [me, *relatives(supervisor)],
     }[target]
-    for victim in victims:
-        victim.kill()
-    return target if victims else "nobody"
+    return target if [victim for victim in victims if killed(victim)] else "nobody"
+
+
+def killed(process: psutil.Process) -> bool:
+    """Kill a process; False when it had ended already."""
+    try:
+        process.kill()
+    except psutil.NoSuchProcess:
+        return False
+    return True
 
 
 def acknowledged(store: Store, name: str) -> list[int]:
@@ -50,12 +63,31 @@ def acknowledged(store: Store, name: str) -> list[int]:
     return [facts["step"] for facts in store.history(name)]
 
 
+def torn(folder: RunFolder) -> list[Path]:
+    """Files under their final names that are not whole: cut short, or not what their name says they hold."""
+    found = []
+    for file in folder.path.rglob("*"):
+        try:
+            if file.suffix == ".json":
+                json.loads(file.read_bytes())
+            elif file.suffix == ".safetensors":
+                content = file.read_bytes()
+                load(content)
+                if file.parent.name == "checkpoints":
+                    assert hashlib.sha256(content).hexdigest()[:12] == file.stem.split("-")[1]
+        except FileNotFoundError:
+            continue  # an older checkpoint, dropped just now
+        except (ValueError, SafetensorError, AssertionError):
+            found.append(file)
+    return found
+
+
 def main() -> None:
     """Kill, check, go on; print one line per kill and the verdict."""
     asked = argparse.ArgumentParser(description=__doc__)
     asked.add_argument("--kills", type=int, default=20)
     asked.add_argument("--seed", type=int, default=0)
-    asked.add_argument("--epochs", type=int, default=40)
+    asked.add_argument("--epochs", type=int, default=120)
     given = asked.parse_args()
     draw = random.Random(given.seed)
     config = RunConfig(head="CurricularFace", epochs=given.epochs, dim=16, probe=100)
@@ -65,7 +97,8 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as home:
         store = Store(Path(home))
-        name, kills, lost = store.submit(config), 0, 0
+        name, kills, lost, damaged = store.submit(config), 0, 0, set[Path]()
+        reached, further = -1, True  # the last step at the kill before, and whether to wait for more than that
         supervisor = serve(store.path)
         while (run := store.run(name)).state != "finished":
             if supervisor.poll() is not None:
@@ -76,28 +109,31 @@ def main() -> None:
             if kills >= given.kills or not psutil.pid_exists(supervisor.pid):
                 continue
             before = acknowledged(store, name)
+            if further and not (before and before[-1] > reached):
+                continue
             victim = kill(supervisor, draw.choice(TARGETS)) if before else "nobody"
             if victim == "nobody":
                 continue
-            kills += 1
+            kills, reached, further = kills + 1, before[-1], not further
             time.sleep(0.2)
             missing = set(before) - set(acknowledged(store, name))
             for step in before:
                 store.snapshot_file(name, step)  # ValueError when its content is another
             lost += len(missing)
-            print(
-                f"{kills:4d}  {victim:10s} at step {before[-1] if before else 0:6d}  {len(before):4d} kept", flush=True
-            )
+            damaged.update(torn(store.folder(name)))
+            print(f"{kills:4d}  {victim:10s} at step {reached:6d}  {len(before):4d} kept", flush=True)
         content = store.folder(name).checkpoint()
         end(supervisor)
+        damaged.update(torn(store.folder(name)))
         assert content is not None
         found = load(content)
         same = found.keys() == expected.keys() and all(np.array_equal(found[k], expected[k]) for k in expected)
         steps = acknowledged(store, name)
         assert steps == sorted(set(steps))
         verdict = "equal" if same else "DIFFER"
-        print(f"{kills} kills over {run.attempt} attempts: {lost} snapshots lost, weights {verdict}.")
-        if lost or not same:
+        print(f"{kills} kills over {run.attempt} attempts, {len(steps)} snapshots in the end.")
+        print(f"{lost} snapshots lost, {len(damaged)} files torn, weights {verdict}.")
+        if lost or damaged or not same:
             sys.exit(1)
 
 
