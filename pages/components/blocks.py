@@ -136,8 +136,8 @@ def read_block(block: bytes) -> Points:
     places = np.frombuffer(block, "<i2", (N + M) * axes, HEADER.itemsize).reshape(-1, axes)
     places = (places / 32767 * scale).astype(np.float32)
     every = np.frombuffer(block, "<u2", N + M, end - 2 * (N + M)).astype(np.int64)
-    measured = np.frombuffer(block, "<f4", 3 + M, end)
-    parts = (part if np.isfinite(part).all() else part[:0] for part in np.split(measured, [2, 3]))
+    quality, spread, cones = np.split(np.frombuffer(block, "<f4", 5 + M, end), [4, 5])
+    parts = (part if np.isfinite(part[:2]).all() else part[:0] for part in (quality, spread, cones))
     return Points(places[:N], every[:N], places[N:], every[N:], *parts)
 
 

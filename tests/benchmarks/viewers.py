@@ -184,12 +184,11 @@ def main() -> None:
     told("the same with one viewer", last[0].delays, "s")
     told("memory of the server", during[2], "MB", 0)
     told("bytes a viewer received", [viewer.bytes / 1e3 for viewer in viewers], "kB", 0)
+    print(f"\nServer: {during[1]:.2f} of a core with {many} viewers, {before[1]:.2f} with one.")
     print(
-        f"\nServer: {during[1]:.2f} of a core with {many} viewers, {before[1]:.2f} with one. Training: {during[0]:.0f} steps a"
+        f"Training: {during[0]:.0f} steps a second with {many}, {before[0]:.0f} before and {after[0]:.0f} after with one,"
     )
-    print(
-        f"second with {many}, {before[0]:.0f} before and {after[0]:.0f} after with one: {during[0] / alone:.2f} of it."
-    )
+    print(f"which is {during[0] / alone:.2f} of it.")
     print(f"Errors: {sum(viewer.errors for viewer in viewers)}.")
 
 
