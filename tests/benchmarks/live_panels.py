@@ -3,7 +3,7 @@
 Starts the app on a home of its own, queues seven heads on digits, opens them on the page Compare heads in 3-D and
 looks at every frame that is drawn for two minutes (or SECONDS), while the camera is turned now and then. The trainer
 takes as many at once as the machine has room for. Prints the frames it saw, panels that had points and were blank,
-lost contexts and errors of the console, and fails when there was any of the last three.
+lost contexts and errors of the console, and fails when there was any of the last three, or no frame.
 """
 
 import json
@@ -48,6 +48,7 @@ def watch(address: str, seconds: float) -> int:
         page.goto(address)
         page.locator(".panel[data-points]").first.wait_for(timeout=60_000)
         page.wait_for_timeout(2000)
+        page.locator(".stage").scroll_into_view_if_needed()  # out of sight it draws nothing
         page.evaluate(WATCH)
         box, moments, began = page.locator(".view").first.bounding_box(), set(), time.monotonic()
         assert box is not None
@@ -67,7 +68,7 @@ def watch(address: str, seconds: float) -> int:
         }  # fmt: skip
         browser.close()
     print(json.dumps(found, indent=1))
-    return int(bool(found["blank"] or found["lost contexts"] or errors))
+    return int(bool(found["blank"] or found["lost contexts"] or errors or not found["frames"]))
 
 
 def ours(said: Any) -> bool:
