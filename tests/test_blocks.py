@@ -23,8 +23,11 @@ def some(N=300, M=10, axes=3):
     )
 
 
+NONE = np.zeros((0, 2), np.float32), np.zeros(0, int)  # no centers
+
+
 def encoded(given):
-    return blocks.points_block(given.points, given.labels, given.centers, given.center_labels)
+    return blocks.points_block(given)
 
 
 @pytest.mark.parametrize("axes", [2, 3])
@@ -40,7 +43,7 @@ def test_what_goes_into_a_block_comes_out(axes, M):
 
 
 def test_a_block_has_the_documented_layout():
-    block = blocks.points_block(np.array([[0.5, -1], [1, 0]], np.float32), np.array([3, 700]))
+    block = blocks.points_block(Points(np.array([[0.5, -1], [1, 0]], np.float32), np.array([3, 700]), *NONE))
     head = b"FV03" + np.array([2, 0, 2], "<u4").tobytes() + np.array([1], "<f4").tobytes()
     places = np.array([16384, -32767, 32767, 0], "<i2").tobytes() + np.array([3, 700], "<u2").tobytes()
     assert block == head + places + np.full(5, np.nan, "<f4").tobytes()
@@ -48,10 +51,10 @@ def test_a_block_has_the_documented_layout():
 
 def test_a_block_keeps_what_was_measured_and_only_that():
     given = some(M=2, axes=2)._replace(quality=np.array([0.9, 0.8, 0.85, 0.5], "f4"), spread=np.array([2], "f4"))
-    back = blocks.read_block(blocks.points_block(*given[:-1]))
+    back = blocks.read_block(blocks.points_block(given))
     assert back.quality.tolist() == given.quality.tolist()
     assert (back.spread.tolist(), back.cones.tolist()) == ([2], [])
-    back = blocks.read_block(blocks.points_block(*given._replace(cones=np.array([0.5, 0], "f4"))[:-1]))
+    back = blocks.read_block(blocks.points_block(given._replace(cones=np.array([0.5, 0], "f4"))))
     assert back.cones.tolist() == [0.5, 0]
 
 
@@ -68,7 +71,7 @@ def test_a_picture_of_imagewoof_takes_32_kilobytes():
 
 def test_all_points_in_one_place_can_be_drawn():
     with np.errstate(all="raise"):
-        block = blocks.points_block(np.zeros((4, 2), np.float32), np.zeros(4, int))
+        block = blocks.points_block(Points(np.zeros((4, 2), np.float32), np.zeros(4, int), *NONE))
     assert not blocks.read_block(block).points.any()
 
 
@@ -83,7 +86,7 @@ def test_all_points_in_one_place_can_be_drawn():
 )
 def test_what_cannot_be_drawn_is_refused_in_words(points, labels, said):
     with pytest.raises(ValueError, match=said):
-        blocks.points_block(points.astype(np.float32), labels)
+        blocks.points_block(Points(points.astype(np.float32), labels, points[:0], labels[:0]))
 
 
 @pytest.mark.parametrize("spoilt", [b"", b"FV03" + bytes(40), encoded(some())[:-1]])

@@ -73,8 +73,7 @@ def test_the_slopes_are_those_of_the_divergence(axes):
     assert layout.divergence == pytest.approx(divergence(layout.points.astype(np.float64)), abs=1e-5)
 
 
-@pytest.mark.parametrize("axes", [2, 3])
-@pytest.mark.parametrize("count", [100, 300])
+@pytest.mark.parametrize(("axes", "count"), [(2, 100), (2, 300), (3, 300)])  # scikit-learn fails on 100 points in 3-D
 def test_its_divergence_is_as_small_as_scikit_learns(axes, count):
     from sklearn.manifold import TSNE
 

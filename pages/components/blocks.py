@@ -43,7 +43,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from numpy import ndarray
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
@@ -83,23 +83,14 @@ LoadImage = Callable[[str, int, str, int], bytes | None]  # run, step, the image
 LoadInspected = Callable[[str, int, int], Inspected | None]  # run, step, row of the dataset
 
 
-def points_block(
-    points: Float[ndarray, "N axes"],
-    labels: Int[ndarray, " N"],
-    centers: Float[ndarray, "M axes"] | None = None,
-    center_labels: Int[ndarray, " M"] | None = None,
-    quality: Float[ndarray, " measures"] | None = None,
-    spread: Float[ndarray, " one"] | None = None,
-    cones: Float[ndarray, " M"] | None = None,
-) -> bytes:
+def points_block(shown: Points) -> bytes:
     """The bytes of a block. A coordinate moves by at most scale / 65534, which is below a pixel.
 
     ValueError for other than 2 to 16 axes, for arrays that do not belong together, for more than 2,048
     classes, and for a coordinate that is not a number.
     """
+    points, labels, centers, center_labels, quality, spread, cones, _ = shown
     axes = points.shape[1]
-    centers = np.zeros((0, axes), np.float32) if centers is None else centers
-    center_labels = np.zeros(0, np.int64) if center_labels is None else center_labels
     if not 2 <= axes <= MOST_AXES or centers.shape[1] != axes:
         raise ValueError(
             f"Points on {axes} and centers on {centers.shape[1]} axes cannot be drawn; both need 2 to {MOST_AXES}."
@@ -120,8 +111,7 @@ def points_block(
     whole = np.rint(places / scale * 32767).astype("<i2"), every.astype("<u2")
     measured = np.full(5 + len(centers), np.nan, "<f4")
     for found, place, most in ((quality, 0, 4), (spread, 4, 1), (cones, 5, len(centers))):
-        if found is not None and len(found):
-            measured[place : place + min(most, len(found))] = found[:most]
+        measured[place : place + min(most, len(found))] = found[:most]
     return b"".join(array.tobytes() for array in (header, *whole, measured))
 
 
@@ -232,7 +222,7 @@ def routes(
         headers = {"Cache-Control": "no-store"} if len(found.refining) else FOREVER
         if "shuffled" in request.query_params:
             found = with_shuffled_labels(found)
-        block = points_block(*found[:-1])
+        block = points_block(found)
         return Response(block, media_type="application/octet-stream", headers=headers)
 
     def facts(request: Request) -> Response:

@@ -249,7 +249,7 @@ def compared(browser: Browser, address: str, kind: str, axes: int) -> str:
 def payload() -> list[str]:
     """Rows of the third table."""
     return [
-        f"| {N:,} | {axes} | {len(blocks.points_block(*blobs(N, axes, 0))) / 1e3:.1f} |"
+        f"| {N:,} | {axes} | {len(blocks.points_block(blobs(N, axes, 0))) / 1e3:.1f} |"
         for N in (3929, 12954)
         for axes in (2, 3, 8)
     ]

@@ -185,10 +185,8 @@ def main() -> None:
     told("memory of the server", during[2], "MB", 0)
     told("bytes a viewer received", [viewer.bytes / 1e3 for viewer in viewers], "kB", 0)
     print(f"\nServer: {during[1]:.2f} of a core with {many} viewers, {before[1]:.2f} with one.")
-    print(
-        f"Training: {during[0]:.0f} steps a second with {many}, {before[0]:.0f} before and {after[0]:.0f} after with one,"
-    )
-    print(f"which is {during[0] / alone:.2f} of it.")
+    print(f"Training: {during[0]:.0f} steps a second with {many}, which is {during[0] / alone:.2f} of those with one:")
+    print(f"{before[0]:.0f} before and {after[0]:.0f} after.")
     print(f"Errors: {sum(viewer.errors for viewer in viewers)}.")
 
 
