@@ -28,6 +28,8 @@ DECLARATIONS = (
     "pretrained",
     "smallest",
     "at_center",
+    "drawn",
+    "undrawn",
     "simplex",
 )  # what is read; the rest is the class's own
 WORDS = {"math": math, **vars(knobs)}  # what a declaration may use

@@ -1,6 +1,7 @@
 """Charts as plain values: ECharts options for what moves while a run trains, Plotly for what stands still."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
@@ -37,6 +38,177 @@ def lines(
             }
             for name, (xs, ys) in curves.items()
         ],
+    }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line over angles: `x` in degrees. Only a `named` one is in the legend."""
+
+    name: str
+    x: Sequence[float] | ndarray
+    y: Sequence[float] | ndarray
+    color: str
+    width: float = 2.0
+    dash: str = "solid"
+    faint: bool = False
+    named: bool = True
+
+
+@dataclass(frozen=True)
+class Dot:
+    """A point that is to be noticed, with a few words beside it, on its right or elsewhere."""
+
+    x: float
+    y: float
+    color: str
+    words: str = ""
+    side: str = "right"
+    filled: bool = True
+
+
+def over_angles(
+    lines: Sequence[Line],
+    dots: Sequence[Dot] = (),
+    low: float | None = None,
+    high: float | None = None,
+    upright: Mapping[float, str] = MappingProxyType({}),
+    level: Mapping[float, str] = MappingProxyType({}),
+) -> dict[str, Any]:
+    """An ECharts option for lines over the angle to the own class, 0 to 180 degrees.
+
+    `upright` and `level` are thin lines across the picture with their words, by the angle or the value they stand at.
+    """
+    marks = [
+        {"xAxis": x, "label": {"formatter": words, "position": "insideEndTop"}} for x, words in upright.items()
+    ] + [{"yAxis": y, "label": {"formatter": words, "position": "insideStartTop"}} for y, words in level.items()]
+    return {
+        "grid": {"left": 8, "right": 14, "top": 12, "bottom": 52, "containLabel": True},
+        "legend": _legend([line.name for line in lines if line.named]),
+        "tooltip": {"trigger": "axis", "valueFormatter": "%.3f", "order": "valueDesc", "confine": True},
+        **QUICK,
+        "xAxis": _degrees("θ, angle to the own class"),
+        "yAxis": {"type": "value", "min": low, "max": high, "axisLabel": {"showMaxLabel": True}},
+        "series": [
+            {
+                "name": line.name, "type": "line", "color": line.color, "showSymbol": False, "silent": line.faint,
+                "lineStyle": {"width": line.width, "type": line.dash, "opacity": 0.5 if line.faint else 1.0},
+                "data": _pairs(line.x, line.y), "z": 2 if line.faint else 3,
+            }
+            for line in lines
+        ]
+        + [_marked(dots, marks)],
+    }  # fmt: skip
+
+
+def angle_plane(theta: ndarray, boundary: ndarray, own: str, sample: Dot, words: bool = True) -> dict[str, Any]:
+    """An ECharts option for who wins between two classes, by the angles to both of them, in degrees.
+
+    `boundary` is the least angle to the other class at which the own one wins, for each `theta` to the own; the
+    other class wins where the same holds the other way round. What is left is not decided.
+    """
+    wide = float(np.interp(90, theta, boundary)) - 90
+    signs = [Dot(40, 150, own, "own class wins", "inside"), Dot(140, 28, GREY, "other class wins", "inside")]
+    if wide > 8:
+        signs.append(Dot(90, 90, GREY, "undecided", "inside"))
+    shared = {"type": "line", "showSymbol": False, "silent": True}
+    return {
+        "grid": {"left": 22, "right": 14, "top": 12, "bottom": 28, "containLabel": True},
+        **QUICK,
+        "xAxis": _degrees("θ₁, angle to the own class"),
+        "yAxis": _degrees("θ₂, angle to the other class") | {"nameGap": 38},
+        "series": [
+            {**shared, "color": own, "data": _pairs(theta, boundary), "areaStyle": {"opacity": 0.2, "origin": "end"}},
+            {
+                **shared, "color": GREY, "data": [*_pairs(boundary, theta), [180, 180]],
+                "areaStyle": {"opacity": 0.2, "origin": "start"},
+            },
+            {
+                **shared, "data": [[0, 0], [180, 180]], "color": GREY,
+                "lineStyle": {"width": 1, "type": "dotted", "opacity": 0.8},
+            },
+            {
+                "type": "scatter", "symbolSize": 0, "silent": True,
+                "data": [_sign(dot) for dot in signs] if words else [],
+            },
+            _marked([sample], []),
+        ],
+    }  # fmt: skip
+
+
+def angle_gauge(asked: float, there: float, color: str) -> dict[str, Any]:
+    """An ECharts option for an angle that is asked for, as a bar, within the angle that there is, in degrees."""
+    bar = {"type": "bar", "barWidth": 14, "barGap": "-100%", "silent": True}
+    return {
+        "grid": {"left": 4, "right": 16, "top": 20, "bottom": 4, "containLabel": True},
+        **QUICK,
+        "xAxis": _degrees("") | {"splitLine": {"show": False}, "interval": 60},
+        "yAxis": {"type": "category", "data": [""], "axisTick": {"show": False}, "axisLine": {"show": False}},
+        "series": [
+            {
+                **bar, "data": [round(there, 2)], "itemStyle": {"color": GREY, "opacity": 0.25, "borderRadius": 3},
+                "markLine": {
+                    "symbol": "none", "silent": True, "lineStyle": {"color": GREY, "type": "solid", "width": 2},
+                    "data": [{"xAxis": round(there, 2), "label": {"formatter": f"{there:.1f}°", "color": GREY}}],
+                },
+            },
+            {**bar, "data": [round(asked, 2)], "itemStyle": {"color": color, "borderRadius": 3}},
+        ],
+    }  # fmt: skip
+
+
+def crossing(x: ndarray, y: ndarray, level: float) -> float | None:
+    """The first x at which a line falls below a level; None when it starts below or never falls."""
+    below = np.flatnonzero(y < level)
+    if not len(below) or below[0] == 0:
+        return None
+    k = below[0]
+    return float(x[k - 1] + (x[k] - x[k - 1]) * (y[k - 1] - level) / (y[k - 1] - y[k]))
+
+
+QUICK = {"animationDuration": 0, "animationDurationUpdate": 120, "animationEasingUpdate": "cubicOut"}
+
+
+def _degrees(name: str) -> dict[str, Any]:
+    return {
+        "type": "value", "min": 0, "max": 180, "interval": 30, "name": name, "nameLocation": "middle", "nameGap": 26,
+        "axisLabel": {"formatter": "{value}°"}, "splitLine": {"show": False},
+    }  # fmt: skip
+
+
+def _legend(names: Sequence[str]) -> dict[str, Any]:
+    return {
+        "bottom": 0, "left": 0, "type": "scroll", "itemWidth": 18, "itemHeight": 8, "data": list(names),
+        "show": len(names) > 1,
+    }  # fmt: skip
+
+
+def _pairs(xs: Iterable[float], ys: Iterable[float]) -> list[list[float]]:
+    return [[round(float(x), 3), round(float(y), 4)] for x, y in zip(xs, ys, strict=True)]
+
+
+def _sign(dot: Dot) -> dict[str, Any]:
+    label = {"show": bool(dot.words), "formatter": dot.words, "position": dot.side, "color": dot.color, "fontSize": 12}
+    return {"value": [round(dot.x, 2), round(dot.y, 4)], "label": label}
+
+
+def _marked(dots: Sequence[Dot], marks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Dots and lines across the picture, as one series that lies above the others."""
+    return {
+        "type": "scatter", "symbolSize": 12, "silent": True, "z": 5, "tooltip": {"show": False},
+        "data": [
+            _sign(dot)
+            | {
+                "itemStyle": {
+                    "color": dot.color if dot.filled else "transparent", "borderColor": dot.color, "borderWidth": 2
+                }
+            }
+            for dot in dots
+        ],
+        "markLine": {
+            "symbol": "none", "silent": True, "lineStyle": {"color": GREY, "width": 1, "type": "dashed"},
+            "label": {"color": GREY, "fontSize": 11}, "data": list(marks),
+        },
     }  # fmt: skip
 
 

@@ -29,7 +29,8 @@ class Head(nn.Module):
     `title` is a subtitle for menus, `born` the paper's year and month, `formula` the own-class logit
     in LaTeX, `notice` what to look for. `at_center` is what stands for the own-class cosine of a sample
     on its center, as a formula in the knobs; a head without one has no note on feasibility. `simplex`: whether
-    its C class vectors need C - 1 dimensions.
+    its C class vectors need C - 1 dimensions. `drawn` is what a drawing must be told besides the knobs: buffers by
+    their names, and `length` of the features where that counts; `undrawn` names knobs that only training feels.
     Fewer than two classes, an unknown knob or a value that does not fit: ValueError. All arithmetic is
     float32 or wider, also under autocast.
     """
@@ -44,6 +45,8 @@ class Head(nn.Module):
     notice: str
     simplex: bool
     knobs: Mapping[str, Knob | Choice] = {}
+    drawn: Mapping[str, Knob]
+    undrawn: tuple[str, ...]
 
     def __init__(self, dim: int, classes: int, **knobs: Value):
         super().__init__()
