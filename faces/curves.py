@@ -134,6 +134,15 @@ class Sketch:
             self.head.seam = before
 
 
+def angles(seam: float | None = None) -> Angles:
+    """Angles for a line, a degree apart, with both sides of the seam.
+
+    They stop short of 0 and pi by a twentieth of a degree: there no direction is right, and slopes are taken as 0.
+    """
+    line = np.radians(np.arange(0.0, 181.0).clip(0.05, 179.95))
+    return line if seam is None else np.sort(np.append(line, [seam - 1e-4, seam + 1e-4]))
+
+
 def table(theta: Angles | Tensor, other: float | Tensor, classes: int) -> Tensor:
     """Cosines (N, C): to the own class, to the nearest other, and 0 to those that are left."""
     own = torch.as_tensor(theta, dtype=torch.float64)

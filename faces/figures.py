@@ -43,7 +43,7 @@ def lines(
 
 @dataclass(frozen=True)
 class Line:
-    """A line over angles: `x` in degrees. Only a `named` one is in the legend."""
+    """A line over angles: `x` in degrees. A `faint` one is a background, and not in the legend."""
 
     name: str
     x: Sequence[float] | ndarray
@@ -52,46 +52,48 @@ class Line:
     width: float = 2.0
     dash: str = "solid"
     faint: bool = False
-    named: bool = True
 
 
 @dataclass(frozen=True)
 class Dot:
-    """A point that is to be noticed, with a few words beside it, on its right or elsewhere."""
+    """A point that is to be noticed, with a few words beside it."""
 
     x: float
     y: float
     color: str
     words: str = ""
-    side: str = "right"
     filled: bool = True
 
 
 def over_angles(
     lines: Sequence[Line],
     dots: Sequence[Dot] = (),
-    low: float | None = None,
-    high: float | None = None,
+    low: float = 0.0,
+    high: float = 1.0,
+    step: float = 0.25,
     upright: Mapping[float, str] = MappingProxyType({}),
     level: Mapping[float, str] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """An ECharts option for lines over the angle to the own class, 0 to 180 degrees.
 
-    `upright` and `level` are thin lines across the picture with their words, by the angle or the value they stand at.
+    `low`, `high` and `step` are those of the upright axis. `upright` and `level` are thin lines across the picture
+    with their words, by the angle or the value they stand at.
     """
     marks = [
-        {"xAxis": x, "label": {"formatter": words, "position": "insideEndTop"}} for x, words in upright.items()
-    ] + [{"yAxis": y, "label": {"formatter": words, "position": "insideStartTop"}} for y, words in level.items()]
+        {"xAxis": x, "label": {"formatter": words, "position": "end", "rotate": 0, "distance": 3}}
+        for x, words in upright.items()
+    ] + [{"yAxis": y, "label": {"formatter": words, "position": "insideEndTop"}} for y, words in level.items()]
+    names = [line.name for line in lines if not line.faint]
     return {
-        "grid": {"left": 8, "right": 14, "top": 12, "bottom": 52, "containLabel": True},
-        "legend": _legend([line.name for line in lines if line.named]),
+        "grid": {"left": 4, "right": 14, "top": 20, "bottom": 52, "containLabel": True},
+        "legend": {"bottom": 0, "left": 0, "itemWidth": 20, "itemHeight": 8, "data": names, "show": len(names) > 1},
         "tooltip": {"trigger": "axis", "valueFormatter": "%.3f", "order": "valueDesc", "confine": True},
         **QUICK,
         "xAxis": _degrees("θ, angle to the own class"),
-        "yAxis": {"type": "value", "min": low, "max": high, "axisLabel": {"showMaxLabel": True}},
+        "yAxis": {"type": "value", "min": low, "max": high, "interval": step},
         "series": [
             {
-                "name": line.name, "type": "line", "color": line.color, "showSymbol": False, "silent": line.faint,
+                "name": line.name, "type": "line", "color": line.color, "showSymbol": False, "symbol": "none",
                 "lineStyle": {"width": line.width, "type": line.dash, "opacity": 0.5 if line.faint else 1.0},
                 "data": _pairs(line.x, line.y), "z": 2 if line.faint else 3,
             }
@@ -101,36 +103,37 @@ def over_angles(
     }  # fmt: skip
 
 
-def angle_plane(theta: ndarray, boundary: ndarray, own: str, sample: Dot, words: bool = True) -> dict[str, Any]:
+def angle_plane(theta: ndarray, boundary: ndarray, own: str, sample: Dot) -> dict[str, Any]:
     """An ECharts option for who wins between two classes, by the angles to both of them, in degrees.
 
-    `boundary` is the least angle to the other class at which the own one wins, for each `theta` to the own; the
-    other class wins where the same holds the other way round. What is left is not decided.
+    `boundary` is the least angle to the other class at which the own one wins, for each `theta` to the own, 180 for
+    none; the other class wins where the same holds the other way round. What is left is not decided.
     """
-    wide = float(np.interp(90, theta, boundary)) - 90
-    signs = [Dot(40, 150, own, "own class wins", "inside"), Dot(140, 28, GREY, "other class wins", "inside")]
-    if wide > 8:
-        signs.append(Dot(90, 90, GREY, "undecided", "inside"))
-    shared = {"type": "line", "showSymbol": False, "silent": True}
+    won = boundary < 180
+    last = min(int(np.flatnonzero(won)[-1]) + 2 if won.any() else 1, len(theta))
+    line = _pairs(theta[:last], boundary[:last])
+    mirrored = [[y, x] for x, y in line] + [[180.0, 180.0]] * bool(won[-1])
+    signs = [Dot(45.0, 155.0, own, "own class wins"), Dot(135.0, 24.0, GREY, "other class wins")]
+    if float(np.interp(90, theta, boundary)) > 115:
+        signs.append(Dot(90.0, 90.0, GREY, "undecided"))
     return {
-        "grid": {"left": 22, "right": 14, "top": 12, "bottom": 28, "containLabel": True},
+        "grid": {"left": 20, "right": 14, "top": 20, "bottom": 28, "containLabel": True},
         **QUICK,
         "xAxis": _degrees("θ₁, angle to the own class"),
         "yAxis": _degrees("θ₂, angle to the other class") | {"nameGap": 38},
         "series": [
-            {**shared, "color": own, "data": _pairs(theta, boundary), "areaStyle": {"opacity": 0.2, "origin": "end"}},
             {
-                **shared, "color": GREY, "data": [*_pairs(boundary, theta), [180, 180]],
-                "areaStyle": {"opacity": 0.2, "origin": "start"},
-            },
+                "type": "line", "symbol": "none", "silent": True, "color": color, "data": data,
+                "areaStyle": {"opacity": 0.22, "origin": side}, "lineStyle": {"width": 2.5 if color == own else 1.5},
+            }
+            for data, color, side in ((line, own, "end"), (mirrored, GREY, "start"))
+        ]
+        + [
             {
-                **shared, "data": [[0, 0], [180, 180]], "color": GREY,
-                "lineStyle": {"width": 1, "type": "dotted", "opacity": 0.8},
+                "type": "line", "symbol": "none", "silent": True, "data": [[0, 0], [180, 180]],
+                "lineStyle": {"color": GREY, "width": 1, "type": "dotted"},
             },
-            {
-                "type": "scatter", "symbolSize": 0, "silent": True,
-                "data": [_sign(dot) for dot in signs] if words else [],
-            },
+            {"type": "scatter", "symbolSize": 0, "silent": True, "data": [_sign(dot, "inside") for dot in signs]},
             _marked([sample], []),
         ],
     }  # fmt: skip
@@ -138,18 +141,19 @@ def angle_plane(theta: ndarray, boundary: ndarray, own: str, sample: Dot, words:
 
 def angle_gauge(asked: float, there: float, color: str) -> dict[str, Any]:
     """An ECharts option for an angle that is asked for, as a bar, within the angle that there is, in degrees."""
-    bar = {"type": "bar", "barWidth": 14, "barGap": "-100%", "silent": True}
+    bar = {"type": "bar", "barWidth": 12, "barGap": "-100%", "silent": True}
+    end = {"xAxis": round(there, 2), "label": {"formatter": f"{there:.1f}°", "color": GREY}}
     return {
         "grid": {"left": 4, "right": 16, "top": 20, "bottom": 4, "containLabel": True},
         **QUICK,
-        "xAxis": _degrees("") | {"splitLine": {"show": False}, "interval": 60},
+        "xAxis": _degrees("") | {"interval": 60},
         "yAxis": {"type": "category", "data": [""], "axisTick": {"show": False}, "axisLine": {"show": False}},
         "series": [
             {
                 **bar, "data": [round(there, 2)], "itemStyle": {"color": GREY, "opacity": 0.25, "borderRadius": 3},
                 "markLine": {
                     "symbol": "none", "silent": True, "lineStyle": {"color": GREY, "type": "solid", "width": 2},
-                    "data": [{"xAxis": round(there, 2), "label": {"formatter": f"{there:.1f}°", "color": GREY}}],
+                    "data": [end],
                 },
             },
             {**bar, "data": [round(asked, 2)], "itemStyle": {"color": color, "borderRadius": 3}},
@@ -176,35 +180,21 @@ def _degrees(name: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _legend(names: Sequence[str]) -> dict[str, Any]:
-    return {
-        "bottom": 0, "left": 0, "type": "scroll", "itemWidth": 18, "itemHeight": 8, "data": list(names),
-        "show": len(names) > 1,
-    }  # fmt: skip
-
-
 def _pairs(xs: Iterable[float], ys: Iterable[float]) -> list[list[float]]:
     return [[round(float(x), 3), round(float(y), 4)] for x, y in zip(xs, ys, strict=True)]
 
 
-def _sign(dot: Dot) -> dict[str, Any]:
-    label = {"show": bool(dot.words), "formatter": dot.words, "position": dot.side, "color": dot.color, "fontSize": 12}
-    return {"value": [round(dot.x, 2), round(dot.y, 4)], "label": label}
+def _sign(dot: Dot, side: str = "right") -> dict[str, Any]:
+    label = {"show": bool(dot.words), "formatter": dot.words, "position": side, "color": dot.color, "fontSize": 12}
+    ink = {"color": dot.color if dot.filled else "transparent", "borderColor": dot.color, "borderWidth": 2}
+    return {"value": [round(dot.x, 2), round(dot.y, 4)], "label": label, "itemStyle": ink}
 
 
 def _marked(dots: Sequence[Dot], marks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Dots and lines across the picture, as one series that lies above the others."""
     return {
         "type": "scatter", "symbolSize": 12, "silent": True, "z": 5, "tooltip": {"show": False},
-        "data": [
-            _sign(dot)
-            | {
-                "itemStyle": {
-                    "color": dot.color if dot.filled else "transparent", "borderColor": dot.color, "borderWidth": 2
-                }
-            }
-            for dot in dots
-        ],
+        "data": [_sign(dot) for dot in dots],
         "markLine": {
             "symbol": "none", "silent": True, "lineStyle": {"color": GREY, "width": 1, "type": "dashed"},
             "label": {"color": GREY, "fontSize": 11}, "data": list(marks),

@@ -2,13 +2,14 @@
 
 Every line is drawn by the head's own `forward` and `loss` (faces/curves.py). For that, and only here, torch enters the
 web process: once per server, by the first visitor to this page, after its title and controls are painted. It took 5 to
-8 seconds and 525 MB with torch 2.15 built for CUDA on a busy machine with two cores, in which other pages were held
-up for 0.6 seconds at most. Streamlit collects garbage after every run of a page, which torch's objects would lengthen by
-a quarter of a second, so they are frozen. tests/benchmarks/results/lab.md has the times of a slider step.
+8 seconds and 525 MB with torch 2.15 built for CUDA on a busy machine with two cores, in which nobody else was held up
+for more than 0.7 seconds. Streamlit collects garbage after every run of a page; torch's objects would make that a
+quarter of a second longer, so they are frozen. tests/benchmarks/lab.py measures a step of a slider.
 """
 
 import gc
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,14 +21,13 @@ from faces.figures import GREY, Dot, Line
 from faces.heads import FAMILIES, HEADS, angled
 from faces.knobs import Choice, Knob, Value
 from pages.components.feasibility import feasibility
-from pages.components.knobs import key_of, sliders
+from pages.components.knobs import sliders
 from pages.components.session import head_colors
 
 if TYPE_CHECKING:
     from faces.curves import Sketch
 
-DEGREES = np.arange(0.0, 181.0)
-TALL = 330  # pixels
+TALL = 300  # pixels
 NAMES = sorted((name for name in HEADS if angled(name)), key=lambda name: FAMILIES.index(HEADS.about(name).family))
 SEAMS = {  # what is said of each rule past theta + m = pi
     "cos_minus_m_sin_m": "falls on, after a step down",
@@ -51,6 +51,27 @@ def curves() -> Any:
     return curves
 
 
+@dataclass(frozen=True)
+class Shown:
+    """What all pictures show: a head, the angles of its lines, and a sample's angles to two classes, in radians."""
+
+    name: str
+    sketch: "Sketch"
+    angles: np.ndarray
+    seam: float | None
+    theta: float
+    other: float
+    color: str
+
+    @property
+    def degrees(self) -> np.ndarray:
+        return np.degrees(self.angles)
+
+    def dot(self, y: float) -> Dot:
+        """The sample in a picture over theta."""
+        return Dot(math.degrees(self.theta), y, self.color)
+
+
 @st.fragment
 def lab() -> None:
     """Controls and pictures, drawn again at each step of a slider, and nothing else of the page."""
@@ -64,22 +85,22 @@ def lab() -> None:
         formula = st.container()
         theta, other = ask_sample()
         pictures = st.container()
-    with pictures:
-        heads = curves()
     try:
-        sketch = heads.Sketch(name, classes, dim, knobs, drawn)
+        with pictures:
+            sketch = curves().Sketch(name, classes, dim, knobs, drawn)
     except ValueError as error:
         pictures.warning(str(error), icon=":material/warning:")
         return
-    color = head_colors([name])[name]
+    seam = sketch.seam()
+    shown = Shown(name, sketch, curves().angles(seam), seam, theta, other, head_colors([name])[name])
     with formula:
-        say_formula(name, sketch, theta)
-    with pictures, st.grid(min_column_width=340, gap="medium"):
+        say_formula(shown)
+    with pictures, st.grid(min_column_width=290, gap="medium"):
         for show in (show_target, show_plane, show_probability, show_pull):
             with st.container(gap="xsmall"):
-                show(name, sketch, theta, other, color)
+                show(shown)
     with room:
-        show_room(name, sketch, knobs, classes, dim, color)
+        show_room(shown, classes, dim)
 
 
 def ask_head() -> str:
@@ -101,7 +122,7 @@ def ask_size() -> tuple[int, int]:
 
 
 def ask_knobs(name: str, classes: int) -> tuple[dict[str, Value], dict[str, Value]]:
-    """The head's live knobs, and what else a drawing of it must know."""
+    """The knobs that move a line, and what else a drawing must be told."""
     about = HEADS.about(name)
     undrawn = getattr(about, "undrawn", ())
     live = {letter: knob for letter, knob in about.knobs.items() if knob.live and letter not in undrawn}
@@ -114,156 +135,172 @@ def ask_knobs(name: str, classes: int) -> tuple[dict[str, Value], dict[str, Valu
 
 def ask_sample() -> tuple[float, float]:
     """Where a sample lies: its angles to its own class and to the nearest other one, in radians."""
-    left, right = st.columns(2)
-    theta = left.slider(
-        "θ · a sample's angle to its own class", 0, 180, 60, 1, "%d°", key="lab.theta", bind="query-params"
+    asked = {
+        "lab.theta": ("θ · a sample's angle to its class", 60),
+        "lab.other": ("θ₂ · to the nearest other class", 90),
+    }
+    angles = (
+        place.slider(label, 0, 180, start, 1, "%d°", key=key, bind="query-params")
+        for place, (key, (label, start)) in zip(st.columns(2), asked.items(), strict=True)
     )
-    other = right.slider(
-        "θ₂ · its angle to the nearest other class", 0, 180, 90, 1, "%d°", key="lab.other", bind="query-params"
-    )
-    return math.radians(theta), math.radians(other)
+    theta, other = map(math.radians, angles)
+    return theta, other
 
 
-def say_formula(name: str, sketch: "Sketch", theta: float) -> None:
+def say_formula(shown: Shown) -> None:
     """The formula in letters and in numbers."""
-    formula = HEADS.about(name).formula
-    values = {**sketch.head.knob_values(), **sketch.drawn, "theta": theta}
+    formula = HEADS.about(shown.name).formula
+    values = {**shown.sketch.head.knob_values(), **shown.sketch.drawn, "theta": shown.theta}
     values["mi"] = values.get("m", 0.0)  # ElasticFace's, at its mean
     numbers = curves().in_numbers(formula, values)
-    st.latex(rf"\text{{own logit}} = {formula}")
-    st.latex(
-        rf"= {numbers} = \mathbf{{{sketch.own(np.array([theta]))[0]:.3f}}} \quad \text{{at }} \theta = {math.degrees(theta):.0f}°"
-    )
+    here = shown.sketch.own(np.array([shown.theta]))[0]
+    st.markdown(rf"Own logit $= {formula}$")
+    st.markdown(rf"At {math.degrees(shown.theta):.0f}° $= {numbers} = \mathbf{{{here:.3f}}}$")
 
 
-def show_target(name: str, sketch: "Sketch", theta: float, other: float, color: str) -> None:
+def show_target(shown: Shown) -> None:
     """The own logit against the angle, of this head and of all others."""
-    heads = curves()
-    own, plain = sketch.own(np.radians(DEGREES)), sketch.own(np.radians(DEGREES), margin=False)
-    found = {name: own, "no margin": plain}
+    name, sketch = shown.name, shown.sketch
+    found = {name: sketch.own(shown.angles), "no margin": sketch.own(shown.angles, margin=False)}
     for each in NAMES:
         if each not in (name, "ETF"):  # which is NormFace, in C - 1 dimensions or more
-            knobs = heads.together(each, sketch.head.knob_values(), sketch.classes)
-            found[each] = heads.Sketch(each, sketch.classes, 2, knobs).own(np.radians(DEGREES))
-    kinds = heads.alike(found)
+            knobs = curves().together(each, sketch.head.knob_values(), sketch.classes)
+            found[each] = curves().Sketch(each, sketch.classes, 2, knobs).own(shown.angles)
+    kinds = curves().alike(found)
     rest = [kind for kind in kinds if kind not in (name, "no margin")]
     colors = head_colors(rest)
     lines = [
-        Line(said(kinds[kind]), DEGREES, found[kind], colors[kind], 1.5, dash, faint=True)
+        Line(said(kinds[kind]), shown.degrees, found[kind], colors[kind], 1.5, dash, faint=True)
         for kind, dash in zip(rest, figures.dashes(rest), strict=True)
     ]
-    seam, upright = sketch.seam(), {}
-    if seam is not None:
-        past = np.linspace(seam, math.pi, 24)[1:]
-        upright = {math.degrees(seam): "θ + m = π"}
+    if shown.seam is not None:
+        past = shown.angles[shown.angles > shown.seam]
         lines += [
-            Line(rule, np.degrees(past), sketch.past(past, rule), GREY, 1.2, "dotted", named=False)
+            Line(rule, np.degrees(past), sketch.past(past, rule), GREY, 1.5, "dotted", faint=True)
             for rule in SEAMS
             if rule != sketch.head.seam
         ]
-    if "no margin" in kinds:
-        lines.append(Line("no margin", DEGREES, plain, GREY, 2, "dashed"))
-    lines.append(Line(name, DEGREES, own, color, 3.5))
-    here, bare = sketch.own(np.array([theta]))[0], sketch.own(np.array([theta]), margin=False)[0]
-    top = nice(plain[0])
-    st.markdown("**What does the margin take from the own class?**")
+    lines += [Line("no margin", shown.degrees, found["no margin"], GREY, dash="dashed")]
+    lines += [Line(name, shown.degrees, found[name], shown.color, 3.5)]
+    here, plain = (sketch.own(np.array([shown.theta]), margin)[0] for margin in (True, False))
+    top = nice(found["no margin"][0])
+    st.markdown("**What does the margin take?**")
     st.echarts_chart(
-        figures.over_angles(lines, [Dot(math.degrees(theta), here, color)], -1.5 * top, top, upright),
-        height=TALL + 20, key="target", alt=f"Own logit of {name} against the angle, beside all other heads",
+        figures.over_angles(lines, [shown.dot(here)], -1.5 * top, top, top / 2, seam_mark(shown)),
+        height=TALL, key="target", alt=f"Own logit of {name} against the angle, beside all other heads",
     )  # fmt: skip
-    words = f"At {math.degrees(theta):.0f}° the own logit is {here:.2f} instead of {bare:.2f}"
-    words += f": {bare - here:.2f} less." if abs(bare - here) > 0.005 else ": nothing is taken."
-    if seam is not None:
-        words += (
-            f" Past {math.degrees(seam):.0f}°, where θ + m > π, it {SEAMS[sketch.head.seam]}; dotted, the other rules."
-        )
+    taken = "nothing is taken" if abs(plain - here) < 0.005 else f"{abs(plain - here):.2f} less"
+    if here > plain + 0.005:
+        taken = taken.replace("less", "more")
+    at = math.degrees(shown.theta)
+    words = f"At {at:.0f}° the own logit is {here:.2f} instead of {plain:.2f}: {taken}.".replace("-", "−")
+    if shown.seam is not None:
+        words += f" Past {math.degrees(shown.seam):.0f}° it {SEAMS[sketch.head.seam]}; dotted, the other seam rules."
     if len(kinds[name]) > 1:
         words += f" The same line: {', '.join(kinds[name][1:])}."
     st.caption(words)
 
 
-def show_plane(name: str, sketch: "Sketch", theta: float, other: float, color: str) -> None:
+def show_plane(shown: Shown) -> None:
     """Who wins between two classes."""
-    boundary = sketch.boundary(np.radians(DEGREES))
-    at_own, at_other = sketch.boundary(np.array([theta, other]))
-    band = math.degrees(at_own - theta)
-    sample = Dot(math.degrees(theta), math.degrees(other), color)
-    st.markdown("**Where is a sample between two classes undecided?**")
+    boundary = shown.sketch.boundary(shown.angles)
+    at_own, at_other = shown.sketch.boundary(np.array([shown.theta, shown.other]))
+    band = math.degrees(at_own - shown.theta)
+    st.markdown("**Who wins between two classes?**")
     st.echarts_chart(
-        figures.angle_plane(DEGREES, np.degrees(boundary), color, sample), height=TALL + 20, key="plane",
-        alt=f"{name}: at {sample.x:.0f}° to its own class a sample wins if the other is {math.degrees(at_own):.0f}° off",
+        figures.angle_plane(shown.degrees, np.degrees(boundary), shown.color, shown.dot(math.degrees(shown.other))),
+        height=TALL, key="plane",
+        alt=f"{shown.name}: the own class wins if the other is {math.degrees(at_own):.0f}° away or more",
     )  # fmt: skip
-    verdict = "its own class wins" if other > at_own else "the other class wins" if theta > at_other else "undecided"
     if at_own >= math.pi:
-        words = f"At θ₁ = {sample.x:.0f}° no angle to the other class is enough to win in training."
+        words = "no angle to the other class is enough for the own one to win in training."
     elif abs(band) < 0.05:
-        words = f"At θ₁ = {sample.x:.0f}° the nearer class wins: there is no band."
+        words = "the nearer class wins: there is no band."
     elif band > 0:
-        words = f"At θ₁ = {sample.x:.0f}° the other class must be {band:.1f}° farther off for the own one to win in training."
+        words = f"the other class must be {band:.1f}° farther off for the own one to win in training."
     else:
-        words = f"At θ₁ = {sample.x:.0f}° the own class wins even if the other is {-band:.1f}° nearer: hard ones hardly count."
-    st.caption(f"{words} The dot: {verdict}.")
+        words = f"the own class wins even if the other is {-band:.1f}° nearer: as a hard one it hardly counts."
+    wins = [
+        word
+        for word, won in (
+            ("its own class wins", shown.other > at_own),
+            ("the other class wins", shown.theta > at_other),
+        )
+        if won
+    ]
+    st.caption(f"At θ₁ = {math.degrees(shown.theta):.0f}° {words} The dot: {' and '.join(wins) or 'undecided'}.")
 
 
-def show_probability(name: str, sketch: "Sketch", theta: float, other: float, color: str) -> None:
+def show_probability(shown: Shown) -> None:
     """How sure the head can be."""
-    p, plain = (sketch.probability(np.radians(DEGREES), other, margin) for margin in (True, False))
-    here, best = sketch.probability(np.array([theta]), other)[0], sketch.best()
-    lines = [Line("no margin", DEGREES, plain, GREY, 2, "dashed"), Line(name, DEGREES, p, color, 3.5)]
-    dots = [Dot(math.degrees(theta), here, color)]
-    word = "With two classes √2·ln(C − 1) is 0 and would train nothing."
+    sketch = shown.sketch
+    p, plain = (sketch.probability(shown.angles, shown.other, margin) for margin in (True, False))
+    here, best = sketch.probability(np.array([shown.theta]), shown.other)[0], sketch.best()
+    lines = [
+        Line("no margin", shown.degrees, plain, GREY, dash="dashed"),
+        Line(shown.name, shown.degrees, p, shown.color, 3.5),
+    ]
+    dots = [shown.dot(here)]
+    ring = "With two classes √2·ln(C − 1) is 0 and would train nothing."
     if sketch.classes > 2:
         s = math.sqrt(2) * math.log(sketch.classes - 1)
-        dots.append(Dot(45, 0.5, GREY, "s = √2·ln(C − 1)", filled=False))
-        word = f"The ring: with s = √2·ln {sketch.classes - 1} = {s:.3f} and no margin, p = ½ at 45° if all others are at 90°."
+        dots.append(Dot(45.0, 0.5, GREY, "s = √2·ln(C − 1)", filled=False))
+        ring = f"Ring: for s = √2·ln {sketch.classes - 1} = {s:.3f}, no margin and all others at 90°, p = ½ at 45°."
+    if shown.name == "SphereFace2":
+        ring = "SphereFace2 asks yes or no for each class; this softmax of its logits is not what it trains."
     st.markdown("**How sure can the head be?**")
     st.echarts_chart(
-        figures.over_angles(lines, dots, 0, 1, level={best: f"best {best:.3f}"}), height=TALL, key="probability",
-        alt=f"Probability of the own class against the angle; {here:.2f} at {math.degrees(theta):.0f}°",
+        figures.over_angles(lines, dots, level={best: f"best {best:.3f}"}), height=TALL, key="probability",
+        alt=f"Probability of the own class against the angle; {here:.2f} at {math.degrees(shown.theta):.0f}°",
     )  # fmt: skip
-    half = figures.crossing(DEGREES, p, 0.5)
-    words = "p never reaches ½." if half is None else f"p = ½ at {half:.1f}°."
-    if name == "SphereFace2":
-        word = "SphereFace2 asks yes or no for each class; this softmax of its logits is not what it trains."
-    st.caption(f"{words} On its center, all classes as far apart as they can be, p = {best:.3f}. {word}")
+    half = figures.crossing(shown.degrees, p, 0.5)
+    words = f"p = ½ at {half:.1f}°." if half is not None else f"p stays {'below' if p[0] < 0.5 else 'above'} ½."
+    st.caption(f"{words} On its center, all classes as far apart as they can be, p = {best:.3f}. {ring}")
 
 
-def show_pull(name: str, sketch: "Sketch", theta: float, other: float, color: str) -> None:
+def show_pull(shown: Shown) -> None:
     """How hard training turns a sample."""
-    pull, push = sketch.pull(np.radians(DEGREES), other)
-    plain, _ = sketch.pull(np.radians(DEGREES), other, margin=False)
-    (here,), (off,) = sketch.pull(np.array([theta]), other)
+    pull, push = shown.sketch.pull(shown.angles, shown.other)
+    plain, _ = shown.sketch.pull(shown.angles, shown.other, margin=False)
+    (here,), (off,) = shown.sketch.pull(np.array([shown.theta]), shown.other)
     lines = [
-        Line("no margin", DEGREES, plain, GREY, 2, "dashed"),
-        Line("push off the nearest other", DEGREES, push, color, 1.5, "dotted"),
-        Line("pull to its own class", DEGREES, pull, color, 3.5),
+        Line("no margin", shown.degrees, plain, GREY, dash="dashed"),
+        Line("push off θ₂", shown.degrees, push, shown.color, dash="dotted"),
+        Line("pull to θ", shown.degrees, pull, shown.color, 3.5),
     ]
-    least, most = min(pull.min(), push.min(), 0.0), max(pull.max(), plain.max(), push.max())
+    top = nice(max(pull.max(), plain.max(), push.max()))
+    bottom = -top / 2 if min(pull.min(), push.min()) < -0.02 * top else 0.0
+    most = shown.degrees[pull.argmax()]
     st.markdown("**Who is pulled hardest?**")
     st.echarts_chart(
-        figures.over_angles(lines, [Dot(math.degrees(theta), here, color)], -nice(-least) if least < -0.02 else 0, nice(most)),
-        height=TALL, key="pull", alt=f"Pull to the own class against the angle; strongest at {pull.argmax()}°",
+        figures.over_angles(lines, [shown.dot(here)], bottom, top, top / 2, seam_mark(shown)), height=TALL, key="pull",
+        alt=f"Pull to the own class against the angle; strongest at {most:.0f}°",
     )  # fmt: skip
     st.caption(
-        f"A sample at {pull.argmax()}° is. The dot is pulled with {here:.2f} and pushed off the nearest other class, at "
-        f"{math.degrees(other):.0f}°, with {off:.2f}: slopes of the loss, per radian."
+        f"A sample at {most:.0f}° is. The dot is pulled to its class with {here:.2f} and pushed off the nearest other, "
+        f"at {math.degrees(shown.other):.0f}°, with {off:.2f}: slopes of the loss, per radian.".replace("-", "−")
     )
 
 
-def show_room(name: str, sketch: "Sketch", knobs: dict[str, Value], classes: int, dim: int, color: str) -> None:
+def show_room(shown: Shown, classes: int, dim: int) -> None:
     """Whether the margin fits that many classes in that many dimensions."""
-    asked, there = sketch.asks(), spacing(classes, dim)
+    apart = spacing(classes, dim)
+    asked, there = math.degrees(shown.sketch.asks()), math.degrees(apart.angle)
     st.markdown("**Does the margin fit?**")
     st.echarts_chart(
-        figures.angle_gauge(math.degrees(asked), math.degrees(there.angle), color), height=78, key="gauge",
-        alt=f"Asked for {math.degrees(asked):.1f}°, there are {math.degrees(there.angle):.1f}°",
+        figures.angle_gauge(asked, there, shown.color), height=72, key="gauge",
+        alt=f"{asked:.1f}° between centers are asked for, and there are {there:.1f}°",
     )  # fmt: skip
-    most = "can be" if there.exact else "can at best be"
     st.caption(
-        f"A sample on its center wins by the margin if centers are {math.degrees(asked):.1f}° apart. {classes} classes in "
-        f"{dim} dimensions {most} {math.degrees(there.angle):.1f}° apart."
+        f"It asks for centers {asked:.1f}° apart, so that a sample on its own wins by the margin. {classes} classes in "
+        f"{dim} dimensions can{'' if apart.exact else ' at best'} be {there:.1f}° apart."
     )
-    feasibility({name: sketch.head.knob_values()}, classes, dim)
+    feasibility({shown.name: shown.sketch.head.knob_values()}, classes, dim)
+
+
+def seam_mark(shown: Shown) -> dict[float, str]:
+    """Where the seam is, for a picture."""
+    return {} if shown.seam is None else {math.degrees(shown.seam): "θ + m = π"}
 
 
 def said(names: list[str]) -> str:
@@ -273,13 +310,13 @@ def said(names: list[str]) -> str:
 
 def nice(number: float) -> float:
     """The end of an axis for numbers up to this one, so that small steps of a slider leave it where it is."""
-    ends = (step * 10.0**power for power in range(-2, 4) for step in (1, 1.5, 2, 3, 4, 6, 8))
-    return next(end for end in ends if end >= number)
+    ends = (step * 10.0**power for power in range(-2, 4) for step in (1, 2, 3, 4, 6, 8))
+    return next((end for end in ends if end >= number), number)
 
 
 st.title("What does the margin do?")
 st.markdown(
-    "Nothing is trained here: every line is the head's own formula, the one that trains. Move a slider and all pictures "
-    "move with it."
+    "Nothing is trained here: every line is the head's own formula, the one that trains. Move a slider and all "
+    "pictures move with it."
 )
 lab()
