@@ -180,8 +180,8 @@ def _degrees(name: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _pairs(xs: Iterable[float], ys: Iterable[float]) -> list[list[float]]:
-    return [[round(float(x), 3), round(float(y), 4)] for x, y in zip(xs, ys, strict=True)]
+def _pairs(xs: Sequence[float] | ndarray, ys: Sequence[float] | ndarray) -> list[list[float]]:
+    return np.column_stack([np.round(xs, 2), np.round(ys, 4)]).tolist()
 
 
 def _sign(dot: Dot, side: str = "right") -> dict[str, Any]:

@@ -203,8 +203,7 @@ def show_target(shown: Shown) -> None:
 
 def show_plane(shown: Shown) -> None:
     """Who wins between two classes."""
-    boundary = shown.sketch.boundary(shown.angles)
-    at_own, at_other = shown.sketch.boundary(np.array([shown.theta, shown.other]))
+    *boundary, at_own, at_other = shown.sketch.boundary(np.append(shown.angles, [shown.theta, shown.other]))
     band = math.degrees(at_own - shown.theta)
     st.markdown("**Who wins between two classes?**")
     st.echarts_chart(
