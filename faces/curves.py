@@ -166,7 +166,7 @@ def alike(names: Mapping[str, Angles]) -> dict[str, list[str]]:
     """The names of lines gathered by what they look like: the first of each kind, and all of that kind."""
     kinds: dict[str, list[str]] = {}
     for name, line in names.items():
-        first = next((kind for kind in kinds if np.allclose(names[kind], line, atol=1e-6)), name)
+        first = next((kind for kind in kinds if np.abs(names[kind] - line).max() < 1e-5), name)
         kinds.setdefault(first, []).append(name)
     return kinds
 

@@ -114,8 +114,8 @@ def angle_plane(theta: ndarray, boundary: ndarray, own: str, sample: Dot) -> dic
     line = _pairs(theta[:last], boundary[:last])
     mirrored = [[y, x] for x, y in line] + [[180.0, 180.0]] * bool(won[-1])
     signs = [Dot(45.0, 155.0, own, "own class wins"), Dot(135.0, 24.0, GREY, "other class wins")]
-    if float(np.interp(90, theta, boundary)) > 115:
-        signs.append(Dot(90.0, 90.0, GREY, "undecided"))
+    if float(np.interp(90, theta, boundary)) > 120:
+        signs.append(Dot(104.0, 76.0, GREY, "undecided"))
     return {
         "grid": {"left": 20, "right": 14, "top": 20, "bottom": 28, "containLabel": True},
         **QUICK,

@@ -9,6 +9,7 @@ quarter of a second longer, so they are frozen. tests/benchmarks/lab.py measures
 
 import gc
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +22,9 @@ from faces.figures import GREY, Dot, Line
 from faces.heads import FAMILIES, HEADS, angled
 from faces.knobs import Choice, Knob, Value
 from pages.components.feasibility import feasibility
-from pages.components.knobs import sliders
+from pages.components.knobs import key_of, sliders
 from pages.components.session import head_colors
+from pages.components.settings import OWN
 
 if TYPE_CHECKING:
     from faces.curves import Sketch
@@ -101,6 +103,10 @@ def lab() -> None:
                 show(shown)
     with room:
         show_room(shown, classes, dim)
+        st.page_link(
+            "explore/explore.py", label="Train it with these knobs", icon=":material/explore:",
+            query_params=link(name, knobs, dim),
+        )  # fmt: skip
 
 
 def ask_head() -> str:
@@ -161,16 +167,17 @@ def say_formula(shown: Shown) -> None:
 def show_target(shown: Shown) -> None:
     """The own logit against the angle, of this head and of all others."""
     name, sketch = shown.name, shown.sketch
-    found = {name: sketch.own(shown.angles), "no margin": sketch.own(shown.angles, margin=False)}
+    few = shown.angles[::3]  # enough for lines in the background
+    found = {name: sketch.own(few), "no margin": sketch.own(few, margin=False)}
     for each in NAMES:
         if each not in (name, "ETF"):  # which is NormFace, in C - 1 dimensions or more
             knobs = curves().together(each, sketch.head.knob_values(), sketch.classes)
-            found[each] = curves().Sketch(each, sketch.classes, 2, knobs).own(shown.angles)
+            found[each] = curves().Sketch(each, sketch.classes, 2, knobs).own(few)
     kinds = curves().alike(found)
     rest = [kind for kind in kinds if kind not in (name, "no margin")]
     colors = head_colors(rest)
     lines = [
-        Line(said(kinds[kind]), shown.degrees, found[kind], colors[kind], 1.5, dash, faint=True)
+        Line(said(kinds[kind]), np.degrees(few), found[kind], colors[kind], 1.5, dash, faint=True)
         for kind, dash in zip(rest, figures.dashes(rest), strict=True)
     ]
     if shown.seam is not None:
@@ -180,8 +187,8 @@ def show_target(shown: Shown) -> None:
             for rule in SEAMS
             if rule != sketch.head.seam
         ]
-    lines += [Line("no margin", shown.degrees, found["no margin"], GREY, dash="dashed")]
-    lines += [Line(name, shown.degrees, found[name], shown.color, 3.5)]
+    lines += [Line("no margin", np.degrees(few), found["no margin"], GREY, dash="dashed")]
+    lines += [Line(name, shown.degrees, sketch.own(shown.angles), shown.color, 3.5)]
     here, plain = (sketch.own(np.array([shown.theta]), margin)[0] for margin in (True, False))
     top = nice(found["no margin"][0])
     st.markdown("**What does the margin take?**")
@@ -268,7 +275,7 @@ def show_pull(shown: Shown) -> None:
         Line("pull to θ", shown.degrees, pull, shown.color, 3.5),
     ]
     top = nice(max(pull.max(), plain.max(), push.max()))
-    bottom = -top / 2 if min(pull.min(), push.min()) < -0.02 * top else 0.0
+    bottom = -top / 2 * max(0, math.ceil(-2 * min(pull.min(), push.min()) / top - 0.04))  # nothing to see is cut
     most = shown.degrees[pull.argmax()]
     st.markdown("**Who is pulled hardest?**")
     st.echarts_chart(
@@ -297,6 +304,13 @@ def show_room(shown: Shown, classes: int, dim: int) -> None:
     feasibility({shown.name: shown.sketch.head.knob_values()}, classes, dim)
 
 
+def link(name: str, knobs: Mapping[str, Value], dim: int) -> dict[str, str]:
+    """What the page Explore is asked in its URL, where digits, the usual dataset, have ten classes."""
+    declared = HEADS.about(name).knobs
+    asked = {key_of(name, letter, declared[letter], 10): value for letter, value in knobs.items()}
+    return {"head": name, "dim": str(dim), OWN: "1"} | {key: str(value) for key, value in asked.items()}
+
+
 def seam_mark(shown: Shown) -> dict[float, str]:
     """Where the seam is, for a picture."""
     return {} if shown.seam is None else {math.degrees(shown.seam): "θ + m = π"}
@@ -309,7 +323,7 @@ def said(names: list[str]) -> str:
 
 def nice(number: float) -> float:
     """The end of an axis for numbers up to this one, so that small steps of a slider leave it where it is."""
-    ends = (step * 10.0**power for power in range(-2, 4) for step in (1, 2, 3, 4, 6, 8))
+    ends = (step * 10.0**power for power in range(-2, 4) for step in (1, 1.2, 1.6, 2, 3, 4, 6, 8))
     return next((end for end in ends if end >= number), number)
 
 
