@@ -113,9 +113,11 @@ def angle_plane(theta: ndarray, boundary: ndarray, own: str, sample: Dot) -> dic
     last = min(int(np.flatnonzero(won)[-1]) + 2 if won.any() else 1, len(theta))
     line = _pairs(theta[:last], boundary[:last])
     mirrored = [[y, x] for x, y in line] + [[180.0, 180.0]] * bool(won[-1])
-    signs = [Dot(45.0, 155.0, own, "own class wins"), Dot(135.0, 24.0, GREY, "other class wins")]
-    if float(np.interp(90, theta, boundary)) > 120:
-        signs.append(Dot(104.0, 76.0, GREY, "undecided"))
+    signs = [Dot(45.0, 155.0, GREY, "own class wins"), Dot(135.0, 24.0, GREY, "other class wins")]
+    diagonal: list[Any] = [[0, 0], [180, 180]]
+    if float(np.interp(90, theta, boundary)) > 115:
+        signs.append(Dot(90.0, 90.0, GREY, "undecided"))
+        diagonal = [[0, 0], [78, 78], ["-", "-"], [102, 102], [180, 180]]
     return {
         "grid": {"left": 20, "right": 14, "top": 20, "bottom": 28, "containLabel": True},
         **QUICK,
@@ -130,7 +132,7 @@ def angle_plane(theta: ndarray, boundary: ndarray, own: str, sample: Dot) -> dic
         ]
         + [
             {
-                "type": "line", "symbol": "none", "silent": True, "data": [[0, 0], [180, 180]],
+                "type": "line", "symbol": "none", "silent": True, "data": diagonal,
                 "lineStyle": {"color": GREY, "width": 1, "type": "dotted"},
             },
             {"type": "scatter", "symbolSize": 0, "silent": True, "data": [_sign(dot, "inside") for dot in signs]},

@@ -167,7 +167,7 @@ def say_formula(shown: Shown) -> None:
 def show_target(shown: Shown) -> None:
     """The own logit against the angle, of this head and of all others."""
     name, sketch = shown.name, shown.sketch
-    few = shown.angles[::3]  # enough for lines in the background
+    few = curves().angles()[::3]  # enough for lines in the background
     found = {name: sketch.own(few), "no margin": sketch.own(few, margin=False)}
     for each in NAMES:
         if each not in (name, "ETF"):  # which is NormFace, in C - 1 dimensions or more
