@@ -115,9 +115,10 @@ def angle_plane(theta: ndarray, boundary: ndarray, own: str, sample: Dot) -> dic
     mirrored = [[y, x] for x, y in line] + [[180.0, 180.0]] * bool(won[-1])
     signs = [Dot(45.0, 155.0, GREY, "own class wins"), Dot(135.0, 24.0, GREY, "other class wins")]
     diagonal: list[Any] = [[0, 0], [180, 180]]
-    if float(np.interp(90, theta, boundary)) > 115:
-        signs.append(Dot(90.0, 90.0, GREY, "undecided"))
-        diagonal = [[0, 0], [78, 78], ["-", "-"], [102, 102], [180, 180]]
+    middle = 90.0 if abs(sample.x - 90) > 30 or abs(sample.y - 90) > 12 else 130.0
+    if float(np.interp(middle, theta, boundary)) > middle + 25:
+        signs.append(Dot(middle, middle, GREY, "undecided"))
+        diagonal = [[0, 0], [middle - 12] * 2, ["-", "-"], [middle + 12] * 2, [180, 180]]
     return {
         "grid": {"left": 20, "right": 14, "top": 20, "bottom": 28, "containLabel": True},
         **QUICK,

@@ -297,9 +297,10 @@ def show_room(shown: Shown, classes: int, dim: int) -> None:
         figures.angle_gauge(asked, there, shown.color), height=72, key="gauge",
         alt=f"{asked:.1f}° between centers are asked for, and there are {there:.1f}°",
     )  # fmt: skip
+    fits = "does not fit" if asked > there + 0.01 else "fits" if apart.exact else "may fit"
     st.caption(
-        f"It asks for centers {asked:.1f}° apart, so that a sample on its own wins by the margin. {classes} classes in "
-        f"{dim} dimensions can{'' if apart.exact else ' at best'} be {there:.1f}° apart."
+        f"It {fits}: it asks for centers {asked:.1f}° apart, so that a sample on its own wins by the margin. {classes} "
+        f"classes in {dim} dimensions can{'' if apart.exact else ' at best'} be {there:.1f}° apart."
     )
     feasibility({shown.name: shown.sketch.head.knob_values()}, classes, dim)
 
