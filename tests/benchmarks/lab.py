@@ -3,6 +3,9 @@
 Time from the new value to all messages sent, of the page run as a whole, where a browser has only the fragment run
 (all but the title). CPU time and wall time in milliseconds, median and worst of 20 steps, for some heads. Besides: what
 loading torch takes, in seconds and megabytes, and how long it holds up another thread of the process at most.
+
+2026-11-22, two cores of a busy virtual machine (load 5), one thread, torch 2.15: 50 to 71 ms CPU and 75 to 143 ms a
+step by head; torch 7.6 s, 498 MB, 0.57 s.
 """
 
 import os
