@@ -33,6 +33,8 @@ DECLARATIONS = (
     "adds",
     "fits",
     "note",
+    "drawn",
+    "undrawn",
     "simplex",
 )  # what is read; the rest is the class's own
 WORDS = {"math": math, **vars(knobs)}  # what a declaration may use

@@ -1,6 +1,7 @@
 """Charts as plain values: ECharts options for what moves while a run trains, Plotly for what stands still."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
@@ -37,6 +38,170 @@ def lines(
             }
             for name, (xs, ys) in curves.items()
         ],
+    }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line over angles: `x` in degrees. A `faint` one is a background, and not in the legend."""
+
+    name: str
+    x: Sequence[float] | ndarray
+    y: Sequence[float] | ndarray
+    color: str
+    width: float = 2.0
+    dash: str = "solid"
+    faint: bool = False
+
+
+@dataclass(frozen=True)
+class Dot:
+    """A point that is to be noticed, with a few words beside it."""
+
+    x: float
+    y: float
+    color: str
+    words: str = ""
+    filled: bool = True
+
+
+def over_angles(
+    lines: Sequence[Line],
+    dots: Sequence[Dot] = (),
+    low: float = 0.0,
+    high: float = 1.0,
+    step: float = 0.25,
+    upright: Mapping[float, str] = MappingProxyType({}),
+    level: Mapping[float, str] = MappingProxyType({}),
+) -> dict[str, Any]:
+    """An ECharts option for lines over the angle to the own class, 0 to 180 degrees.
+
+    `low`, `high` and `step` are those of the upright axis. `upright` and `level` are thin lines across the picture
+    with their words, by the angle or the value they stand at.
+    """
+    marks = [
+        {"xAxis": x, "label": {"formatter": words, "position": "end", "rotate": 0, "distance": 3}}
+        for x, words in upright.items()
+    ] + [{"yAxis": y, "label": {"formatter": words, "position": "insideEndTop"}} for y, words in level.items()]
+    names = [line.name for line in lines if not line.faint]
+    return {
+        "grid": {"left": 4, "right": 14, "top": 20, "bottom": 52, "containLabel": True},
+        "legend": {"bottom": 0, "left": 0, "itemWidth": 20, "itemHeight": 8, "data": names, "show": len(names) > 1},
+        "tooltip": {"trigger": "axis", "valueFormatter": "%.3f", "order": "valueDesc", "confine": True},
+        **QUICK,
+        "xAxis": _degrees("θ, angle to the own class"),
+        "yAxis": {"type": "value", "min": low, "max": high, "interval": step},
+        "series": [
+            {
+                "name": line.name, "type": "line", "color": line.color, "showSymbol": False, "symbol": "none",
+                "lineStyle": {"width": line.width, "type": line.dash, "opacity": 0.5 if line.faint else 1.0},
+                "data": _pairs(line.x, line.y), "z": 2 if line.faint else 3,
+            }
+            for line in lines
+        ]
+        + [_marked(dots, marks)],
+    }  # fmt: skip
+
+
+def angle_plane(theta: ndarray, boundary: ndarray, own: str, sample: Dot) -> dict[str, Any]:
+    """An ECharts option for who wins between two classes, by the angles to both of them, in degrees.
+
+    `boundary` is the least angle to the other class at which the own one wins, for each `theta` to the own, 180 for
+    none; the other class wins where the same holds the other way round. What is left is not decided.
+    """
+    won = boundary < 180
+    last = min(int(np.flatnonzero(won)[-1]) + 2 if won.any() else 1, len(theta))
+    line = _pairs(theta[:last], boundary[:last])
+    mirrored = [[y, x] for x, y in line] + [[180.0, 180.0]] * bool(won[-1])
+    signs = [Dot(45.0, 155.0, GREY, "own class wins"), Dot(135.0, 24.0, GREY, "other class wins")]
+    diagonal: list[Any] = [[0, 0], [180, 180]]
+    middle = 90.0 if abs(sample.x - 90) > 30 or abs(sample.y - 90) > 12 else 130.0
+    if float(np.interp(middle, theta, boundary)) > middle + 25:
+        signs.append(Dot(middle, middle, GREY, "undecided"))
+        diagonal = [[0, 0], [middle - 12] * 2, ["-", "-"], [middle + 12] * 2, [180, 180]]
+    return {
+        "grid": {"left": 20, "right": 14, "top": 20, "bottom": 28, "containLabel": True},
+        **QUICK,
+        "xAxis": _degrees("θ₁, angle to the own class"),
+        "yAxis": _degrees("θ₂, angle to the other class") | {"nameGap": 38},
+        "series": [
+            {
+                "type": "line", "symbol": "none", "silent": True, "color": color, "data": data,
+                "areaStyle": {"opacity": 0.22, "origin": side}, "lineStyle": {"width": 2.5 if color == own else 1.5},
+            }
+            for data, color, side in ((line, own, "end"), (mirrored, GREY, "start"))
+        ]
+        + [
+            {
+                "type": "line", "symbol": "none", "silent": True, "data": diagonal,
+                "lineStyle": {"color": GREY, "width": 1, "type": "dotted"},
+            },
+            {"type": "scatter", "symbolSize": 0, "silent": True, "data": [_sign(dot, "inside") for dot in signs]},
+            _marked([sample], []),
+        ],
+    }  # fmt: skip
+
+
+def angle_gauge(asked: float, there: float, color: str) -> dict[str, Any]:
+    """An ECharts option for an angle that is asked for, as a bar, within the angle that there is, in degrees."""
+    bar = {"type": "bar", "barWidth": 12, "barGap": "-100%", "silent": True}
+    end = {"xAxis": round(there, 2), "label": {"formatter": f"{there:.1f}°", "color": GREY}}
+    return {
+        "grid": {"left": 4, "right": 16, "top": 20, "bottom": 4, "containLabel": True},
+        **QUICK,
+        "xAxis": _degrees("") | {"interval": 60},
+        "yAxis": {"type": "category", "data": [""], "axisTick": {"show": False}, "axisLine": {"show": False}},
+        "series": [
+            {
+                **bar, "data": [round(there, 2)], "itemStyle": {"color": GREY, "opacity": 0.25, "borderRadius": 3},
+                "markLine": {
+                    "symbol": "none", "silent": True, "lineStyle": {"color": GREY, "type": "solid", "width": 2},
+                    "data": [end],
+                },
+            },
+            {**bar, "data": [round(asked, 2)], "itemStyle": {"color": color, "borderRadius": 3}},
+        ],
+    }  # fmt: skip
+
+
+def crossing(x: ndarray, y: ndarray, level: float) -> float | None:
+    """The first x at which a line falls below a level; None when it starts below or never falls."""
+    below = np.flatnonzero(y < level)
+    if not len(below) or below[0] == 0:
+        return None
+    k = below[0]
+    return float(x[k - 1] + (x[k] - x[k - 1]) * (y[k - 1] - level) / (y[k - 1] - y[k]))
+
+
+QUICK = {"animationDuration": 0, "animationDurationUpdate": 120, "animationEasingUpdate": "cubicOut"}
+
+
+def _degrees(name: str) -> dict[str, Any]:
+    return {
+        "type": "value", "min": 0, "max": 180, "interval": 30, "name": name, "nameLocation": "middle", "nameGap": 26,
+        "axisLabel": {"formatter": "{value}°"}, "splitLine": {"show": False},
+    }  # fmt: skip
+
+
+def _pairs(xs: Sequence[float] | ndarray, ys: Sequence[float] | ndarray) -> list[list[float]]:
+    return np.column_stack([np.round(xs, 2), np.round(ys, 4)]).tolist()
+
+
+def _sign(dot: Dot, side: str = "right") -> dict[str, Any]:
+    label = {"show": bool(dot.words), "formatter": dot.words, "position": side, "color": dot.color, "fontSize": 12}
+    ink = {"color": dot.color if dot.filled else "transparent", "borderColor": dot.color, "borderWidth": 2}
+    return {"value": [round(dot.x, 2), round(dot.y, 4)], "label": label, "itemStyle": ink}
+
+
+def _marked(dots: Sequence[Dot], marks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Dots and lines across the picture, as one series that lies above the others."""
+    return {
+        "type": "scatter", "symbolSize": 12, "silent": True, "z": 5, "tooltip": {"show": False},
+        "data": [_sign(dot) for dot in dots],
+        "markLine": {
+            "symbol": "none", "silent": True, "lineStyle": {"color": GREY, "width": 1, "type": "dashed"},
+            "label": {"color": GREY, "fontSize": 11}, "data": list(marks),
+        },
     }  # fmt: skip
 
 

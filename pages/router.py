@@ -27,6 +27,9 @@ st.navigation(
                 url_path="scoreboard",
             ),
         ],
+        "Learn": [
+            st.Page("learn/lab.py", title="Margin lab", icon=":material/tune:", url_path="lab"),
+        ],
         "Manage": [
             st.Page("manage/runs.py", title="Runs", icon=":material/history:", url_path="runs"),
             st.Page("manage/data.py", title="Data", icon=":material/photo_library:", url_path="data"),

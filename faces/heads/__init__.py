@@ -15,3 +15,8 @@ FAMILIES = ("Article's heads", "United margin", "Newer heads", "Metric learning"
 def scored(name: str) -> bool:
     """Whether a head has class logits, and so a DNN accuracy, without importing it. True for a name that is gone."""
     return name not in HEADS or HEADS.about(name).family != "Metric learning"
+
+
+def angled(name: str) -> bool:
+    """Whether a head's logits are made of angles to class centers, so that it has curves, without importing it."""
+    return name in HEADS and scored(name) and name != "Classification"

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from faces.heads.base import CosineHead
-from faces.knobs import Choice, Value, fixed_scale
+from faces.knobs import Choice, Knob, Value, fixed_scale
 from faces.shapes import Cosines, CosineTable, Features, Labels
 
 
@@ -26,6 +26,8 @@ class AdaCos(CosineHead):
     at_angle = "cos(theta)"
     notice = "Watch s fall as the classes part: it settles where a perfect sample has a probability of only one half."
     knobs = {"dynamic": Choice(("on", "off"), "s follows the training, or stays at sqrt(2) ln(C - 1)")}
+    undrawn = ("dynamic",)
+    drawn = {"s": Knob(fixed_scale, 0.5, 64.0, "scale of the logits, set by training, no unit")}
     dynamic: str
     s: Tensor
 

@@ -35,6 +35,11 @@ class AdaFace(CosineHead):
         "h": Knob(0.333, 0.0, 1.0, "z of a length one standard deviation from the mean, no unit"),
         "t_alpha": Knob(0.1, 0.0, 1.0, "share of the new batch in mean and std, no unit"),
     }
+    undrawn = ("t_alpha",)
+    drawn = {
+        "length": Knob(20.0, 0.0, 100.0, "length of the feature, no unit"),
+        "std": Knob(100.0, 1.0, 100.0, "spread of the lengths around 20, set by training, no unit"),
+    }
     m: float
     h: float
     t_alpha: float

@@ -32,7 +32,8 @@ class Head(nn.Module):
     the own-class cosine at theta, or one for each case by its name; `likeness`, what stands for the other classes'
     where that is not cos(theta); `spares`, how far these may be under it; `adds`, what the loss has besides. A head
     without a softmax has `fits`, the largest value of each margin knob, with phi the angle that C classes can keep,
-    and any head a `note` in words.
+    and any head a `note` in words. `drawn` is what a drawing must be told besides the knobs: buffers by
+    their names, and `length` of the features where that counts; `undrawn` names knobs that only training feels.
     Fewer than two classes, an unknown knob or a value that does not fit: ValueError. All arithmetic is
     float32 or wider, also under autocast.
     """
@@ -47,6 +48,8 @@ class Head(nn.Module):
     notice: str
     simplex: bool
     knobs: Mapping[str, Knob | Choice] = {}
+    drawn: Mapping[str, Knob]
+    undrawn: tuple[str, ...]
 
     def __init__(self, dim: int, classes: int, **knobs: Value):
         super().__init__()

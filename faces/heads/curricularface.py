@@ -33,6 +33,7 @@ class CurricularFace(ArcFace):
         "m": Knob(0.25, 0.0, 1.5, "margin on the angle, radians"),
         "seam": SEAM,
     }
+    drawn = {"t": Knob(0.0, 0.0, 1.0, "running mean of the own-class cosine, set by training, no unit")}
     t: Tensor
 
     def __init__(self, dim: int, classes: int, **knobs: Value):

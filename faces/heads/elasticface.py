@@ -31,6 +31,7 @@ class ElasticFace(ArcFace):
         "sigma": Knob(0.05, 0.0, 0.2, "standard deviation of the margin, radians"),
         "seam": SEAM,
     }
+    undrawn = ("sigma",)
     sigma: float
     place: Tensor
 

@@ -32,6 +32,8 @@ class MagFace(CosineHead):
         "lam": Knob(5.0, 0.0, 50.0, "weight of the wish for length in the loss, no unit"),
         "seam": SEAM,
     }
+    undrawn = ("lam",)  # it asks for length, whatever the angle
+    drawn = {"length": Knob(10.5, 0.0, 200.0, "length of the feature, no unit")}
     l_m: float
     u_m: float
     l_a: float

@@ -2,7 +2,7 @@
 
 from faces.heads.angle import psi
 from faces.heads.base import CosineHead, length
-from faces.knobs import Knob
+from faces.knobs import Knob, fixed_scale
 from faces.shapes import Cosines, Features, Labels, Logits
 
 
@@ -25,6 +25,7 @@ class SphereFace(CosineHead):
         "m1": Knob(4.0, 1.0, 4.0, "factor on the angle, no unit"),
         "lam": Knob(5.0, 0.0, 100.0, "weight of the plain cosine beside psi, no unit"),
     }
+    drawn = {"length": Knob(fixed_scale, 0.5, 64.0, "length of the feature, which is the scale, no unit")}
     s = 1.0
     m1: float
     lam: float

@@ -1,0 +1,336 @@
+"""The margin lab: one head, its knobs, and four pictures of what they do, without any training.
+
+Every line is drawn by the head's own `forward` and `loss` (faces/curves.py). For that, and only here, torch enters the
+web process: once per server, by the first visitor to this page, after its title and controls are painted. It took 5 to
+8 seconds and 525 MB with torch 2.15 built for CUDA on a busy machine with two cores, in which nobody else was held up
+for more than 0.7 seconds. Streamlit collects garbage after every run of a page; torch's objects would make that a
+quarter of a second longer, so they are frozen. tests/benchmarks/lab.py measures a step of a slider.
+"""
+
+import gc
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import streamlit as st
+
+from faces import figures
+from faces.feasibility import spacing
+from faces.figures import GREY, Dot, Line
+from faces.heads import FAMILIES, HEADS, angled
+from faces.knobs import Choice, Knob, Value
+from pages.components.feasibility import feasibility
+from pages.components.knobs import key_of, sliders
+from pages.components.session import head_colors
+from pages.components.settings import OWN
+
+if TYPE_CHECKING:
+    from faces.curves import Sketch
+
+TALL = 300  # pixels
+NAMES = sorted((name for name in HEADS if angled(name)), key=lambda name: FAMILIES.index(HEADS.about(name).family))
+SEAMS = {  # what is said of each rule past theta + m = pi
+    "cos_minus_m_sin_m": "falls on, after a step down",
+    "keep_theta": "drops the margin: a step up",
+    "raw_cos": "rises again: the worst samples look better",
+    "clamp_pi": "stays flat: no pull on the worst samples",
+    "psi_monotone": "falls on without a step",
+}
+
+
+@st.cache_resource(show_spinner="The heads' own formulas are being loaded, once per server: some seconds")
+def curves() -> Any:
+    """The module that draws heads, and torch with it."""
+    import torch
+
+    from faces import curves
+
+    torch.set_num_threads(1)  # lines of 181 points; the cores belong to the trainings
+    gc.collect()
+    gc.freeze()
+    return curves
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What all pictures show: a head, the angles of its lines, and a sample's angles to two classes, in radians."""
+
+    name: str
+    sketch: "Sketch"
+    angles: np.ndarray
+    seam: float | None
+    theta: float
+    other: float
+    color: str
+
+    @property
+    def degrees(self) -> np.ndarray:
+        return np.degrees(self.angles)
+
+    def dot(self, y: float) -> Dot:
+        """The sample in a picture over theta."""
+        return Dot(math.degrees(self.theta), y, self.color)
+
+
+@st.fragment
+def lab() -> None:
+    """Controls and pictures, drawn again at each step of a slider, and nothing else of the page."""
+    controls, view = st.columns([1, 2.6], gap="large")
+    with controls:
+        name = ask_head()
+        classes, dim = ask_size()
+        knobs, drawn = ask_knobs(name, classes)
+        room = st.container()
+    with view:
+        formula = st.container()
+        theta, other = ask_sample()
+        pictures = st.container()
+    try:
+        with pictures:
+            sketch = curves().Sketch(name, classes, dim, knobs, drawn)
+    except ValueError as error:
+        pictures.warning(str(error), icon=":material/warning:")
+        return
+    seam = sketch.seam()
+    shown = Shown(name, sketch, curves().angles(seam), seam, theta, other, head_colors([name])[name])
+    with formula:
+        say_formula(shown)
+    with pictures, st.grid(min_column_width=290, gap="medium"):
+        for show in (show_target, show_plane, show_probability, show_pull):
+            with st.container(gap="xsmall"):
+                show(shown)
+    with room:
+        show_room(shown, classes, dim)
+        st.page_link(
+            "explore/explore.py", label="Train it with these knobs", icon=":material/explore:",
+            query_params=link(name, knobs, dim),
+        )  # fmt: skip
+
+
+def ask_head() -> str:
+    """Which head, of those whose logits are made of angles."""
+    name = st.selectbox("Head", NAMES, index=NAMES.index("ArcFace"), key="lab", bind="query-params") or "ArcFace"
+    about = HEADS.about(name)
+    st.caption(f"{about.family}: {about.title}, [{about.born[:4]}]({about.source})")
+    return name
+
+
+def ask_size() -> tuple[int, int]:
+    """How many classes in how many dimensions."""
+    left, right = st.columns(2)
+    classes = left.number_input(
+        "Classes C", 2, 1000, 10, key="lab.C", bind="query-params", help="Two or more: one class has no rival."
+    )
+    dim = right.number_input("Dimensions D", 2, 512, 128, key="lab.D", bind="query-params")
+    return classes, dim
+
+
+def ask_knobs(name: str, classes: int) -> tuple[dict[str, Value], dict[str, Value]]:
+    """The knobs that move a line, and what else a drawing must be told."""
+    about = HEADS.about(name)
+    undrawn = getattr(about, "undrawn", ())
+    live = {letter: knob for letter, knob in about.knobs.items() if knob.live and letter not in undrawn}
+    numbers = {letter: knob for letter, knob in live.items() if isinstance(knob, Knob)}
+    choices = {letter: knob for letter, knob in live.items() if isinstance(knob, Choice)}
+    knobs = sliders(numbers, classes, f"lab.{name}")
+    drawn = sliders(getattr(about, "drawn", {}), classes, f"lab.{name}")
+    return knobs | sliders(choices, classes, f"lab.{name}"), drawn
+
+
+def ask_sample() -> tuple[float, float]:
+    """Where a sample lies: its angles to its own class and to the nearest other one, in radians."""
+    asked = {
+        "lab.theta": ("θ · a sample's angle to its class", 60),
+        "lab.other": ("θ₂ · to the nearest other class", 90),
+    }
+    angles = (
+        place.slider(label, 0, 180, start, 1, "%d°", key=key, bind="query-params")
+        for place, (key, (label, start)) in zip(st.columns(2), asked.items(), strict=True)
+    )
+    theta, other = map(math.radians, angles)
+    return theta, other
+
+
+def say_formula(shown: Shown) -> None:
+    """The formula in letters and in numbers."""
+    formula = HEADS.about(shown.name).formula
+    values = {**shown.sketch.head.knob_values(), **shown.sketch.drawn, "theta": shown.theta}
+    values["mi"] = values.get("m", 0.0)  # ElasticFace's, at its mean
+    numbers = curves().in_numbers(formula, values)
+    here = shown.sketch.own(np.array([shown.theta]))[0]
+    st.markdown(rf"Own logit $= {formula}$")
+    st.markdown(rf"At {math.degrees(shown.theta):.0f}° $= {numbers} = \mathbf{{{here:.3f}}}$")
+
+
+def show_target(shown: Shown) -> None:
+    """The own logit against the angle, of this head and of all others."""
+    name, sketch = shown.name, shown.sketch
+    few = curves().angles()[::3]  # enough for lines in the background
+    found = {name: sketch.own(few), "no margin": sketch.own(few, margin=False)}
+    for each in NAMES:
+        if each not in (name, "ETF"):  # which is NormFace, in C - 1 dimensions or more
+            knobs = curves().together(each, sketch.head.knob_values(), sketch.classes)
+            found[each] = curves().Sketch(each, sketch.classes, 2, knobs).own(few)
+    kinds = curves().alike(found)
+    rest = [kind for kind in kinds if kind not in (name, "no margin")]
+    colors = head_colors(rest)
+    lines = [
+        Line(said(kinds[kind]), np.degrees(few), found[kind], colors[kind], 1.5, dash, faint=True)
+        for kind, dash in zip(rest, figures.dashes(rest), strict=True)
+    ]
+    if shown.seam is not None:
+        past = shown.angles[shown.angles > shown.seam]
+        lines += [
+            Line(rule, np.degrees(past), sketch.past(past, rule), GREY, 1.5, "dotted", faint=True)
+            for rule in SEAMS
+            if rule != sketch.head.seam
+        ]
+    lines += [Line("no margin", np.degrees(few), found["no margin"], GREY, dash="dashed")]
+    lines += [Line(name, shown.degrees, sketch.own(shown.angles), shown.color, 3.5)]
+    here, plain = (sketch.own(np.array([shown.theta]), margin)[0] for margin in (True, False))
+    top = nice(found["no margin"][0])
+    st.markdown("**What does the margin take?**")
+    st.echarts_chart(
+        figures.over_angles(lines, [shown.dot(here)], -1.5 * top, top, top / 2, seam_mark(shown)),
+        height=TALL, key="target", alt=f"Own logit of {name} against the angle, beside all other heads",
+    )  # fmt: skip
+    taken = "nothing is taken" if abs(plain - here) < 0.005 else f"{abs(plain - here):.2f} less"
+    if here > plain + 0.005:
+        taken = taken.replace("less", "more")
+    at = math.degrees(shown.theta)
+    words = f"At {at:.0f}° the own logit is {here:.2f} instead of {plain:.2f}: {taken}.".replace("-", "−")
+    if shown.seam is not None:
+        words += f" Past {math.degrees(shown.seam):.0f}° it {SEAMS[sketch.head.seam]}; dotted, the other seam rules."
+    if len(kinds[name]) > 1:
+        words += f" The same line: {', '.join(kinds[name][1:])}."
+    st.caption(words)
+
+
+def show_plane(shown: Shown) -> None:
+    """Who wins between two classes."""
+    *boundary, at_own, at_other = shown.sketch.boundary(np.append(shown.angles, [shown.theta, shown.other]))
+    band = math.degrees(at_own - shown.theta)
+    st.markdown("**Who wins between two classes?**")
+    st.echarts_chart(
+        figures.angle_plane(shown.degrees, np.degrees(boundary), shown.color, shown.dot(math.degrees(shown.other))),
+        height=TALL, key="plane",
+        alt=f"{shown.name}: the own class wins if the other is {math.degrees(at_own):.0f}° away or more",
+    )  # fmt: skip
+    if at_own >= math.pi:
+        words = "no angle to the other class is enough for the own one to win in training."
+    elif abs(band) < 0.05:
+        words = "the nearer class wins: there is no band."
+    elif band > 0:
+        words = f"the other class must be {band:.1f}° farther off for the own one to win in training."
+    else:
+        words = f"the own class wins even if the other is {-band:.1f}° nearer: as a hard one it hardly counts."
+    wins = [
+        word
+        for word, won in (
+            ("its own class wins", shown.other > at_own),
+            ("the other class wins", shown.theta > at_other),
+        )
+        if won
+    ]
+    st.caption(f"At θ₁ = {math.degrees(shown.theta):.0f}° {words} The dot: {' and '.join(wins) or 'undecided'}.")
+
+
+def show_probability(shown: Shown) -> None:
+    """How sure the head can be."""
+    sketch = shown.sketch
+    p, plain = (sketch.probability(shown.angles, shown.other, margin) for margin in (True, False))
+    here, best = sketch.probability(np.array([shown.theta]), shown.other)[0], sketch.best()
+    lines = [
+        Line("no margin", shown.degrees, plain, GREY, dash="dashed"),
+        Line(shown.name, shown.degrees, p, shown.color, 3.5),
+    ]
+    dots = [shown.dot(here)]
+    ring = "With two classes √2·ln(C − 1) is 0 and would train nothing."
+    if sketch.classes > 2:
+        s = math.sqrt(2) * math.log(sketch.classes - 1)
+        dots.append(Dot(45.0, 0.5, GREY, "s = √2·ln(C − 1)", filled=False))
+        ring = f"Ring: for s = √2·ln {sketch.classes - 1} = {s:.3f}, no margin and all others at 90°, p = ½ at 45°."
+    if shown.name == "SphereFace2":
+        ring = "SphereFace2 asks yes or no for each class; this softmax of its logits is not what it trains."
+    st.markdown("**How sure can the head be?**")
+    st.echarts_chart(
+        figures.over_angles(lines, dots, level={best: f"best {best:.3f}"}), height=TALL, key="probability",
+        alt=f"Probability of the own class against the angle; {here:.2f} at {math.degrees(shown.theta):.0f}°",
+    )  # fmt: skip
+    half = figures.crossing(shown.degrees, p, 0.5)
+    words = f"p = ½ at {half:.1f}°." if half is not None else f"p stays {'below' if p[0] < 0.5 else 'above'} ½."
+    st.caption(f"{words} On its center, all classes as far apart as they can be, p = {best:.3f}. {ring}")
+
+
+def show_pull(shown: Shown) -> None:
+    """How hard training turns a sample."""
+    pull, push = shown.sketch.pull(shown.angles, shown.other)
+    plain, _ = shown.sketch.pull(shown.angles, shown.other, margin=False)
+    (here,), (off,) = shown.sketch.pull(np.array([shown.theta]), shown.other)
+    lines = [
+        Line("no margin", shown.degrees, plain, GREY, dash="dashed"),
+        Line("push off θ₂", shown.degrees, push, shown.color, dash="dotted"),
+        Line("pull to θ", shown.degrees, pull, shown.color, 3.5),
+    ]
+    top = nice(max(pull.max(), plain.max(), push.max()))
+    bottom = -top / 2 * max(0, math.ceil(-2 * min(pull.min(), push.min()) / top - 0.04))  # nothing to see is cut
+    most = shown.degrees[pull.argmax()]
+    st.markdown("**Who is pulled hardest?**")
+    st.echarts_chart(
+        figures.over_angles(lines, [shown.dot(here)], bottom, top, top / 2, seam_mark(shown)), height=TALL, key="pull",
+        alt=f"Pull to the own class against the angle; strongest at {most:.0f}°",
+    )  # fmt: skip
+    st.caption(
+        f"A sample at {most:.0f}° is. The dot is pulled to its class with {here:.2f} and pushed off the nearest other, "
+        f"at {math.degrees(shown.other):.0f}°, with {off:.2f}: slopes of the loss, per radian.".replace("-", "−")
+    )
+
+
+def show_room(shown: Shown, classes: int, dim: int) -> None:
+    """Whether the margin fits that many classes in that many dimensions."""
+    apart = spacing(classes, dim)
+    asked, there = math.degrees(shown.sketch.asks()), math.degrees(apart.angle)
+    st.markdown("**Does the margin fit?**")
+    st.echarts_chart(
+        figures.angle_gauge(asked, there, shown.color), height=72, key="gauge",
+        alt=f"{asked:.1f}° between centers are asked for, and there are {there:.1f}°",
+    )  # fmt: skip
+    fits = "does not fit" if asked > there + 0.01 else "fits" if apart.exact else "may fit"
+    st.caption(
+        f"It {fits}: it asks for centers {asked:.1f}° apart, so that a sample on its own wins by the margin. {classes} "
+        f"classes in {dim} dimensions can{'' if apart.exact else ' at best'} be {there:.1f}° apart."
+    )
+    feasibility({shown.name: shown.sketch.head.knob_values()}, classes, dim)
+
+
+def link(name: str, knobs: Mapping[str, Value], dim: int) -> dict[str, str]:
+    """What the page Explore is asked in its URL, where digits, the usual dataset, have ten classes."""
+    declared = HEADS.about(name).knobs
+    asked = {key_of(name, letter, declared[letter], 10): value for letter, value in knobs.items()}
+    return {"head": name, "dim": str(dim), OWN: "1"} | {key: str(value) for key, value in asked.items()}
+
+
+def seam_mark(shown: Shown) -> dict[float, str]:
+    """Where the seam is, for a picture."""
+    return {} if shown.seam is None else {math.degrees(shown.seam): "θ + m = π"}
+
+
+def said(names: list[str]) -> str:
+    """Heads that draw one line, in few words."""
+    return names[0] if len(names) == 1 else f"{names[0]} +{len(names) - 1}"
+
+
+def nice(number: float) -> float:
+    """The end of an axis for numbers up to this one, so that small steps of a slider leave it where it is."""
+    ends = (step * 10.0**power for power in range(-2, 4) for step in (1, 1.2, 1.6, 2, 3, 4, 6, 8))
+    return next((end for end in ends if end >= number), number)
+
+
+st.title("What does the margin do?")
+st.markdown(
+    "Nothing is trained here: every line is the head's own formula, the one that trains. Move a slider and all "
+    "pictures move with it."
+)
+lab()
