@@ -88,7 +88,7 @@ def test_a_first_visit_watches_a_training_move_and_its_link_opens_the_same_elsew
     page.goto(server.address)
     page.get_by_text("ArcFace on Digits").wait_for()
     page.get_by_text("finished").first.wait_for(timeout=90_000)
-    page.get_by_text("step 400").wait_for()
+    page.get_by_text("step 400 of 400").wait_for()
     page.get_by_text("Training time").wait_for()
     time.sleep(1)  # the page runs once more when a training has ended
     page.get_by_text("3-D", exact=True).click()

@@ -4,20 +4,13 @@ Three runs show the same 60 images on a circle, two degrees apart; their embeddi
 run and from step to step, so that neighbours can be compared with a search by NumPy.
 """
 
-import json
-import threading
-
 import numpy as np
 import pytest
-import uvicorn
-from starlette.applications import Starlette
-from starlette.responses import HTMLResponse
-from starlette.routing import Route
 
 from faces.datasets.pictures import sheet
 from pages.components import blocks
 from pages.components.faceview import Panel, described
-from tests.browser.test_travel import PAGE
+from tests.browser.stage import staged
 from tests.helpers import until
 from trainer.folder import Points
 from trainer.inspection import inspected
@@ -77,22 +70,15 @@ def told(heads, images=True):
 
 @pytest.fixture(scope="module")
 def address():
-    def page(request):
-        asked = request.query_params
-        return HTMLResponse(PAGE % (blocks.SCRIPT, json.dumps(told(int(asked.get("heads", 2)), "bare" not in asked))))
+    def data(request):
+        return told(int(request.query_params.get("heads", 2)), "bare" not in request.query_params)
 
-    routes = blocks.routes(
+    loaders = (
         load_points, lambda run, step: shown_facts(snapshot(run, step), N), load_sheet, load_image,
         lambda run, step, row: inspected(snapshot(run, step), N, row),
     )  # fmt: skip
-    app = Starlette(routes=[Route("/", page), *routes])
-    server = uvicorn.Server(config := uvicorn.Config(app, port=0, log_level="error"))
-    socket = config.bind_socket()
-    serving = threading.Thread(target=server.run, args=([socket],))
-    serving.start()
-    yield f"http://127.0.0.1:{socket.getsockname()[1]}"
-    server.should_exit = True
-    serving.join(10)
+    with staged(data, *loaders) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ from faces.datasets.pictures import sheet
 from pages.components import blocks
 from pages.components.faceview import Panel, described
 from tests.browser.stage import staged
+from tests.helpers import until
 from trainer.folder import Points
 from trainer.pictures import ShownFacts
 
@@ -186,9 +187,8 @@ def test_hover_shows_image_class_prediction_and_angle(visit):
     assert box["width"] == 72
     page.mouse.move(*place(page, 5, 80))
     assert "✓ named right" in tip.inner_text()
-    page.wait_for_timeout(300)
     box = tip.locator(".thumb").bounding_box()
-    assert (pixel(page, box["x"] + 36, box["y"] + 36) == 200).all()
+    until(lambda: (pixel(page, box["x"] + 36, box["y"] + 36) == 200).all(), 10)  # once its sheet is there
 
 
 def test_right_in_a_and_wrong_in_b_have_a_colour_of_their_own(visit):
