@@ -21,5 +21,8 @@ def faces_home(tmp_path, monkeypatch):
 
 
 def pytest_collection_modifyitems(items):
-    """Real processes first: they take longest, one after the other, while the other worker does the rest."""
-    items.sort(key=lambda item: "test_serving" not in item.nodeid)
+    """Real processes and browsers first: they take longest. Tests of a file share its browser and its server."""
+    for item in items:
+        if item.path.parent.name == "browser":
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+    items.sort(key=lambda item: ("test_serving" not in item.nodeid, "browser" not in item.nodeid))

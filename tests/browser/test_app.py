@@ -12,8 +12,6 @@ from tests.helpers import ROOT, Server, end, until
 from trainer import RunConfig
 from trainer.store import Store
 
-pytestmark = pytest.mark.xdist_group("app")
-
 
 @pytest.fixture
 def serve(tmp_path):
