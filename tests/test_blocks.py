@@ -5,6 +5,8 @@ import asyncio
 import numpy as np
 import pytest
 from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
 
 from pages.components import blocks
 from trainer.folder import Points
@@ -131,6 +133,30 @@ def test_points_are_served_once_and_kept_for_good():
     assert "immutable" in headers["cache-control"]
     assert body == encoded(some())
     assert asked == [(RUN, 40, "pca-3")]
+
+
+def test_what_never_changes_is_loaded_once_for_all_viewers_as_far_as_memory_goes():
+    loaded = []
+
+    def answer(request):
+        loaded.append(request.url.path)
+        forever = blocks.FOREVER if "final" in request.url.path else {"Cache-Control": "no-store"}
+        return Response(bytes(blocks.MEMORY // 2), headers=forever)
+
+    remembered = blocks.remembering(answer)
+    for path in (
+        "/final/1",
+        "/final/1",
+        "/refining",
+        "/refining",
+        "/final/2",
+        "/final/1",
+        "/final/3",
+        "/final/1",
+        "/final/2",
+    ):
+        remembered(Request({"type": "http", "path": path, "query_string": b"", "headers": [], "server": ("here", 80)}))
+    assert loaded == ["/final/1", "/refining", "/refining", "/final/2", "/final/3", "/final/2"]
 
 
 def test_a_picture_that_is_still_refined_is_kept_nowhere_and_has_an_address_for_each_look():

@@ -38,8 +38,10 @@ centers take 31.5 kB, less than a third of what Plotly 7.1 takes for the same fl
 import hashlib
 import math
 import re
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -61,6 +63,7 @@ MOST = 2048  # classes, as many as the picture has room for (assets/faceview/pai
 PRINT = re.compile("[0-9a-f]{1,64}|-")
 WHOLE = re.compile("[0-9]{1,15}")
 MOST_AXES = 16
+MEMORY = 8_000_000  # bytes of answers that each route keeps at hand
 HEADER = np.dtype([("magic", "S4"), ("N", "<u4"), ("M", "<u4"), ("axes", "<u4"), ("scale", "<f4")])
 NONE = 65535  # no such angle or loss
 ACROSS, SIDE = 16, 64  # images in a row of a sheet, which has as many rows, and the pixels of a large one
@@ -188,6 +191,31 @@ def inspected_address(run: str, step: int | str, row: int | str) -> str:
     return f"{ROOT}/inspected/{run}/{step}/{row}.json"
 
 
+def remembering(answer: Callable[[Request], Response]) -> Callable[[Request], Response]:
+    """The same answers, from memory where they never change, so that a class asks the disk once for all.
+
+    Those asked for longest ago are forgotten when they take more than `MEMORY` bytes.
+    """
+    kept: OrderedDict[str, Response] = OrderedDict()
+    guard = Lock()
+
+    def remembered(request: Request) -> Response:
+        place = f"{request.url.path}?{request.url.query}"
+        with guard:
+            if place in kept:
+                kept.move_to_end(place)
+                return kept[place]
+        found = answer(request)
+        if found.headers.get("Cache-Control") == FOREVER["Cache-Control"]:
+            with guard:
+                kept[place] = found
+                while sum(len(one.body) for one in kept.values()) > MEMORY:
+                    kept.popitem(last=False)
+        return found
+
+    return remembered
+
+
 def routes(
     load_points: LoadPoints,
     load_facts: LoadFacts = lambda run, step: None,
@@ -252,10 +280,10 @@ def routes(
         return JSONResponse(inspected_json(found), headers=FOREVER)
 
     return [
-        Route(ROOT + "/points/{run}/{step:int}/{name}.bin", points),
-        Route(ROOT + "/facts/{run}/{step:int}.bin", facts),
-        Route(ROOT + "/images/{run}/{step:int}/{print}/{number:int}.webp", images(load_sheet)),
-        Route(ROOT + "/images/{run}/{step:int}/{print}/at/{number:int}.webp", images(load_image)),
-        Route(ROOT + "/inspected/{run}/{step}/{row}.json", inspected),
+        Route(ROOT + "/points/{run}/{step:int}/{name}.bin", remembering(points)),
+        Route(ROOT + "/facts/{run}/{step:int}.bin", remembering(facts)),
+        Route(ROOT + "/images/{run}/{step:int}/{print}/{number:int}.webp", remembering(images(load_sheet))),
+        Route(ROOT + "/images/{run}/{step:int}/{print}/at/{number:int}.webp", remembering(images(load_image))),
+        Route(ROOT + "/inspected/{run}/{step}/{row}.json", remembering(inspected)),
         Route(ROOT + "/{version}/{file:path}", script),
     ]
