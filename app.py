@@ -2,6 +2,8 @@
 
 import asyncio
 import gc
+import importlib
+import pkgutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from subprocess import Popen
@@ -10,10 +12,21 @@ from typing import Any
 import streamlit as st
 
 from faces.home import home
+from pages import components
 from pages.components import blocks, shown
 from trainer import service
 
 WATCH = 2.0  # seconds between two looks whether the trainer is there
+
+
+def settle() -> None:
+    """Load what pages are going to load, and take all of it out of the garbage collector's sight for good."""
+    for part in pkgutil.iter_modules(components.__path__, f"{components.__name__}."):
+        importlib.import_module(part.name)
+    for name in ("pandas", "pyarrow", "plotly.graph_objects"):  # Streamlit's, at the first table and chart
+        importlib.import_module(name)
+    gc.collect()
+    gc.freeze()
 
 
 @asynccontextmanager
@@ -29,15 +42,14 @@ async def lifespan(app: Any) -> AsyncIterator[None]:
                     started.extend([new] if new else [])
             await asyncio.sleep(WATCH)
 
-    watching = asyncio.create_task(watch())
-    gc.collect()
-    gc.freeze()  # Streamlit collects after every run of a page; what is loaded by now need not be looked at again
+    tasks = [asyncio.create_task(watch()), asyncio.create_task(asyncio.to_thread(settle))]
     try:
         yield
     finally:
-        watching.cancel()
-        with suppress(asyncio.CancelledError):
-            await watching
+        for task in tasks:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
         for process in started[-1:]:
             await asyncio.to_thread(service.end, process)
 

@@ -68,7 +68,7 @@ void main() {
 }`;
 
 // One part of a line, drawn as a strip of two triangles with soft edges; with wide = 0 a corner of a surface.
-// The context needs no multisampling then, which halves what a frame costs where there is no GPU.
+// The context needs no multisampling then.
 const LINES = `#version 300 es
 layout(location=0) in vec3 from; layout(location=1) in vec3 to;
 uniform mat3 turn; uniform vec2 pan, half_, px; uniform float zoom, eye, reach, wide;

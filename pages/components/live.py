@@ -2,11 +2,13 @@
 
 import functools
 from collections.abc import Callable
+from threading import Semaphore
 from typing import Any
 
 import streamlit as st
 
 POLL = 1.0  # seconds between two looks at something that moves
+_turns = Semaphore(2)  # who waits for a turn does not fight for the interpreter with those who answer the browsers
 
 
 def live(show: Callable[..., bool | None], moving: bool, *arguments: Any, every: float = POLL) -> None:
@@ -18,7 +20,9 @@ def live(show: Callable[..., bool | None], moving: bool, *arguments: Any, every:
 
     @functools.wraps(show)
     def part() -> None:
-        if show(*arguments) and moving:
+        with _turns:
+            settled = show(*arguments)
+        if settled and moving:
             st.rerun()
 
     st.fragment(part, run_every=every if moving else None)()
