@@ -75,7 +75,7 @@ class Panel {
       if (quality[2] >= 0) element("span", "", this.subtitle, ` of ${percent(quality[2])}`);
       if (quality[3] >= 0) element("span", "", this.subtitle, ` · ${percent(quality[3])} of variance`);
     }
-    if (step !== null && step === spec.steps?.at(-1) && spec.told) this.subtitle.append(` · ${spec.told}`);
+    if (step !== null && step === spec.steps?.at(-1) && spec.told) element("span", "", this.subtitle, ` · ${spec.told}`);
     this.subtitle.title = this.subtitle.textContent;
   }
 

@@ -5,6 +5,8 @@ import asyncio
 import numpy as np
 import pytest
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -97,7 +99,7 @@ def test_other_bytes_are_not_read_as_points(spoilt):
         blocks.read_block(spoilt)
 
 
-def get(path, load_points=lambda run, step, name: None):
+def get(path, load_points=lambda run, step, name: None, app=None, headers=()):
     """(status, headers, body) of a GET, without a server."""
     said = []
 
@@ -113,10 +115,10 @@ def get(path, load_points=lambda run, step, name: None):
         "method": "GET",
         "path": path,
         "query_string": query.encode(),
-        "headers": [],
+        "headers": list(headers),
         "http_version": "1.1",
     }
-    asyncio.run(Starlette(routes=blocks.routes(load_points))(scope, receive, send))
+    asyncio.run((app or Starlette(routes=blocks.routes(load_points)))(scope, receive, send))
     headers = {name.decode(): value.decode() for name, value in said[0]["headers"]}
     return said[0]["status"], headers, b"".join(part.get("body", b"") for part in said[1:])
 
@@ -157,6 +159,16 @@ def test_what_never_changes_is_loaded_once_for_all_viewers_as_far_as_memory_goes
     ):
         remembered(Request({"type": "http", "path": path, "query_string": b"", "headers": [], "server": ("here", 80)}))
     assert loaded == ["/final/1", "/refining", "/refining", "/final/2", "/final/3", "/final/2"]
+
+
+def test_what_was_sent_packed_can_be_sent_again_whole():
+    app = Starlette(routes=blocks.routes(lambda run, step, name: some(3000)), middleware=[Middleware(GZipMiddleware)])
+    path = f"/faces/points/{RUN}/3/pca-3.bin"
+    packed = [b"accept-encoding", b"gzip"]
+    sent = [get(path, app=app, headers=headers) for headers in ([packed], [], [packed], [])]
+    assert [len(body) == int(headers["content-length"]) for _, headers, body in sent] == [True] * 4
+    assert [headers.get("content-encoding") for _, headers, _ in sent] == ["gzip", None] * 2
+    assert sent[1][2] == encoded(some(3000))
 
 
 def test_a_picture_that_is_still_refined_is_kept_nowhere_and_has_an_address_for_each_look():

@@ -204,13 +204,14 @@ def remembering(answer: Callable[[Request], Response]) -> Callable[[Request], Re
         with guard:
             if place in kept:
                 kept.move_to_end(place)
-                return kept[place]
+                return Response(kept[place].body, headers=kept[place].headers)  # sending may change an answer's headers
         found = answer(request)
         if found.headers.get("Cache-Control") == FOREVER["Cache-Control"]:
             with guard:
                 kept[place] = found
                 while sum(len(one.body) for one in kept.values()) > MEMORY:
                     kept.popitem(last=False)
+                found = Response(found.body, headers=found.headers)
         return found
 
     return remembered
