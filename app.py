@@ -19,7 +19,7 @@ from trainer import service
 WATCH = 2.0  # seconds between two looks whether the trainer is there
 
 
-def settle() -> None:
+def preload() -> None:
     """Load what pages are going to load, and take all of it out of the garbage collector's sight for good."""
     for part in pkgutil.iter_modules(components.__path__, f"{components.__name__}."):
         importlib.import_module(part.name)
@@ -42,7 +42,7 @@ async def lifespan(app: Any) -> AsyncIterator[None]:
                     started.extend([new] if new else [])
             await asyncio.sleep(WATCH)
 
-    tasks = [asyncio.create_task(watch()), asyncio.create_task(asyncio.to_thread(settle))]
+    tasks = [asyncio.create_task(watch()), asyncio.create_task(asyncio.to_thread(preload))]
     try:
         yield
     finally:

@@ -44,29 +44,25 @@ def load_facts(run: str, step: int) -> ShownFacts | None:
 
 def load_sheet(run: str, step: int, print: str, number: int) -> bytes | None:
     """One sheet of the shown images, or None when they are not, or no longer, on this machine."""
-    store = Store()
-    try:
-        dataset, size = _images(store, run, SIDE)
-        if (dataset.print or "-") != print:
-            return None
-        rows = store.snapshot(run, step).rows[: store.folder(run).config.probe]
-    except ValueError:
-        return None
-    mine = rows[number * ACROSS**2 :][: ACROSS**2]
-    return sheet(dataset.load(size).pixels[mine], ACROSS, SIDE) if len(mine) else None
+    return _drawn(run, step, print, slice(number * ACROSS**2, (number + 1) * ACROSS**2), ACROSS, SIDE)
 
 
 def load_image(run: str, step: int, print: str, at: int) -> bytes | None:
     """One of the shown images, up to `LARGE` pixels wide, or None as `load_sheet`."""
+    return _drawn(run, step, print, slice(at, at + 1), 1, LARGE)
+
+
+def _drawn(run: str, step: int, print: str, which: slice, across: int, side: int) -> bytes | None:
+    """Some of the shown images on one sheet; None without them, and when the dataset has another fingerprint."""
     store = Store()
     try:
-        dataset, size = _images(store, run, LARGE)
+        dataset, size = _images(store, run, side)
         if (dataset.print or "-") != print:
             return None
-        row = store.snapshot(run, step).rows[: store.folder(run).config.probe][at : at + 1]
+        rows = store.snapshot(run, step).rows[: store.folder(run).config.probe][which]
     except ValueError:
         return None
-    return sheet(dataset.load(size).pixels[row], 1, LARGE) if len(row) else None
+    return sheet(dataset.load(size).pixels[rows], across, side) if len(rows) else None
 
 
 def load_inspected(run: str, step: int, row: int) -> Inspected | None:
