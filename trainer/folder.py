@@ -159,8 +159,3 @@ class RunFolder:
     def drawn(self, name: str) -> list[int]:
         """The steps of which this picture exists, in order."""
         return sorted(int(file.stem) for file in self.points_file(name, 0).parent.glob("[0-9]*.safetensors"))
-
-    def earlier_points(self, name: str, step: int) -> Points | None:
-        """The last picture before this step, for the next one to start from."""
-        before = [drawn for drawn in self.drawn(name) if drawn < step]
-        return self.points(name, before[-1]) if before else None
