@@ -1,5 +1,7 @@
 """The store: guarded states, wishes, and an index that the files can rebuild."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from safetensors.numpy import load, save
@@ -217,6 +219,28 @@ def test_a_write_is_whole_or_absent(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="disk full"):
         write(tmp_path / "a", "new")
     assert (tmp_path / "a").read_text() == "old"
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="tells which file is synced by /proc, which is Linux's")
+def test_what_was_written_survives_a_power_cut(tmp_path, monkeypatch):
+    """A disk that keeps of a file what was synced, and of a folder the names that it had when it was synced."""
+    synced, named, kept = {}, {}, {}
+
+    def fsync(handle: int) -> None:
+        at = Path(f"/proc/self/fd/{handle}").resolve()
+        if at.is_dir():
+            kept.update({path: content for path, content in named.items() if path.parent == at})
+        else:
+            synced[at] = at.read_bytes()
+
+    def replace(old: Path, new: Path) -> None:
+        Path(old).rename(new)
+        named[Path(new)] = synced.get(Path(old), b"")
+
+    monkeypatch.setattr("faces.files.os.fsync", fsync)
+    monkeypatch.setattr("faces.files.os.replace", replace)
+    write(tmp_path / "a", "all of it")
+    assert kept == {tmp_path / "a": b"all of it"}
 
 
 def test_the_tables_are_those_of_the_migrations(store):

@@ -130,7 +130,7 @@ def class_names(store: Store, run: Run) -> tuple[str, ...]:
 def progress(store: Store, run: Run, facts: dict[str, Any] | None) -> None:
     """How far a run is: a bar with rate and time left while it trains, else a sentence."""
     if run.state == "queued":
-        before = sum(other.id < run.id for other in store.runs(("queued",)))
+        before = store.ahead(run.id)
         st.progress(0.0, f"Waiting; {before} before it." if before else "Next in line; the trainer is getting ready.")
     elif run.state == "running" and facts is None:
         told = read_json(store.folder(run.id).attempt(run.attempt) / "progress.json")
