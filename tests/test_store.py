@@ -9,6 +9,7 @@ from safetensors.numpy import load, save
 from faces.files import write
 from trainer import RunConfig, train
 from trainer.folder import Points
+from trainer.reindex import reindex
 from trainer.store import Store
 
 SHORT = {"epochs": 1, "batch": 256, "dim": 8, "probe": 100}
@@ -180,6 +181,48 @@ def test_what_a_dead_supervisor_left_is_indexed_and_goes_on(store):
     Store(store.path).recover()
     assert (edges(store, stopped), edges(store, going)) == ("stopped", "queued")
     assert len(store.history(going)) == 1
+
+
+def test_a_lost_database_is_rebuilt_from_the_files(store, monkeypatch):
+    moments = list(train(RunConfig(**SHORT)))
+    ends = ("finished", "failed", "stopped")
+    for number, state in enumerate((*ends, "stopped")):
+        name = store.submit(RunConfig(**SHORT, seed=number), f"note {number}")
+        if number == 3:
+            store.stop(name)  # before it began
+            continue
+        first = store.claim().attempt
+        store.folder(name).keep(first, moments[0])
+        store.index(name, first)
+        store.end(name, first, "interrupted")
+        store.retry(name)
+        second, folder = store.claim().attempt, store.folder(name)
+        for moment in moments if state == "finished" else moments[:2]:
+            folder.keep(second, moment)
+        if state == "failed":
+            write(folder.attempt(second) / "reason.txt", "The loss is no number any more.")
+        store.index(name, second)
+        store.end(name, second, state, "The loss is no number any more." if state == "failed" else "")
+    before = {run.id: (run, store.history(run.id)) for run in store.runs()}
+    (store.path / "runs" / "no run").mkdir()
+    store._writer.dispose()
+    store._reader.dispose()
+    for file in store.path.glob("meta.db*"):
+        file.unlink()
+
+    new = Store(store.path)
+    assert reindex(new) == []  # all may still be being submitted
+    monkeypatch.setattr("trainer.reindex.YOUNG", 0.0)
+    assert reindex(new) == sorted(before)
+    assert reindex(new) == []
+    for name, (old, history) in before.items():
+        run = new.run(name)
+        same = ("config", "state", "attempt", "note", "created")
+        assert [getattr(run, field) for field in same] == [getattr(old, field) for field in same]
+        assert run.reason == (old.reason if old.attempt else "Found again from its files; resume it to go on.")
+        assert new.history(name) == history
+        for facts in history:
+            new.snapshot(name, facts["step"])
 
 
 def test_a_picture_is_wanted_once_taken_once_and_forgotten_when_there(store):

@@ -1,6 +1,7 @@
 """The files of one run: what a worker writes and everybody reads. No database here.
 
     runs/<id>/config.json                       the settings
+    runs/<id>/run.json                          when it was submitted, and the note it was given
     runs/<id>/data.json                         on which images it began: their fingerprint and class names
     runs/<id>/wishes.json                       knobs as a person wants them now
     runs/<id>/a0001/snapshots/00000123.safetensors

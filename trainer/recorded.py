@@ -108,7 +108,7 @@ def bring_one(store: Store, name: str, archive: zipfile.ZipFile) -> None:
     folder = store.folder(name)
     if store.known(name):
         return
-    for told in ("config.json", "data.json"):
+    for told in ("run.json", "config.json", "data.json"):
         write(folder.path / told, archive.read(f"{name}/{told}"))
     for member in archive.namelist():
         if member.startswith(f"{name}/snapshots/"):

@@ -12,7 +12,7 @@ import shutil
 import sqlite3
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -80,8 +80,10 @@ class Store:
     def submit(self, config: RunConfig, note: str = "") -> str:
         """Queue a run and return its id."""
         name = str(ULID())
+        told = {"created": time.time(), "note": note[:64]}
         write(self.folder(name).path / "config.json", config.to_json())
-        row = {"id": name, "config": config.to_json(), "state": "queued", "created": time.time(), "note": note[:64]}
+        write(self.folder(name).path / "run.json", json.dumps(told))
+        row = {"id": name, "config": config.to_json(), "state": "queued", **told}
         with self.writing() as db:
             db.execute(insert(t.runs).values(**row))
             _note(db, name, "submit", 0)
@@ -93,17 +95,27 @@ class Store:
             return db.execute(select(t.runs.c.id).where(t.runs.c.id == name)).first() is not None
 
     def enter(
-        self, name: str, config: RunConfig, note: str, created: float, started: float | None, ended: float | None
+        self,
+        name: str,
+        config: RunConfig,
+        note: str,
+        created: float,
+        started: float | None,
+        ended: float | None,
+        state: str = "finished",
+        reason: str = "",
+        attempts: Sequence[int] = (1,),
     ) -> None:
-        """Enter a finished run whose files are in its folder already, as its first attempt."""
+        """Enter a run that has ended and whose files are in its folder already; of one that is known, nothing."""
         row = {
-            "id": name, "config": config.to_json(), "state": "finished", "created": created, "note": note[:64],
-            "attempt": 1, "started": started, "ended": ended,
+            "id": name, "config": config.to_json(), "state": state, "reason": reason, "created": created,
+            "note": note[:64], "attempt": (newest := max(attempts, default=0)), "started": started, "ended": ended,
         }  # fmt: skip
         with self.writing() as db:
-            db.execute(upsert(t.runs).values(**row).on_conflict_do_nothing())
-            _note(db, name, "enter", 1)
-        self.index(name, 1)
+            if db.execute(upsert(t.runs).values(**row).on_conflict_do_nothing()).rowcount:
+                _note(db, name, "enter", newest, reason)
+        for attempt in attempts:
+            self.index(name, attempt)
 
     def submit_first(self, config: RunConfig, note: str) -> None:
         """Queue a run if there has been none yet; of several that ask at once, one does."""
