@@ -109,6 +109,11 @@ def accuracies(config: RunConfig, history: Sequence[Mapping[str, Any]]) -> dict[
     return {name: history_curve(history, metric) for name, metric in (other, ("KNN", "knn_accuracy"))}
 
 
+def listed(words: Sequence[str]) -> str:
+    """Words in a row: a, b and c."""
+    return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
+
+
 def dataset_title(name: str) -> str:
     """A dataset's title, or its name when it is gone."""
     try:
