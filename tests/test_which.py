@@ -23,7 +23,7 @@ def test_a_duel_is_of_the_best_of_each_side_and_allows_for_the_choice():
     gap, within = comparison.paired(ROWS["ArcFace"], ROWS["Triplet"], 3)
     assert (found.gap, found.within) == (pytest.approx(gap), pytest.approx(within))
     assert found.told_apart
-    assert advice.said(found, "knn_accuracy").startswith("ArcFace is ahead of Triplet: +20.0 %")
+    assert advice.said(found, "knn_accuracy").startswith("ArcFace is ahead of Triplet: +20.0 points")
     assert advice.duel(ranked(ROWS), ["ArcFace"], ["SupCon"]) is None
 
 
@@ -37,7 +37,7 @@ def test_what_chance_may_have_done_is_not_told_apart():
 def test_where_less_is_better_the_smaller_one_is_ahead():
     errors = {"ArcFace": [0.10, 0.11, 0.10], "Triplet": [0.20, 0.21, 0.20]}
     found = advice.duel(ranked(errors, "eer"), ["ArcFace"], ["Triplet"])
-    assert advice.said(found, "eer").startswith("ArcFace is ahead of Triplet: −10.0 %")
+    assert advice.said(found, "eer").startswith("ArcFace is ahead of Triplet: −10.0 points")
 
 
 def test_of_equals_the_plainest_is_the_one_with_the_fewest_knobs_then_the_oldest():
@@ -84,9 +84,9 @@ def test_an_empty_home_says_what_it_would_take_and_still_does_the_arithmetic(sto
 def test_every_question_is_answered_from_the_runs(store):
     submit(store, ROWS)
     text = said(opened())
-    assert "CosFace: of the 2 that share the lead" in text
+    assert "Of the 4 here 2 share the lead; the plainest of these is CosFace." in text
     assert "It helps here." in text
-    assert "ArcFace is ahead of NormFace: +10.0 %" in text
+    assert "ArcFace is ahead of NormFace: +10.0 points" in text
     assert "**Supervised.**" in text
 
 

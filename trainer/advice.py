@@ -91,7 +91,7 @@ def said(found: Duel, metric: str) -> str:
     measure = MEASURES[metric]
     ahead = (found.gap > 0) == measure.higher
     low, high = (measure.said(found.gap + side * found.within, sign=True, unit=False) for side in (-1, 1))
-    gap = measure.said(found.gap, sign=True)
+    gap = measure.said(found.gap, sign=True, unit=False) + (" points" if measure.unit == " %" else measure.unit)
     word = "is ahead of" if ahead else "is behind"
     if not found.told_apart:
         word = "cannot be told from"

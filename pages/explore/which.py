@@ -23,15 +23,17 @@ WISHED = 0.99  # probability of the true class that the least s is told for
 store = the_store()
 
 
-def answer(question: str, short: str, why: str, article: str, link: tuple[str, str, dict[str, str]] | None) -> None:
-    """One question: the answer in a sentence, what it stands on, what the article says, and where to look further."""
+def answer(
+    question: str, short: str, why: str, beside: str = "", link: tuple[str, str, dict[str, str]] | None = None
+) -> None:
+    """One question: the answer in a sentence, what it stands on, what was said before, and where to look further."""
     with st.container(border=True):
         st.subheader(question, anchor=False)
         st.markdown(f"**{short}**")
         if why:
             st.markdown(why)
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.caption(f"The article (2021): {article}")
+            st.caption(beside)
             if link:
                 page, label, params = link
                 st.page_link(page, label=label, icon=":material/arrow_forward:", query_params=params)
@@ -45,16 +47,19 @@ def which_head(found: Experiment, metric: str) -> None:
     if len(leaders) == 1:
         short = f"{best.head}, by more than chance."
     else:
-        short = f"{pick}: of the {len(leaders)} that share the lead it has the fewest knobs to choose."
+        every = "all" if len(leaders) == len(found.ranked.standings) else str(len(leaders))
+        short = f"Of the {len(found.ranked.standings)} here {every} share the lead; the plainest of these is {pick}."
     rows = {one.head: measure.about(one.scores) for one in found.ranked.standings}
-    why = f"{measure.title}: {best.head} {rows[best.head]} has the best mean"
+    why = f"{measure.title}: {best.head} has the best mean, {rows[best.head]}"
     others = [head for head in leaders if head != best.head]
-    why += f"; chance may have put {told.listed(others)} behind it." if others else "."
+    why += f"; chance alone may have put {told.listed(others)} behind it" if 0 < len(others) < 8 else ""
+    why += f"; chance alone may have put {len(others)} others behind it" if len(others) > 7 else ""
+    why += f". {pick} has {rows[pick]} and the fewest knobs to choose." if others else "."
     last = found.ranked.standings[-1]
     if not last.tied and last is not best:
         why += f" {last.head} is shown to be behind, with {rows[last.head]}."
     answer(
-        "Which head?", short, why, "begin with ArcFace or CosFace; ArcMarginProduct is the upgrade of one line.",
+        "Which head?", short, why, "The article (2021): begin with ArcFace or CosFace; ArcMarginProduct is the upgrade of one line.",
         ("explore/scoreboard.py", "The whole ranking", {"group": found.note, "metric": measure.title}),
     )  # fmt: skip
 
@@ -73,7 +78,9 @@ def what_a_margin_adds(found: Experiment, metric: str) -> None:
         helps = (best.gap > 0) == MEASURES[metric].higher
         short = "It helps here." if helps else "It does harm here."
         why = f"{advice.said(best, metric)} The best margin against the best without, the choice of both allowed for."
-    answer("What does the margin add?", short, why, "margins make classes compact, so they help a search.", None)
+    article = "The article (2021): CosFace has the best KNN accuracy, and the worst DNN accuracy of all."
+    link = ("explore/scoreboard.py", "How that came about", {"group": found.note, "view": "The article's way"})
+    answer("What does the margin add?", short, why, article, link)
 
 
 def which_s_and_m(classes: int, dim: int) -> None:
@@ -93,7 +100,7 @@ def which_s_and_m(classes: int, dim: int) -> None:
         f"{math.degrees(next(iter(rooms.values())).spacing.angle):.0f}° apart, which is what limits m."
     )
     answer(
-        "Which s and m?", short, why, "s = √2·ln(C−1), which is 3.11 for ten classes; its runs had m = 0.25.",
+        "Which s and m?", short, why, "The article (2021): s = √2·ln(C−1), which is 3.11 for ten classes; its runs had m = 0.25.",
         ("learn/lab.py", "Try them in the margin lab", {"lab.C": str(classes), "lab.D": str(dim)}),
     )  # fmt: skip
 
@@ -103,13 +110,15 @@ def supervised_or_metric(found: Experiment, metric: str) -> None:
     names = [one.head for one in found.ranked.standings]
     faces, metrics = [name for name in names if scored(name)], [name for name in names if not scored(name)]
     best = advice.duel(found.ranked, faces, metrics)
-    article = "metric learning with triplets or quadruplets is the alternative that Faces are judged against."
+    article = (
+        "The article (2021) takes metric learning, by triplets or quadruplets, for the alternative to all of these."
+    )
     link = (
         "explore/scoreboard.py", "Train both", {"heads": ",".join([*names[:2], "Triplet", "SupCon"])},
     )  # fmt: skip
     if metric == "dnn_accuracy":
         short, why = "Supervised.", "Metric learning has no class logits and so no DNN accuracy."
-        answer("Supervised or metric learning?", short, why, article, None)
+        answer("Supervised or metric learning?", short, why, article)
     elif best is None:
         short, why = "This experiment cannot say.", "It has only one of the two kinds."
         answer("Supervised or metric learning?", short, why, article, link)
@@ -122,13 +131,13 @@ def supervised_or_metric(found: Experiment, metric: str) -> None:
             else "Metric learning."
         )
         why = f"{advice.said(best, metric)} The best of each kind, the choice of both allowed for."
-        answer("Supervised or metric learning?", short, why, article, None)
+        answer("Supervised or metric learning?", short, why, article)
 
 
 def wrong_labels(runs: Sequence[Run], latest: Latest) -> None:
     """Sub-centers against one center, at the noisiest level that some experiment has."""
     noisy = [group for group in comparison.together(runs).values() if len({run.config.noise for run in group}) > 1]
-    article = "SubCenterArcFace gives each class K centers, so that wrong labels gather at a center of their own."
+    article = "SubCenterArcFace's paper (2020): with K centers for a class, wrong labels gather at one of their own."
     leads: dict[int, tuple] = {}
     for group in noisy:
         levels = comparison.by_noise(group, latest, "knn_accuracy")
@@ -153,7 +162,7 @@ def wrong_labels(runs: Sequence[Run], latest: Latest) -> None:
             )
             + "."
         )
-    answer("Are some of your labels wrong?", short, why, article, None)
+    answer("Are some of your labels wrong?", short, why, article)
 
 
 st.title("Which Face should I use?")
