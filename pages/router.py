@@ -8,6 +8,9 @@ ICON = Path(__file__).parents[1] / "assets" / "icon.png"
 
 st.set_page_config(page_title="Faces", page_icon=str(ICON), layout="wide")
 st.logo(str(ICON), size="large")
+if st.context.theme.type == "dark":  # the accent that reads on dark is too light for Streamlit's white on its buttons
+    main = "[data-testid=stBaseButton-primary]"
+    st.html(f"<style>{main} p, {main} span {{ color: #0e1117 }}</style>")
 
 st.navigation(
     {

@@ -33,10 +33,8 @@ def ask_head() -> str:
     names = sorted(HEADS, key=lambda name: FAMILIES.index(HEADS.about(name).family))  # within a family by date
     head = st.selectbox("Head", names, index=names.index("ArcFace"), key="head", bind="query-params") or "ArcFace"
     about = HEADS.about(head)
-    st.caption(
-        f"{about.family}: {about.title}, [{about.born[:4]}]({about.source})"
-        + ("" if scored(head) else f". {NO_LOGITS}")
-    )
+    more = "" if scored(head) else f". {NO_LOGITS}"
+    st.markdown(f":small[{about.family}: {about.title}, [{about.born[:4]}]({about.source}){more}]")
     return head
 
 

@@ -240,5 +240,5 @@ with view:
         live(show, run.open or pending([run], newest, look), run.id, look)
         if run.config.head in HEADS:
             word = "loss of an image is" if not scored(run.config.head) else "training logits are"
-            st.markdown(f"**What to notice.** {HEADS.about(run.config.head).notice} The {word}")
-            st.latex(HEADS.about(run.config.head).formula)
+            about = HEADS.about(run.config.head)  # the formula in the line, where it breaks instead of scrolling
+            st.markdown(f"**What to notice.** {about.notice} The {word}\n\n${about.formula}$")

@@ -113,7 +113,7 @@ def ask_head() -> str:
     """Which head, of those whose logits are made of angles."""
     name = st.selectbox("Head", NAMES, index=NAMES.index("ArcFace"), key="lab", bind="query-params") or "ArcFace"
     about = HEADS.about(name)
-    st.caption(f"{about.family}: {about.title}, [{about.born[:4]}]({about.source})")
+    st.markdown(f":small[{about.family}: {about.title}, [{about.born[:4]}]({about.source})]")
     return name
 
 
