@@ -77,6 +77,8 @@ def subtitle(config: RunConfig) -> str:
         words.append("without near duplicates")
     if config.held_out:
         words.append(f"{config.held_out} classes held out")
+    if config.frozen_from:
+        words.append(f"encoder frozen, of run …{config.frozen_from[-4:]}")
     if config.pretrained:
         words.append("pretrained: has seen most validation images")
     return " · ".join(words)
