@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from faces.home import home
 from trainer.commands import add
@@ -86,10 +87,15 @@ def parser() -> argparse.ArgumentParser:
         commands, "project", lambda a: internal("pictures", "project", a.projection), "(for the trainer itself) draw"
     )
     some.add_argument("projection")
+    some = add(
+        commands, "tune", lambda a: internal("tuning", "tune", a.sweep, a.at_once), "(for the trainer itself) search"
+    )
+    some.add_argument("sweep")
+    some.add_argument("--at-once", type=int, default=1)
     return top
 
 
-def internal(module: str, function: str, *arguments: str) -> int:
+def internal(module: str, function: str, *arguments: Any) -> int:
     """Run one of the trainer's own child processes."""
     import importlib
 
