@@ -26,6 +26,7 @@ st.navigation(
                 icon=":material/leaderboard:",
                 url_path="scoreboard",
             ),
+            st.Page("explore/tune.py", title="Tune s and m", icon=":material/grid_on:", url_path="tune"),
         ],
         "Learn": [
             st.Page("learn/lab.py", title="Margin lab", icon=":material/tune:", url_path="lab"),

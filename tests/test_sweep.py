@@ -257,7 +257,7 @@ def test_a_limit_bends_where_two_margins_share_the_room():
 def test_every_head_has_marks_or_none_but_breaks_nothing(head):
     names = [name for name, knob in HEADS.about(head).knobs.items() if isinstance(knob, Knob)][:2]
     for pair in (names, names[::-1], ["dim", "lr"]):
-        known = sweep.axes_of(head, "digits")
+        known = sweep.axes_of(head, "digits") | {"dim": Knob(16, 12, 64, "numbers")}
         axes = [Axis.spaced(name, *sweep.usual(name, known[name])[:2], 3, whole=known[name].whole) for name in pair]
         for mark in sweep.marks(Sweep(head, tuple(axes), {"dim": 16})) if axes else ():
             assert len(mark.xs) == len(mark.ys)

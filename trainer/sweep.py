@@ -27,7 +27,7 @@ from faces.datasets import find
 from faces.files import write
 from faces.heads import HEADS
 from faces.knobs import Knob, Number, Value, fixed_scale, scale_bound, settle
-from trainer.comparison import COSTLY, expected
+from trainer.comparison import COSTLY, Measure, expected, paired
 from trainer.config import TERMS, RunConfig
 from trainer.engines.local import cores, gpus
 from trainer.store import Run, Store
@@ -298,6 +298,30 @@ def _counts(part: Part) -> tuple[int, str]:
     return order.index(part.state), part.run.id if part.run else ""
 
 
+def verdict(cells: Sequence[Cell], made: Sweep, measure: Measure) -> str:
+    """Which cell has the best mean, and how many others chance alone may have put behind it, in a sentence or two.
+
+    Only cells whose seeds are all done take part.
+    """
+    whole = [cell for cell in cells if cell.state == "done" and len(cell.scores) == made.seeds]
+    if not whole:
+        return ""
+    best = max(whole, key=lambda cell: (cell.mean or 0.0) * (1 if measure.higher else -1))
+    said = f"Best mean so far: {spelled(made, best.point)}, {measure.about(best.scores)}."
+    if made.seeds == 1:
+        return f"{said} One seed: what chance does to it, nobody can see."
+    others = [paired(best.scores, cell.scores, len(whole) - 1) for cell in whole if cell is not best]
+    tied = sum(abs(gap) <= within for gap, within in others)
+    if not tied:
+        return f"{said} Every other point is behind by more than chance."
+    return f"{said} {tied} of the other {len(others)} cannot be told from it by {made.seeds} seeds."
+
+
+def spelled(made: Sweep, point: Point) -> str:
+    """A point for people, such as s = 4, m = 0.2."""
+    return ", ".join(f"{axis.name} = {value:.4g}" for axis, value in zip(made.axes, point, strict=True))
+
+
 # ---- what it costs --------------------------------------------------------------------------------------
 
 
@@ -496,6 +520,7 @@ class Mark:
 FINE = 33  # places along an axis at which a limit is looked for
 
 
+@lru_cache(32)
 def marks(sweep: Sweep) -> list[Mark]:
     """The default s, CosFace's lower bound for it, and the largest margins that fit, as lines over the first two axes.
 
@@ -546,16 +571,54 @@ def _limits(sweep: Sweep, ends: Sequence[Axis], knobs: Mapping[str, Value], clas
         axis, other = ends[mine], ends[theirs]
         spaced = np.geomspace if other.log else np.linspace
         places = [float(value) for value in spaced(other.values[0], other.values[-1], FINE)]
-        pairs = [(at, most) for at in places if (most := largest(axis.name, other.name, at)) is not None]
-        if pairs and axis.name:
-            along, most_there = (tuple(column) for column in zip(*pairs, strict=True))
-            words = f"above it {axis.name} cannot be met by {classes} classes at once"
-            line = (most_there, along) if mine == 0 else (along, most_there)
-            return [Mark(f"largest {axis.name}", words, *line)]
+        few = [largest(axis.name, other.name, at) for at in (places[0], places[FINE // 2], places[-1])]
+        if None in few or not axis.name:
+            continue
+        if max(few) - min(few) < 1e-6:  # type: ignore[type-var, operator]
+            places = [places[0], places[-1]]
+        most = tuple(largest(axis.name, other.name, at) or 0.0 for at in places)
+        words = f"above it {axis.name} cannot be met by {classes} classes at once"
+        return [Mark(f"largest {axis.name}", words, *((most, tuple(places)) if mine == 0 else (tuple(places), most)))]
     return []
 
 
 # ---- all runs -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Column:
+    """One thing that all runs are told by: its name, what sort it is, and a value for each run that has it."""
+
+    name: str
+    measure: bool
+    values: tuple[Value | None, ...]
+
+    @property
+    def words(self) -> bool:
+        return any(isinstance(value, str) for value in self.values)
+
+
+TOLD = ("knn_accuracy", "dnn_accuracy", "map_at_r", "tar_at_far_0.01")  # measures of the parallel coordinates
+SETTINGS = ("encoder", "size", *SHARED, "noise", "held_out", "seed")
+
+
+def columns(runs: Sequence[Run], latest: Mapping[str, Mapping[str, Any]]) -> list[Column]:
+    """What sets these runs apart, head first, then its knobs, then terms; and the measures, KNN accuracy last."""
+    settings = {"head": [run.config.head for run in runs]}
+    for name in dict.fromkeys(name for run in runs for name in run.config.knobs):
+        settings[name] = [run.config.knobs.get(name) for run in runs]
+    settings |= {name: [getattr(run.config, name) for run in runs] for name in SETTINGS}
+    settings["encoder kept"] = ["frozen" if run.config.frozen_from else "trained" for run in runs]
+    varied = [Column(name, False, tuple(values)) for name, values in settings.items() if len(set(values)) > 1]
+    metrics = [latest[run.id]["metrics"] for run in runs]
+    scores = [Column(name, True, tuple(one.get(name) for one in metrics)) for name in reversed(TOLD)]
+    return varied + [column for column in scores if any(value is not None for value in column.values)]
+
+
+def complete(runs: Iterable[Run], latest: Mapping[str, Mapping[str, Any]]) -> list[Run]:
+    """The runs that came to their end with the settings they were given."""
+    facts = {run: latest[run.id] for run in runs if run.id in latest}
+    return [run for run, one in facts.items() if one["step"] == one["steps"] and not one["turned"]]
 
 
 def front(points: Iterable[tuple[float, float]]) -> list[int]:
