@@ -520,6 +520,7 @@ def heat_map(
         pen = ink if tile.value is None else _readable(fill)
         data.append(
             {
+                "name": f"{tile.column}, {tile.row}",  # ECharts selects all that share a name
                 "value": [tile.column, tile.row, low if tile.value is None else round(tile.value, 3)],
                 "label": {"show": bool(tile.label), "formatter": tile.label, "color": pen},
                 "itemStyle": {"color": fill, "opacity": 0.45 if tile.faded and tile.value is not None else 1.0},
@@ -583,7 +584,8 @@ def _over(line: Ruled, place: int, paper: str, ink: str) -> list[dict[str, Any]]
         {**common, "z": 5, "lineStyle": {"color": ink, "width": 2, "type": DASH[place % len(DASH)]}},
         {
             "type": "scatter", "xAxisIndex": 1, "yAxisIndex": 1, "silent": True, "symbolSize": 1, "z": 6,
-            "data": [{"value": end, "label": name}], "tooltip": {"show": False}, "itemStyle": {"opacity": 0},
+            "clip": False,
+            "data": [{"value": end, "label": name}], "tooltip": {"show": False}, "itemStyle": {"color": "transparent"},
         },
     ]  # fmt: skip
 
@@ -640,6 +642,7 @@ def spot_map(
         best = spot.value is not None and spot.value == max(values)
         data.append(
             {
+                "name": f"{spot.x}, {spot.y}",
                 "value": [spot.x, spot.y, low if spot.value is None else round(spot.value, 3)],
                 "symbolSize": 26 if best else 18 if spot.value is not None else 14,
                 "label": {
@@ -651,19 +654,18 @@ def spot_map(
             }
         )  # fmt: skip
 
-    def axis(end: tuple[float, float, bool], title: str) -> dict[str, Any]:
+    def both(end: tuple[float, float, bool], title: dict[str, Any]) -> list[dict[str, Any]]:
         begin, last, log = end
-        return {
-            "type": "log" if log else "value", "logBase": 2, "min": begin, "max": last, "name": title,
-            "splitLine": {"show": True, "lineStyle": {"opacity": 0.25}},
-        }  # fmt: skip
+        line = {"show": True, "lineStyle": {"opacity": 0.25}}
+        scale = {"type": "log" if log else "value", "logBase": 2, "min": begin, "max": last}
+        return [{**scale, **title, "splitLine": line}, {**scale, "show": False}]
 
     return {
         "grid": {"left": 8, "right": 16, "top": 18 + 16 * _upright(ruled), "bottom": 78, "containLabel": True},
         **QUICK,
         "tooltip": {"trigger": "item", "confine": True},
-        "xAxis": [{**axis(ends[0], titles[0]), "nameLocation": "middle", "nameGap": 28}] * 2,
-        "yAxis": [{**axis(ends[1], titles[1]), "nameTextStyle": {"align": "left"}, "nameGap": 6}] * 2,
+        "xAxis": both(ends[0], {"name": titles[0], "nameLocation": "middle", "nameGap": 28}),
+        "yAxis": both(ends[1], {"name": titles[1], "nameTextStyle": {"align": "left"}, "nameGap": 6}),
         "visualMap": {
             "type": "continuous", "min": low, "max": high, "orient": "horizontal", "left": "center", "bottom": 0,
             "itemHeight": 130, "itemWidth": 12, "inRange": {"color": list(scale)}, "seriesIndex": 0,
@@ -688,7 +690,7 @@ def parallel(
     scale: Sequence[str],
     ink: str,
 ) -> dict[str, Any]:
-    """An ECharts option of parallel coordinates: a line per row, coloured by the column `shade`, gaps where None.
+    """An ECharts option of parallel coordinates: a line per row, coloured by the column `shade`; it passes over None.
 
     Columns of words have their words as places. One that spans more than a factor of eight has equal factors.
     Dragging along an axis brushes; on a narrow screen the axes lie.
@@ -787,7 +789,7 @@ def pareto(stands: Sequence[Stand], titles: tuple[str, str], ink: str) -> dict[s
                     "symbol": SYMBOLS[stand.shape], "symbolSize": 15 if stand.best else 10, "z": 4 if stand.best else 3,
                     "itemStyle": {"color": stand.color, "opacity": 1.0 if stand.best else 0.75, "borderColor": ink,
                                   "borderWidth": 1.5 if stand.best else 0},
-                    "label": {"show": stand.best, "formatter": stand.name, "position": "left", "color": ink,
+                    "label": {"show": stand.best, "formatter": stand.name, "position": "top", "color": ink,
                               "fontSize": 11},
                     "labelLayout": {"hideOverlap": True}, "tooltip": {"formatter": tip},
                 }

@@ -10,6 +10,7 @@ from faces.home import home
 from trainer.commands import add
 from trainer.commands.data import data_words, list_data
 from trainer.commands.runs import config_words, export, run_words, train_here
+from trainer.commands.sweeps import sweep_words
 from trainer.store import Store
 
 
@@ -70,6 +71,7 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--json", action="store_true", help="one JSON line per snapshot")
 
     run_words(add(commands, "runs", None, "submit, list, follow, turn, stop, resume or delete runs"))
+    sweep_words(add(commands, "sweep", None, "start, list, show, stop or go on with sweeps"))
     data_words(add(commands, "data", None, "list, fetch, import or decode datasets"))
 
     some = add(commands, "serve", serve)

@@ -543,9 +543,9 @@ def marks(sweep: Sweep) -> list[Mark]:
         knob = HEADS.about(sweep.head).knobs.get(axis.name)
         if axis.name == "s" and isinstance(knob, Knob):
             if knob.default is fixed_scale:
-                across(place, fixed_scale(classes), "default s", f"the default s, {fixed_scale(classes):.2f}")
+                across(place, fixed_scale(classes), "default s", f"√2·ln(C − 1) = {fixed_scale(classes):.2f}")
             bound = scale_bound(classes, PROBABILITY)
-            words = f"CosFace's bound: below s = {bound:.2f} no sample can reach p = {PROBABILITY}"
+            words = f"with s below {bound:.2f} no sample can reach a probability of {PROBABILITY}"
             across(place, bound, "CosFace's bound", words)
     found += _limits(sweep, ends, knobs, classes)
     return found
@@ -577,7 +577,8 @@ def _limits(sweep: Sweep, ends: Sequence[Axis], knobs: Mapping[str, Value], clas
         if max(few) - min(few) < 1e-6:  # type: ignore[type-var, operator]
             places = [places[0], places[-1]]
         most = tuple(largest(axis.name, other.name, at) or 0.0 for at in places)
-        words = f"above it {axis.name} cannot be met by {classes} classes at once"
+        span = f"{min(most):.2f}" + (f" to {max(most):.2f}" if max(most) - min(most) >= 0.01 else "")
+        words = f"more than {span} cannot be met by all {classes} classes at once"
         return [Mark(f"largest {axis.name}", words, *((most, tuple(places)) if mine == 0 else (tuple(places), most)))]
     return []
 
@@ -609,7 +610,7 @@ def columns(runs: Sequence[Run], latest: Mapping[str, Mapping[str, Any]]) -> lis
         settings[name] = [run.config.knobs.get(name) for run in runs]
     settings |= {name: [getattr(run.config, name) for run in runs] for name in SETTINGS}
     settings["encoder kept"] = ["frozen" if run.config.frozen_from else "trained" for run in runs]
-    varied = [Column(name, False, tuple(values)) for name, values in settings.items() if len(set(values)) > 1]
+    varied = [Column(name, False, tuple(values)) for name, values in settings.items() if len({*values} - {None}) > 1]
     metrics = [latest[run.id]["metrics"] for run in runs]
     scores = [Column(name, True, tuple(one.get(name) for one in metrics)) for name in reversed(TOLD)]
     return varied + [column for column in scores if any(value is not None for value in column.values)]

@@ -33,7 +33,7 @@ PATIENT = (
 def ask_sweep(first: bool) -> None:
     """Everything that makes a sweep, and its start; `first` opens it."""
     with st.expander("Set up a sweep", icon=":material/grid_on:", expanded=first):
-        left, right = st.columns([1.25, 1], gap="large")
+        left, right = st.columns([1.7, 1], gap="large")
         with left:
             with st.grid(min_column_width=200):
                 dataset = ask_dataset()
@@ -81,14 +81,14 @@ def _ask_axes(head: str, dataset: str) -> list[Axis]:
     usual = [*dict.fromkeys([*[name for name in ("s", "m", "m2") if name in own], *own, "lr", "weight_decay"])]
     axes: list[Axis] = []
     taken: list[str] = []
-    for place, word in enumerate(("First axis, to the right", "Second axis, upwards", "Third axis, map by map")):
+    for place, word in enumerate(("Axis to the right", "Axis upwards", "Map by map")):
         options = [name for name in known if name not in taken]
         default = usual[place] if place < 2 else NO_AXIS
         options = options if place == 0 else [NO_AXIS, *options]
         with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
             name = st.selectbox(
                 word, options, options.index(default) if default in options else 0, bind="query-params",
-                key=f"axis{place + 1}.{head}", width=190, help=known[default].meaning if default in known else None,
+                key=f"axis{place + 1}.{head}", width=150, help=known[default].meaning if default in known else None,
             )  # fmt: skip
             if not name or name == NO_AXIS:
                 continue
@@ -107,11 +107,11 @@ def _ask_range(name: str, knob: Knob, dataset: str) -> Axis:
         return Axis(name, tuple(sorted(chosen)))
     low, high, log = sweep.usual(name, knob)
     kind = int if knob.whole else float
-    form: dict[str, Any] = {"bind": "query-params", "width": 104, "format": None if knob.whole else "%g"}
+    form: dict[str, Any] = {"bind": "query-params", "width": 92, "format": None if knob.whole else "%g"}
     ends = kind(knob.low), kind(knob.high)
     begin = st.number_input("from", *ends, kind(low), key=f"{name}.from", step=kind(1) if knob.whole else None, **form)
     end = st.number_input("to", *ends, kind(high), key=f"{name}.to", step=kind(1) if knob.whole else None, **form)
-    steps = st.number_input("steps", 2, 15, 5, key=f"{name}.steps", bind="query-params", width=104)
+    steps = st.number_input("steps", 2, 15, 5, key=f"{name}.steps", bind="query-params", width=80)
     factors = st.checkbox(
         "factors",
         log,
@@ -127,9 +127,9 @@ def _ask_frozen(dataset: str) -> Run | None:
     store = the_store()
     able = {run.id: run for run in freezable(store, dataset)}
     name = st.selectbox(
-        "Encoder", ["", *able], key=f"frozen.{dataset}", bind="query-params", disabled=not able,
-        format_func=lambda name: f"Frozen: {_called(able[name])}" if name else "trained anew in every run",
-        help="Frozen: the finished encoder of an earlier run stays as it is, and a run takes about a second.",
+        "Freeze the encoder", ["", *able], key=f"frozen.{dataset}", bind="query-params", disabled=not able,
+        format_func=lambda name: _called(able[name]) if name else "no, train it in every run",
+        help="The finished encoder of an earlier run stays as it is, and a run takes about a second.",
     )  # fmt: skip
     return able.get(name or "")
 

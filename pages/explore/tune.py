@@ -56,21 +56,27 @@ def show_map(name: str, metric: str, third: float | None) -> bool:
     made, measure = sweep.read(store, name), MEASURES[metric]
     cells = sweep.look(store, made, metric)
     actions(name, made, cells)
-    shown = [cell for cell in cells if len(made.axes) < 3 or cell.point[2] == third]
-    if shown:
-        st.markdown(f"**{measure.title}**{f', {made.axes[2].name} = {third:g}' if third is not None else ''}")
-        chart = draw(made, shown, measure)
+    there = [cell for cell in cells if len(made.axes) < 3 or cell.point[2] == third]
+    if not there:
+        word = "The search is getting ready; its first points appear in a moment."
+        st.info(word, icon=":material/hourglass_empty:")
+        return not moving(name, cells)
+    left, right = st.columns([2.1, 1], gap="large")
+    with left:
         rows = len(made.axes[1].values) if len(made.axes) > 1 else 1
-        height = 440 if made.trials else min(110 + 58 * max(rows, 2), 720)
         event: Any = st.echarts_chart(
-            chart, key=f"map {name} {third}", height=height, on_select="rerun", alt=alt(made, shown, measure)
-        )
-        legend(made, shown)
-        chosen = [at for group in event.selection.selected for at in group["data_indices"] if at < len(shown)]
+            draw(made, there, measure), key=f"map {name} {third}", on_select="rerun", alt=alt(made, there, measure),
+            height=460 if made.trials else min(116 + 60 * max(rows, 2), 760),
+        )  # fmt: skip
+    with right:
+        chosen = [at for group in event.selection.selected for at in group["data_indices"] if at < len(there)]
+        if said := sweep.verdict(cells, made, measure):
+            st.markdown(f"**{said}**")
         if chosen:
-            detail(made, [shown[at] for at in chosen], measure)
-    elif made.trials:
-        st.info("The search is getting ready; its first points appear in a moment.", icon=":material/hourglass_empty:")
+            detail(made, [there[at] for at in chosen], measure)
+        else:
+            st.caption(":material/ads_click: Click a cell to open its embedding, a second one to compare the two.")
+        legend(made, there)
     return not moving(name, cells)
 
 
@@ -123,7 +129,7 @@ def draw(made: Sweep, cells: Sequence[Cell], measure: Measure) -> dict[str, Any]
         ends = [(axis.values[0], axis.values[-1], axis.log) for axis in axes] + [(-1, 1, False)]
         lines = [Ruled(mark.name, mark.xs, mark.ys) for mark in inside(made)]
         return figures.spot_map(spots, (ends[0], ends[1]), titles, scale, measure.unit, dark, lines)
-    columns, rows = ([f"{value:.4g}" for value in axis.values] for axis in (*axes, axes[0])[:2])
+    columns, rows = ([f"{value:.3g}" for value in axis.values] for axis in (*axes, axes[0])[:2])
     rows = rows if len(axes) > 1 else [""]
     tiles = [
         Tile(
@@ -197,12 +203,12 @@ def placed(made: Sweep) -> list[Ruled]:
 def legend(made: Sweep, cells: Sequence[Cell]) -> None:
     """The signs that occur, the lines and what they say, also of those that lie outside the map."""
     there = {cell.state for cell in cells}
-    said = [f"{sign} {WORDS.get(state, state)}" for state, sign in SIGNS.items() if state in there]
+    signs = [f"{sign} {WORDS.get(state, state)}" for state, sign in SIGNS.items() if state in there]
     within = inside(made)
-    for mark in sweep.marks(made):
-        where = "" if mark in within else " (outside this map)"
-        said.append(f"**{mark.name}**: {mark.words}{where}")
-    st.caption("  ·  ".join([*said, "Click a cell to open it, another one to compare; a double click clears."]))
+    lines = [
+        f"**{mark.name}**: {mark.words}{'' if mark in within else ' (outside this map)'}" for mark in sweep.marks(made)
+    ]
+    st.caption("  \n".join([*lines, " · ".join(signs)]))
 
 
 def alt(made: Sweep, cells: Sequence[Cell], measure: Measure) -> str:
@@ -261,26 +267,28 @@ def page_map() -> None:
             icon=":material/arrow_upward:",
         )
         return
-    name = ask_which()
-    made = sweep.read(store, name)
-    third: float | None = None
     with st.container(horizontal=True, vertical_alignment="bottom"):
+        name = ask_which()
+        made = sweep.read(store, name)
         titles = {MEASURES[each].title: each for each in SHARES if each != "dnn_accuracy_with_labels"}
-        title = st.selectbox("Measure", list(titles), key="tunemetric", bind="query-params", width=260)
-        if len(made.axes) > 2:
-            axis = made.axes[2]
-            third = st.select_slider(axis.name, axis.values, key=f"third {name}", width=300)
+        title = st.selectbox(
+            "Measure", list(titles), key="tunemetric", bind="query-params", width=220, label_visibility="collapsed"
+        )
+    third: float | None = None
+    if len(made.axes) > 2:
+        axis = made.axes[2]
+        third = st.segmented_control(
+            axis.name, axis.values, default=axis.values[0], required=True, key=f"third {name}",
+            format_func=lambda value: f"{axis.name} = {value:g}",
+        )  # fmt: skip
     metric = titles.get(title or "", "knn_accuracy")
-    cells = sweep.look(store, made, metric)
-    live(show_map, moving(name, cells), name, metric, third, every=POLL)
-    if said := sweep.verdict(cells, made, MEASURES[metric]):
-        st.subheader(said, anchor=False)
+    live(show_map, moving(name, sweep.look(store, made, metric)), name, metric, third, every=POLL)
     st.caption(
         "± is the standard deviation over seeds; a point is tied with the best when the paired t interval of their "
         "difference, all of them together (Bonferroni), leaves 0 in. **What to notice.** Is there a ridge, or one cell "
         "that was lucky? Do good cells keep away from the lines: too small an s, more margin than fits?"
     )
-    if len(made.axes) and made.terms.get("frozen_from"):
+    if made.terms.get("frozen_from"):
         st.caption(
             ":material/ac_unit: The encoder was frozen: only one linear layer and the head were trained, so this map "
             "ranks settings for that layer."
@@ -300,7 +308,11 @@ def page_runs() -> None:
         st.caption(f"The newest {MOST} of {len(runs)} runs are drawn.")
     runs = runs[:MOST]
     columns = sweep.columns(runs, latest)
-    titles = [MEASURES[column.name].title if column.measure else column.name for column in columns]
+    titles = [
+        MEASURES[column.name].title.removesuffix(" accuracy").replace("TAR at FAR", "TAR") if column.measure
+        else column.name.replace("_", " ")
+        for column in columns
+    ]  # fmt: skip
     rows = [
         [percent(column.values[place]) if column.measure else column.values[place] for column in columns]
         for place in range(len(runs))
@@ -312,8 +324,8 @@ def page_runs() -> None:
         chart, key="parallel", height=520, alt=f"{len(runs)} runs across {', '.join(titles)}, coloured by KNN accuracy"
     )
     st.caption(
-        "A line is a run; measures in per cent, KNN accuracy colours the line. Drag along an axis to keep only runs that "
-        "pass there, click it to let all pass again. **What to notice.** Brush the best KNN accuracies: do the "
+        "A line is a run; measures in per cent, KNN accuracy colours the line. Drag along an axis to keep only runs "
+        "that pass there, click it to let all pass again. **What to notice.** Brush the best KNN accuracies: do the "
         "lines come from one place on s and m, or from everywhere?"
     )
 
@@ -381,10 +393,10 @@ def page_front() -> None:
     )
     seeds = [len(one.runs) for one in stands]
     st.caption(
-        f"A large mark is the mean of one head and its settings over its seeds ({min(seeds)} to {max(seeds)} here), small "
-        "dots its runs. Outlined and named are those that no other one beats in both. **What to notice.** Known classes "
-        "and strangers ask for different things: is the front a corner, or a trade? Dots that reach over the dashed line "
-        "say how much of it is luck."
+        f"A large mark is the mean of one head and its settings over its seeds ({min(seeds)} to {max(seeds)} here), "
+        "small dots its runs. Outlined and named are those that no other one beats in both. **What to notice.** Known "
+        "classes and strangers ask for different things: is the front a corner, or a trade? Dots beyond the dashed "
+        "line say how much of it is luck."
     )
 
 
