@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
+from faces.knobs import Number, Value
 from faces.palette import SHAPES, head_ink
 
 Curve = tuple[Iterable[Any], Iterable[Any]]  # x and y
@@ -490,8 +491,8 @@ class Ruled:
     """A line over a heat map, in places of its columns and rows (the first at 0), with a short name."""
 
     name: str
-    xs: Sequence[float]
-    ys: Sequence[float]
+    xs: Sequence[Number]
+    ys: Sequence[Number]
 
 
 def heat_map(
@@ -612,8 +613,8 @@ def _readable(fill: str) -> str:
 class Spot:
     """A point of a search: where it lies, as a `Tile` otherwise. `value` None: nothing came of it."""
 
-    x: float
-    y: float
+    x: Number
+    y: Number
     value: float | None
     label: str
     words: str
@@ -621,7 +622,7 @@ class Spot:
 
 def spot_map(
     spots: Sequence[Spot],
-    ends: tuple[tuple[float, float, bool], tuple[float, float, bool]],
+    ends: tuple[tuple[Number, Number, bool], tuple[Number, Number, bool]],
     titles: tuple[str, str],
     scale: Sequence[str],
     unit: str,
@@ -654,7 +655,7 @@ def spot_map(
             }
         )  # fmt: skip
 
-    def both(end: tuple[float, float, bool], title: dict[str, Any]) -> list[dict[str, Any]]:
+    def both(end: tuple[Number, Number, bool], title: dict[str, Any]) -> list[dict[str, Any]]:
         begin, last, log = end
         line = {"show": True, "lineStyle": {"opacity": 0.25}}
         scale = {"type": "log" if log else "value", "logBase": 2, "min": begin, "max": last}
@@ -685,7 +686,7 @@ def spot_map(
 
 def parallel(
     titles: Sequence[str],
-    rows: Sequence[Sequence[float | str | None]],
+    rows: Sequence[Sequence[Value | None]],
     shade: int,
     scale: Sequence[str],
     ink: str,

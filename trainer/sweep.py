@@ -606,7 +606,9 @@ SETTINGS = ("encoder", "size", *SHARED, "noise", "held_out", "seed")
 def columns(runs: Sequence[Run], latest: Mapping[str, Mapping[str, Any]]) -> list[Column]:
     """What sets these runs apart, head first, then its knobs, then terms; and the measures, KNN accuracy last."""
     settings = {"head": [run.config.head for run in runs]}
-    for name in dict.fromkeys(name for run in runs for name in run.config.knobs):
+    heads = {run.config.head: run.config.knobs for run in runs}
+    own = (HEADS.about(head).knobs if head in HEADS else knobs for head, knobs in heads.items())
+    for name in dict.fromkeys(name for knobs in own for name in knobs):
         settings[name] = [run.config.knobs.get(name) for run in runs]
     settings |= {name: [getattr(run.config, name) for run in runs] for name in SETTINGS}
     settings["encoder kept"] = ["frozen" if run.config.frozen_from else "trained" for run in runs]
