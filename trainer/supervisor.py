@@ -208,7 +208,7 @@ class Supervisor:
                 self.search = None
         elif wanted := sweep.searches(self.store):
             at_once = len(self.training) + self.engine.free()
-            self.search = wanted[0], child("tune", wanted[0], "--at-once", str(at_once), stdin=PIPE)
+            self.search = wanted[0], child("tune", wanted[0], "--at-once", str(at_once), modest=False, stdin=PIPE)
 
 
 def outlast(file: Path) -> None:

@@ -13,7 +13,7 @@ from trainer.store import Store
 from trainer.sweep import Axis, Sweep
 
 FREE = ("head", "knobs", "seed")  # of a RunConfig, said otherwise in a sweep
-STATES = {"failed": "failed", "training": "training", "waiting": "waiting", "pruned": "pruned", "stopped": "stopped"}
+QUIET = ("done", "none")  # states that need no word
 
 
 def start(arguments: argparse.Namespace) -> None:
@@ -69,7 +69,7 @@ def show(arguments: argparse.Namespace) -> None:
 
     def told(cell: sweep.Cell) -> str:
         said = [measure.about(cell.scores)] if cell.scores else []
-        return " ".join(said + [STATES[cell.state]] * (cell.state in STATES)) or "–"
+        return " ".join(said + [cell.state] * (cell.state not in QUIET)) or "–"
 
     if made.trials or len(made.axes) != 2:
         print("| " + " | ".join([axis.name for axis in made.axes] + [measure.title]) + " |")
