@@ -717,6 +717,10 @@ def parallel(
     low, high = min(shades, default=0.0), max(shades, default=1.0)
     wide = {"left": 46, "right": 56, "top": 40, "bottom": 64, "layout": "horizontal"}
     tall = {"left": 96, "right": 24, "top": 30, "bottom": 64, "layout": "vertical"}
+
+    def named(where: str) -> list[dict[str, str]]:
+        return [{"nameLocation": where}] * len(axes)
+
     default = {
         "nameTextStyle": {"color": ink, "fontSize": 12}, "axisLabel": {"color": ink, "fontSize": 11},
         "axisLine": {"lineStyle": {"color": GREY, "width": 1}}, "axisTick": {"lineStyle": {"color": GREY}},
@@ -739,7 +743,10 @@ def parallel(
                 }
             ],
         },
-        "media": [{"query": {"maxWidth": 560}, "option": {"parallel": tall}}, {"option": {"parallel": wide}}],
+        "media": [
+            {"query": {"maxWidth": 560}, "option": {"parallel": tall, "parallelAxis": named("start")}},
+            {"option": {"parallel": wide, "parallelAxis": named("end")}},
+        ],
     }  # fmt: skip
 
 

@@ -314,7 +314,8 @@ def verdict(cells: Sequence[Cell], made: Sweep, measure: Measure) -> str:
     tied = sum(abs(gap) <= within for gap, within in others)
     if not tied:
         return f"{said} Every other point is behind by more than chance."
-    return f"{said} {tied} of the other {len(others)} cannot be told from it by {made.seeds} seeds."
+    hint = " Two seeds can hardly tell anything." if made.seeds == 2 else ""
+    return f"{said} {tied} of the other {len(others)} cannot be told from it by {made.seeds} seeds.{hint}"
 
 
 def spelled(made: Sweep, point: Point) -> str:

@@ -11,6 +11,7 @@ from faces.figures import Ruled, Spot, Stand, Tile
 from faces.palette import SCALE, head_ink
 from pages.components import runs as told
 from pages.components.live import POLL, live
+from pages.components.picture import Look, picture
 from pages.components.session import color, head_colors, remember, the_store
 from pages.components.settings import adopt
 from pages.components.sweeping import ask_sweep, called
@@ -63,6 +64,7 @@ def show_map(name: str, metric: str, third: float | None) -> bool:
         return not moving(name, cells)
     left, right = st.columns([2.1, 1], gap="large")
     with left:
+        st.caption(":material/ads_click: Click a cell to open its embedding, more cells to compare them.")
         rows = len(made.axes[1].values) if len(made.axes) > 1 else 1
         event: Any = st.echarts_chart(
             draw(made, there, measure), key=f"map {name} {third}", on_select="rerun", alt=alt(made, there, measure),
@@ -74,10 +76,9 @@ def show_map(name: str, metric: str, third: float | None) -> bool:
             st.markdown(f"**{said}**")
         if chosen:
             detail(made, [there[at] for at in chosen], measure)
-        else:
-            st.caption(":material/ads_click: Click a cell to open its embedding, a second one to compare the two.")
         legend(made, there)
-    return not moving(name, cells)
+    settled = embeddings([there[at] for at in chosen]) if chosen else True
+    return settled and not moving(name, cells)
 
 
 def actions(name: str, made: Sweep, cells: Sequence[Cell]) -> None:
@@ -249,6 +250,17 @@ def detail(made: Sweep, cells: Sequence[Cell], measure: Measure) -> None:
                 st.switch_page(
                     "explore/compare.py", query_params={"source": "Chosen runs", "runs": ",".join(names[:AT_ONCE])}
                 )
+
+
+def embeddings(cells: Sequence[Cell]) -> bool:
+    """The embeddings of the chosen cells side by side, of the first seed that has some; True when they are drawn."""
+    parts = [
+        next((part for part in cell.parts if part.state in ("done", "training", "pruned")), None) for cell in cells
+    ]
+    runs = [part.run for part in parts if part and part.run][:AT_ONCE]
+    newest = {name: facts["step"] for name, facts in store.latest([run.id for run in runs]).items()}
+    runs = [run for run in runs if run.id in newest]
+    return not runs or picture(runs, newest, Look("pca", 2), height=430, key="chosen embeddings")
 
 
 def open_run(run: Run) -> None:
