@@ -44,8 +44,9 @@ USUAL: dict[str, tuple[float, float, bool]] = {  # low, high, by equal factors
 }  # fmt: skip
 PROBABILITY = 0.99  # of the true class, that CosFace's bound for s is drawn for
 
-# What the rule for the time stands on: one core of a shared server (torch 2.15, one thread, float32), 2026-11.
-IMAGES = {"ConvNet": (8, 8000.0), "ResNet9": (64, 560.0), "ResNet9Wide": (64, 180.0), "ResNet18": (64, 45.0)}
+# What the rule for the time stands on: image side, and images a second, trained or looked at, of finished runs on one
+# core of a shared server (torch 2.15, one thread, float32, 2026-11).
+IMAGES = {"ConvNet": (8, 8000.0), "ResNet9": (64, 650.0), "ResNet9Wide": (64, 200.0), "ResNet18": (64, 80.0)}
 START, FROZEN = 1.2, 0.8  # seconds of a run besides its training images, and of a run on a frozen encoder
 
 
@@ -315,6 +316,8 @@ def verdict(cells: Sequence[Cell], made: Sweep, measure: Measure) -> str:
     if not tied:
         return f"{said} Every other point is behind by more than chance."
     hint = " Two seeds can hardly tell anything." if made.seeds == 2 else ""
+    if tied == len(others):
+        return f"{said} None of the other {tied} can be told from it by {made.seeds} seeds.{hint}"
     return f"{said} {tied} of the other {len(others)} cannot be told from it by {made.seeds} seeds.{hint}"
 
 
@@ -377,12 +380,18 @@ def cost(store: Store, sweep: Sweep) -> Cost:
 def ruled(config: RunConfig, count: int) -> float | None:
     """Seconds that so many runs take by rule of thumb; None where the rule knows nothing."""
     counts = find(config.dataset).counts
-    if gpus() or counts is None or config.encoder not in IMAGES:
+    if not _at_once() or counts is None or config.encoder not in IMAGES:
         return None
     side, rate = IMAGES[config.encoder]
     area = ((config.crop or config.size) / side) ** 2
     each = FROZEN if config.frozen_from else START + (counts[0] * config.epochs + sum(counts)) * area / rate
-    return count * each / max(1, cores() - 1)
+    return count * each / _at_once()
+
+
+@lru_cache(1)
+def _at_once() -> int:
+    """How many runs train at once on CPU cores; 0 where GPUs do the work."""
+    return 0 if gpus() else max(1, cores() - 1)
 
 
 def _trained_here(store: Store, run: Run) -> bool:

@@ -148,7 +148,8 @@ def progress(store: Store, run: Run, facts: dict[str, Any] | None) -> None:
         st.error(plain(run.reason), icon=":material/error:")
     elif run.state == "stopped":
         done = f" at epoch {facts['epoch']:.1f} of {run.config.epochs}" if facts else ""
-        st.info(f"Stopped{done}. Resume goes on from there.", icon=":material/stop:")
+        why = f" {plain(run.reason)}" if facts and run.reason else ""
+        st.info(f"Stopped{done}.{why} Resume goes on from there.", icon=":material/stop:")
 
 
 def pace(run: Run, facts: dict[str, Any], step: int, loss: float | None) -> str:

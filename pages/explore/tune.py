@@ -103,6 +103,11 @@ def actions(name: str, made: Sweep, cells: Sequence[Cell]) -> None:
             st.button("Go on", icon=":material/resume:", on_click=act, args=(sweep.go_on, name))
         if not going and "failed" in states:
             st.button("Try the failed again", icon=":material/refresh:", on_click=act, args=(sweep.try_again, name))
+        if not going:
+            st.button(
+                "Forget", icon=":material/delete:", type="tertiary", on_click=act, args=(sweep.forget, name),
+                help="Takes this sweep off the list. Its runs stay.",
+            )  # fmt: skip
     if reason := sweep.why_ended(store, name):
         st.warning(told.plain(reason), icon=":material/warning:")
 

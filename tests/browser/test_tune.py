@@ -64,6 +64,7 @@ def test_a_click_opens_a_cell_in_the_live_view(tuned, page):
     until(lambda: "in 4 of 4 points" in told(page))
     click(page, 0.3, 0.3)
     page.get_by_text("s = 2, m = 0.4").first.wait_for()
+    page.locator(".faceview .panel[data-points]").wait_for()  # beneath the map at once
     page.get_by_role("button", name="Seed 0 in the live view").click()
     page.get_by_role("heading", name="What does this head do to the embeddings?").wait_for()
     run = next(cell.parts[0].run.id for cell in sweep.look(store, TINY) if cell.point == (2.0, 0.4))
@@ -77,6 +78,7 @@ def test_two_chosen_cells_are_compared(tuned, page):
     click(page, 0.3, 0.3)
     page.get_by_text("s = 2, m = 0.4").first.wait_for()
     click(page, 0.7, 0.5)
+    until(lambda: page.locator(".faceview .panel[data-points]").count() == 2)
     page.get_by_role("button", name="Compare both side by side").click()
     page.get_by_role("heading", name="Which head makes the better embeddings?").wait_for()
     points = {(2.0, 0.4), (8.0, 0.0)}
