@@ -143,7 +143,10 @@ def test_the_map_fills_with_means_and_spreads(store):
 
 def test_failures_are_shown_with_their_reason_and_hide_no_score(store):
     sweep.start(store, GRID)
-    play(store, lambda config: None if config.knobs["s"] == 16 and config.seed == 1 else hill(config))
+    play(store, lambda config: None if config.knobs["s"] == 16 and config.seed == 1 else hill(config), 11)
+    assert sweep.look(store, GRID)[2].state == "failed"
+    assert sweep.look(store, GRID)[5].state == "waiting"
+    play(store, lambda _: None)
     failed = [cell for cell in sweep.look(store, GRID) if cell.state == "failed"]
     assert {cell.point[0] for cell in failed} == {16.0}
     assert len(failed) == 2
@@ -326,6 +329,19 @@ def test_the_other_seeds_follow_the_first_and_hopeless_runs_are_given_up(store):
     assert [part.state for part in pruned[0].parts] == ["pruned", "none"]
     assert "less than half" in pruned[0].parts[0].reason
     assert len(sweep.look(store, made)) == tuning.FREELY + 2
+
+
+def test_a_run_that_chance_alone_may_have_put_behind_is_not_given_up():
+    search = Search(Sweep("ArcFace", SM, trials=20))
+    for _ in range(tuning.FREELY):
+        point = search.ask()
+        assert not search.report(point, 2, 0.95, 500)
+        search.tell(point, 0.95)
+    point = search.ask()
+    assert not search.report(point, 2, 0.93, 500)  # 3.2 points apart by chance
+    assert search.report(point, 3, 0.5, 500) is False  # nobody was seen at this epoch
+    point = search.ask()
+    assert search.report(point, 2, 0.85, 500)
 
 
 def test_a_search_ends_also_when_every_run_fails_or_no_new_point_is_left(store):

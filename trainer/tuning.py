@@ -6,6 +6,7 @@ told by then.
 """
 
 import math
+import statistics
 import sys
 import threading
 import time
@@ -16,7 +17,7 @@ import optuna
 from optuna.trial import TrialState
 
 from trainer import sweep as sweeps
-from trainer.comparison import MEASURES
+from trainer.comparison import MEASURES, chance
 from trainer.store import Store
 from trainer.sweep import PRUNED, Cell, Point, Sweep, tidy
 from trainer.telling import sentence
@@ -55,13 +56,18 @@ class Search:
             self._suggested(trial)
             self.trials[point] = trial
 
-    def report(self, point: Point, epoch: int, score: float) -> bool:
-        """Say how good a point is after an epoch; whether it is hopeless: worse than half of the others by then."""
+    def report(self, point: Point, epoch: int, score: float, asked: float) -> bool:
+        """Say how good a point is after an epoch, by how many images; whether it is hopeless.
+
+        Hopeless is what Optuna would prune, being worse than half of the others, if it is so by more than chance.
+        """
         trial = self.trials[point]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # an epoch told twice
             trial.report(score, epoch)
-        return trial.should_prune()
+        told = [other.intermediate_values for other in self.study.get_trials(False, (TrialState.COMPLETE,))]
+        others = [values[epoch] for values in told if epoch in values]
+        return bool(others) and trial.should_prune() and score < statistics.median(others) - chance(score, asked)
 
     def tell(self, point: Point, score: float | None, pruned: bool = False) -> None:
         """Say what came of a point: its score, or None when it failed or was given up. The first word counts."""
@@ -131,8 +137,9 @@ def _tell(store: Store, search: Search, cell: Cell) -> None:
     for facts in store.history(first.run.id) if first.run else ():
         if "knn_accuracy" in facts["metrics"]:
             epoch, score = round(facts["epoch"]), facts["metrics"][SCORE]
-            hopeless = search.report(cell.point, epoch, score)
-            said = f"{MEASURES[SCORE].said(score)} after epoch {epoch} is less than half of the others had by then."
+            hopeless = search.report(cell.point, epoch, score, facts["metrics"]["asked"])
+            said = f"{MEASURES[SCORE].said(score)} after epoch {epoch} is less than half of the others had by then, "
+            said += "by more than chance."
     states = {part.state for part in cell.parts}
     if first.state == "training" and hopeless and first.run and not first.run.stop_wanted:
         store.stop(first.run.id, PRUNED + said)

@@ -25,8 +25,8 @@ FROZEN = (
     "for whole trainings."
 )
 PATIENT = (
-    "Optuna's TPE suggests points, the first few by chance; runs that are worse than half of the others after the same "
-    "epoch are given up and shown as pruned. It goes on when this page is closed."
+    "Optuna's TPE suggests points, the first few by chance. A run that is worse than half of the others after the same "
+    "epoch, by more than chance, is given up and shown as pruned. It goes on when this page is closed."
 )
 
 
@@ -88,7 +88,7 @@ def _ask_axes(head: str, dataset: str) -> list[Axis]:
         with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
             name = st.selectbox(
                 word, options, options.index(default) if default in options else 0, bind="query-params",
-                key=f"axis{place + 1}.{head}", width=150, help=known[default].meaning if default in known else None,
+                key=f"axis{place + 1}.{head}", width=132, help=known[default].meaning if default in known else None,
             )  # fmt: skip
             if not name or name == NO_AXIS:
                 continue
@@ -107,11 +107,11 @@ def _ask_range(name: str, knob: Knob, dataset: str) -> Axis:
         return Axis(name, tuple(sorted(chosen)))
     low, high, log = sweep.usual(name, knob)
     kind = int if knob.whole else float
-    form: dict[str, Any] = {"bind": "query-params", "width": 92, "format": None if knob.whole else "%g"}
+    form: dict[str, Any] = {"bind": "query-params", "width": 80, "format": None if knob.whole else "%g"}
     ends = kind(knob.low), kind(knob.high)
     begin = st.number_input("from", *ends, kind(low), key=f"{name}.from", step=kind(1) if knob.whole else None, **form)
     end = st.number_input("to", *ends, kind(high), key=f"{name}.to", step=kind(1) if knob.whole else None, **form)
-    steps = st.number_input("steps", 2, 15, 5, key=f"{name}.steps", bind="query-params", width=80)
+    steps = st.number_input("steps", 2, 15, 5, key=f"{name}.steps", bind="query-params", width=72)
     factors = st.checkbox(
         "factors",
         log,
