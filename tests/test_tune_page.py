@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from faces.heads import HEADS
 from tests.test_sweep import hill, play
 from trainer import RunConfig, sweep
 from trainer.store import Store
@@ -55,15 +56,15 @@ def test_the_cost_is_said_before_anything_starts(store):
     assert "There is no sweep yet" in app.info[0].value
     assert said(app, "5 × 5 cells × 2 seeds = 50 runs. About")
     assert said(app, "by a rough rule")
-    app.number_input(key="s.steps").set_value(3).run()
+    app.number_input(key="ArcFace.s.steps").set_value(3).run()
     assert said(app, "3 × 5 cells × 2 seeds = 30 runs")
     assert swept(store) == []
 
 
 def test_starting_queues_the_sweep_and_shows_its_map(store):
     app = opened()
-    app.number_input(key="s.steps").set_value(2).run()
-    app.number_input(key="m.steps").set_value(2).run()
+    app.number_input(key="ArcFace.s.steps").set_value(2).run()
+    app.number_input(key="ArcFace.m.steps").set_value(2).run()
     button(app, "Train 8 runs").click().run()
     assert not app.exception
     runs = swept(store)
@@ -77,13 +78,22 @@ def test_starting_queues_the_sweep_and_shows_its_map(store):
 
 def test_a_range_that_cannot_be_is_said_and_cannot_be_started(store):
     app = opened()
-    app.number_input(key="s.to").set_value(0.7).run()
+    app.number_input(key="ArcFace.s.to").set_value(0.7).run()
     assert said(app, "the end must be larger")
-    app.number_input(key="s.to").set_value(30.0).run()
-    app.number_input(key="s.steps").set_value(15).run()
-    app.number_input(key="m.steps").set_value(15).run()
+    app.number_input(key="ArcFace.s.to").set_value(30.0).run()
+    app.number_input(key="ArcFace.s.steps").set_value(15).run()
+    app.number_input(key="ArcFace.m.steps").set_value(15).run()
     app.slider(key="sweepseeds").set_value(5).run()
     assert any("1125 runs are too many" in one.value for one in app.warning)
+
+
+def test_every_head_offers_two_axes_and_a_cost(store):
+    app = opened()
+    for head in HEADS:
+        app.selectbox(key="head").select(head).run()
+        assert not app.exception
+        assert not app.warning
+        assert said(app, "5 × 5 cells × 2 seeds = 50 runs"), head
 
 
 def test_the_map_shows_means_failures_and_lines_with_words(store):

@@ -94,28 +94,29 @@ def _ask_axes(head: str, dataset: str) -> list[Axis]:
                 continue
             taken.append(name)
             try:
-                axes.append(_ask_range(name, known[name], dataset))
+                axes.append(_ask_range(head, name, known[name], dataset))
             except ValueError as error:
                 st.caption(f":orange[{plain(str(error))}]")
     return axes
 
 
-def _ask_range(name: str, knob: Knob, dataset: str) -> Axis:
+def _ask_range(head: str, name: str, knob: Knob, dataset: str) -> Axis:
     if name == "noise":
         levels = find(dataset).noise
         chosen = st.multiselect("Levels, %", levels, levels[:3], key="axis.noise", bind="query-params")
         return Axis(name, tuple(sorted(chosen)))
     low, high, log = sweep.usual(name, knob)
     kind = int if knob.whole else float
+    key = f"{head}.{name}" if name in HEADS.about(head).knobs else name  # one head's m is not another's
     form: dict[str, Any] = {"bind": "query-params", "width": 80, "format": None if knob.whole else "%g"}
     ends = kind(knob.low), kind(knob.high)
-    begin = st.number_input("from", *ends, kind(low), key=f"{name}.from", step=kind(1) if knob.whole else None, **form)
-    end = st.number_input("to", *ends, kind(high), key=f"{name}.to", step=kind(1) if knob.whole else None, **form)
-    steps = st.number_input("steps", 2, 15, 5, key=f"{name}.steps", bind="query-params", width=72)
+    begin = st.number_input("from", *ends, kind(low), key=f"{key}.from", step=kind(1) if knob.whole else None, **form)
+    end = st.number_input("to", *ends, kind(high), key=f"{key}.to", step=kind(1) if knob.whole else None, **form)
+    steps = st.number_input("steps", 2, 15, 5, key=f"{key}.steps", bind="query-params", width=72)
     factors = st.checkbox(
         "factors",
         log,
-        key=f"{name}.log",
+        key=f"{key}.log",
         bind="query-params",
         help="Steps of equal factors (1, 2, 4), not equal steps.",
     )
