@@ -630,8 +630,8 @@ def columns(runs: Sequence[Run], latest: Mapping[str, Mapping[str, Any]]) -> lis
 
 def complete(runs: Iterable[Run], latest: Mapping[str, Mapping[str, Any]]) -> list[Run]:
     """The runs that came to their end with the settings they were given."""
-    facts = {run: latest[run.id] for run in runs if run.id in latest}
-    return [run for run, one in facts.items() if one["step"] == one["steps"] and not one["turned"]]
+    pairs = [(run, latest[run.id]) for run in runs if run.id in latest]
+    return [run for run, facts in pairs if facts["step"] == facts["steps"] and not facts["turned"]]
 
 
 def front(points: Iterable[tuple[float, float]]) -> list[int]:
