@@ -27,6 +27,7 @@ st.navigation(
                 url_path="scoreboard",
             ),
             st.Page("explore/tune.py", title="Tune s and m", icon=":material/grid_on:", url_path="tune"),
+            st.Page("explore/which.py", title="Which Face should I use?", icon=":material/signpost:", url_path="which"),
         ],
         "Learn": [
             st.Page("learn/lab.py", title="Margin lab", icon=":material/tune:", url_path="lab"),

@@ -111,6 +111,11 @@ def accuracies(config: RunConfig, history: Sequence[Mapping[str, Any]]) -> dict[
     return {name: history_curve(history, metric) for name, metric in (other, ("KNN", "knn_accuracy"))}
 
 
+def listed(words: Sequence[str]) -> str:
+    """Words in a row: a, b and c."""
+    return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
+
+
 def dataset_title(name: str) -> str:
     """A dataset's title, or its name when it is gone."""
     try:
@@ -132,7 +137,7 @@ def class_names(store: Store, run: Run) -> tuple[str, ...]:
 def progress(store: Store, run: Run, facts: dict[str, Any] | None) -> None:
     """How far a run is: a bar with rate and time left while it trains, else a sentence."""
     if run.state == "queued":
-        before = sum(other.id < run.id for other in store.runs(("queued",)))
+        before = store.ahead(run.id)
         st.progress(0.0, f"Waiting; {before} before it." if before else "Next in line; the trainer is getting ready.")
     elif run.state == "running" and facts is None:
         told = read_json(store.folder(run.id).attempt(run.attempt) / "progress.json")
