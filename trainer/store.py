@@ -131,6 +131,14 @@ class Store:
         with self.reading() as db:
             return [_run(row) for row in db.execute(query)]
 
+    def trained(self, head: str, dataset: str, note: str = "") -> list[Run]:
+        """All runs of a head on a dataset, newest first; with a note, only those that have it."""
+        field = lambda name: func.json_extract(t.runs.c.config, f"$.{name}")  # noqa: E731
+        query = select(t.runs).where((field("head") == head) & (field("dataset") == dataset))
+        query = query.where(t.runs.c.note == note) if note else query
+        with self.reading() as db:
+            return [_run(row) for row in db.execute(query.order_by(t.runs.c.id.desc()))]
+
     def count(self, states: Iterable[str] = OPEN + ENDED) -> int:
         """How many runs are in these states."""
         return self._count(t.runs.c.state.in_(list(states)))

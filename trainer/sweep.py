@@ -35,6 +35,7 @@ from trainer.store import Run, Store
 Point = tuple[Number, ...]  # a value for each axis
 
 MOST = 500  # runs of one sweep
+RECENT = 300  # finished runs that the time is told from
 PRUNED = "Pruned: "  # how the reason of a run that a search has given up begins
 SHARED = ("lr", "weight_decay", "dim", "batch", "epochs")  # terms that can be an axis, beside the head's knobs
 USUAL: dict[str, tuple[float, float, bool]] = {  # low, high, by equal factors
@@ -263,9 +264,9 @@ def look(store: Store, sweep: Sweep, metric: str = "knn_accuracy") -> list[Cell]
     Of several runs with the same settings a finished one counts before one that trains, waits, or ended otherwise.
     A finished run whose knobs a person has turned does not count.
     """
-    runs = [run for run in store.runs() if run.config.head == sweep.head and run.config.dataset == sweep.dataset]
+    runs = store.trained(sweep.head, sweep.dataset, sweep.note if sweep.trials else "")
     if sweep.trials:
-        runs = [run for run in reversed(runs) if run.note == sweep.note]
+        runs = runs[::-1]
         found = {run.config: (sweep.point(run.config), run.config.seed) for run in runs}
         points = list(dict.fromkeys(point for point, _ in found.values()))
     else:
@@ -364,7 +365,9 @@ def cost(store: Store, sweep: Sweep) -> Cost:
     for config in left:
         groups[(*(getattr(config, name) for name in COSTLY), config.epochs, config.frozen_from)].append(config)
     here = [
-        run for run in store.runs(("finished",)) if run.config.dataset == sweep.dataset and _trained_here(store, run)
+        run
+        for run in store.runs(("finished",), slice(0, RECENT))
+        if run.config.dataset == sweep.dataset and _trained_here(store, run)
     ]
     seconds, counts = 0.0, list[int]()
     for alike in groups.values():

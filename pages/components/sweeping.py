@@ -137,7 +137,11 @@ def _ask_frozen(dataset: str) -> Run | None:
 
 def freezable(store: Store, dataset: str, most: int = 20) -> list[Run]:
     """The newest finished runs whose encoder can be kept."""
-    runs = (run for run in store.runs(("finished",)) if run.config.dataset == dataset and not run.config.frozen_from)
+    runs = (
+        run
+        for run in store.runs(("finished",), slice(0, sweep.RECENT))
+        if run.config.dataset == dataset and not run.config.frozen_from
+    )
     found: list[Run] = []
     for run in runs:
         if len(found) < most and store.folder(run.id).weighed:

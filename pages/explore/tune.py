@@ -24,6 +24,7 @@ SIGNS = {"failed": "✕", "training": "▸", "waiting": "…", "pruned": "⊘", 
 WORDS = {"none": "not trained", "done": "done"}
 SHARES = [name for name, measure in MEASURES.items() if measure.times == 100]
 MOST = 400  # runs drawn as lines
+NEWEST = 2000  # finished runs that are looked at for lines and the front
 AT_ONCE = 7  # runs that Compare shows
 
 store = the_store()
@@ -354,7 +355,7 @@ def percent(value: Any) -> float | None:
 
 def chosen_runs() -> tuple[list[Run], dict[str, Any]]:
     """The complete runs of a dataset, newest first, with their newest facts."""
-    every = store.runs(("finished",))
+    every = store.runs(("finished",), slice(0, NEWEST))
     names = list(dict.fromkeys(run.config.dataset for run in every))
     if not names:
         return [], {}
@@ -369,7 +370,7 @@ def chosen_runs() -> tuple[list[Run], dict[str, Any]]:
 
 def page_front() -> None:
     """KNN accuracy on known classes against verification on classes that no training saw."""
-    every = store.runs(("finished",))
+    every = store.runs(("finished",), slice(0, NEWEST))
     latest = store.latest([run.id for run in every if run.config.held_out])
     tars = [name for name in MEASURES if name.startswith("tar_at")]
     runs = [run for run in sweep.complete(every, latest) if any(name in latest[run.id]["metrics"] for name in tars)]
