@@ -624,7 +624,7 @@ def columns(runs: Sequence[Run], latest: Mapping[str, Mapping[str, Any]]) -> lis
     for name in dict.fromkeys(name for knobs in own for name in knobs):
         settings[name] = [run.config.knobs.get(name) for run in runs]
     settings |= {name: [getattr(run.config, name) for run in runs] for name in SETTINGS}
-    settings["encoder kept"] = ["frozen" if run.config.frozen_from else "trained" for run in runs]
+    settings["encoder weights"] = ["frozen" if run.config.frozen_from else "trained" for run in runs]
     varied = [Column(name, False, tuple(values)) for name, values in settings.items() if len({*values} - {None}) > 1]
     metrics = [latest[run.id]["metrics"] for run in runs]
     scores = [Column(name, True, tuple(one.get(name) for one in metrics)) for name in reversed(TOLD)]

@@ -65,7 +65,8 @@ def show_map(name: str, metric: str, third: float | None) -> bool:
         return not moving(name, cells)
     left, right = st.columns([2.1, 1], gap="large")
     with left:
-        st.caption(":material/ads_click: Click a cell to open its embedding, more cells to compare them.")
+        kind = "point" if made.trials else "cell"
+        st.caption(f":material/ads_click: Click a {kind} to open its embedding, more {kind}s to compare them.")
         rows = len(made.axes[1].values) if len(made.axes) > 1 else 1
         event: Any = st.echarts_chart(
             draw(made, there, measure), key=f"map {name} {third}", on_select="rerun", alt=alt(made, there, measure),
