@@ -473,17 +473,13 @@ def still_two_ways(rows: Sequence[tuple[str, float, float]], colors: Mapping[str
 
 @dataclass(frozen=True)
 class Tile:
-    """A cell of a heat map: its column and row, its value, a word or sign in it, and what it says when looked at.
-
-    `faded` is drawn as one that has no value of its own to show.
-    """
+    """A cell of a heat map: its column and row, its value, a word or sign in it, and what it says when looked at."""
 
     column: int
     row: int
     value: float | None
     label: str
     words: str
-    faded: bool = False
 
 
 @dataclass(frozen=True)
@@ -524,7 +520,7 @@ def heat_map(
                 "name": f"{tile.column}, {tile.row}",  # ECharts selects all that share a name
                 "value": [tile.column, tile.row, low if tile.value is None else round(tile.value, 3)],
                 "label": {"show": bool(tile.label), "formatter": tile.label, "color": pen},
-                "itemStyle": {"color": fill, "opacity": 0.45 if tile.faded and tile.value is not None else 1.0},
+                "itemStyle": {"color": fill},
                 "tooltip": {"formatter": tile.words},
             }
         )
@@ -706,12 +702,10 @@ def parallel(
             numbers = [float(value) for value in column if value is not None]
             low, high = min(numbers, default=0.0), max(numbers, default=1.0)
             log = low > 0 and high / low > 8
-            axis |= {
-                "type": "log" if log else "value",
-                "logBase": 2,
-                "min": low,
-                "max": high if high > low else low + 1,
-            }
+            ends = {"min": low, "max": high if high > low else low + 1}
+            axis |= {"type": "log" if log else "value", "logBase": 2, **ends}
+            if all(number.is_integer() for number in numbers) and not log:
+                axis["minInterval"] = 1
         axes.append(axis)
     shades = [float(row[shade]) for row in rows if isinstance(row[shade], int | float)]  # type: ignore[arg-type]
     low, high = min(shades, default=0.0), max(shades, default=1.0)
