@@ -12,7 +12,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from tests.helpers import end, relatives, trainer, until, workers
+from tests.helpers import end, trainer, until, workers
 from trainer import RunConfig, sweep, train
 from trainer.__main__ import main
 from trainer.engines.children import Nursery, Spares
@@ -225,7 +225,6 @@ def test_a_search_goes_on_in_a_process_of_its_own_and_comes_to_its_end(store, su
     cells = sweep.look(store, made)
     assert [cell.state for cell in cells] == ["done"] * 3
     assert len({cell.point for cell in cells}) == 3
-    until(lambda: not [child for child in relatives(supervisor) if "tune" in child.cmdline()])
 
 
 def test_a_sweep_from_the_command_line(store, supervisor, capsys):

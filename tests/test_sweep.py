@@ -235,6 +235,18 @@ def test_runs_trained_here_tell_the_cost_and_recorded_ones_do_not(store):
     assert sweep.cost(store, Sweep("ArcFace", SM, {"epochs": 2, "dim": 16})).earlier == 0
 
 
+def test_a_frozen_encoder_that_has_seen_what_a_seed_holds_out_is_refused_before_anything_is_queued(store):
+    source = store.submit(RunConfig(held_out=3))
+    terms = {"frozen_from": source, "held_out": 3}
+    assert sweep.cost(store, Sweep("ArcFace", GRID.axes, terms)).runs == 6
+    for act in (sweep.cost, sweep.start):
+        with pytest.raises(ValueError, match="seed 1 holds out"):
+            act(store, Sweep("ArcFace", GRID.axes, terms, seeds=2))
+        with pytest.raises(ValueError, match="no run of this id"):
+            act(store, Sweep("ArcFace", GRID.axes, {"frozen_from": "01ARZ3NDEKTSV4RRFFQ69G5FAV"}))
+    assert len(store.runs()) == 1
+
+
 # ---- lines on the map ---------------------------------------------------------------------------------
 
 

@@ -4,9 +4,13 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from streamlit.testing.v1 import AppTest
 
+from faces import figures
 from faces.heads import HEADS
+from faces.palette import SCALE
 from tests.test_sweep import hill, play
 from trainer import RunConfig, sweep
 from trainer.store import Store
@@ -40,6 +44,13 @@ def chart(app: AppTest) -> dict:
 def swept(store: Store) -> list:
     """The runs of sweeps; a first visit trains one by itself."""
     return [run for run in store.runs() if run.note.startswith("Sweep")]
+
+
+def luminance(color: str) -> float:
+    """WCAG's relative luminance."""
+    shares = [part / 255 for part in bytes.fromhex(color[1:])]
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in shares)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
 def button(app: AppTest, begin: str):
@@ -190,6 +201,14 @@ def test_the_front_names_what_nothing_beats(store, monkeypatch):
     drawn = chart(opened(tuneview="Pareto front"))
     named = [one["name"] for one in drawn["series"] if one.get("label", {}).get("show")]
     assert sorted(named) == ["ArcFace", "CosFace"]
+
+
+@given(share=st.floats(0, 1), dark=st.booleans())
+def test_a_number_stands_out_from_every_colour_of_the_map(share, dark):
+    scale = [ink.dark if dark else ink.light for ink in SCALE]
+    fill = figures._blend(scale, share)
+    light, low = sorted((luminance(fill), luminance(figures._readable(fill))), reverse=True)
+    assert (light + 0.05) / (low + 0.05) >= 4.5
 
 
 @pytest.mark.parametrize("params", [{"map": "gone"}, {"tuneview": "x"}, {"tunemetric": "x"}, {"way": "x"}])

@@ -349,7 +349,9 @@ def cost(store: Store, sweep: Sweep) -> Cost:
 
     From finished runs that cost as much and were trained here; where there are none, from a rule: training images at
     the speed of one core of a shared server, for as many runs at once as this machine trains. A GPU has no such rule.
+    ValueError for a frozen encoder that cannot serve.
     """
+    _check_frozen(store, sweep)
     states: Counter[str] = Counter()
     left: list[RunConfig] = []
     if sweep.trials:
@@ -397,6 +399,18 @@ def _at_once() -> int:
     return 0 if gpus() else max(1, cores() - 1)
 
 
+def _check_frozen(store: Store, sweep: Sweep) -> None:
+    """Refuse what every run of some seed would fail with: its encoder has seen the classes that it holds out."""
+    if name := str(sweep.terms.get("frozen_from", "")):
+        classes, seen = len(find(sweep.dataset).class_names), store.run(name).config
+        for seed in range(sweep.seeds):
+            if set(sweep.config(sweep.points[0], seed).unseen(classes)) - set(seen.unseen(classes)):
+                raise ValueError(
+                    f"The frozen encoder has seen classes that seed {seed} holds out; hold out none, or freeze the "
+                    "encoder of a run that held out the same."
+                )
+
+
 def _trained_here(store: Store, run: Run) -> bool:
     """Whether a worker of this home trained it; recorded runs were brought in."""
     return (store.folder(run.id).attempt(run.attempt) / "log.txt").exists()
@@ -428,7 +442,8 @@ def read(store: Store, name: str) -> Sweep:
 
 
 def start(store: Store, sweep: Sweep) -> str:
-    """Keep a sweep, queue what is left of it, and return its id. ValueError when there is nothing to train."""
+    """Keep a sweep, queue what is left of it, and return its id. ValueError for a frozen encoder that cannot serve."""
+    _check_frozen(store, sweep)
     taken = {other.note for other in sweeps(store).values()}
     note = ""
     while not note or note in taken:  # two sweeps within a second
