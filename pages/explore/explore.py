@@ -10,6 +10,7 @@ from faces.heads import HEADS, scored
 from faces.knobs import Choice, Knob
 from faces.projections import PROJECTIONS
 from pages.components import runs as told
+from pages.components.explained import explain
 from pages.components.feasibility import feasibility
 from pages.components.live import live
 from pages.components.picture import Look, pending, picture, projection_choice
@@ -22,26 +23,11 @@ from trainer.store import Run
 DEMO = RunConfig(head="ArcFace", dataset="digits", epochs=20)  # what a first visitor finds training
 
 SCORES = {
-    "loss": (
-        "Training loss", ".3f",
-        "What training makes smaller: mostly the mean cross-entropy of the training logits, margin included. Losses of "
-        "different heads are not comparable.",
-    ),
-    "dnn_accuracy": (
-        "DNN accuracy", ".1%",
-        "Share of validation images whose largest inference logit is the true class. These logits never see the label.",
-    ),
-    "knn_accuracy": (
-        "KNN accuracy, k = 5", ".1%",
-        "Share of validation images whose 5 nearest training images, by cosine, vote for the true class. "
-        "Measured after each epoch.",
-    ),
-    "ncm_accuracy": (
-        "Class-mean accuracy", ".1%",
-        "Share of validation images that lie nearest, by cosine, to the mean of their own class' training images. "
-        "Measured after each epoch.",
-    ),
-}  # fmt: skip
+    "loss": ("Training loss", ".3f"),
+    "dnn_accuracy": ("DNN accuracy", ".1%"),
+    "knn_accuracy": ("KNN accuracy, k = 5", ".1%"),
+    "ncm_accuracy": ("Class-mean accuracy", ".1%"),
+}
 
 store = the_store()
 
@@ -165,8 +151,8 @@ def scores(run: Run, history: list[dict]) -> None:
     for facts in history:
         metrics |= facts["metrics"]
     with st.container(horizontal=True):
-        for name, (label, form, help) in SCORES.items():
-            value = f"{metrics[name]:{form}}" if name in metrics else "–"
+        for name, (label, form) in SCORES.items():
+            value, help = f"{metrics[name]:{form}}" if name in metrics else "–", explain(name, metrics)
             if name == "dnn_accuracy" and not scored(run.config.head):
                 value, help = "none", told.NO_LOGITS
             st.metric(label, value, help=help, width="content")
@@ -225,6 +211,14 @@ def measured(metrics: Mapping[str, float]) -> None:
     if len(rows) > 3:  # else nothing that is not on the page already
         with st.expander("All measures, on all validation images", icon=":material/straighten:"):
             st.dataframe(rows, hide_index=True, width="stretch")
+            names = [name for name in MEASURES if name in metrics]
+            title = st.selectbox(
+                "Explain", names, None, key="explained", format_func=lambda name: MEASURES[name].title,
+                placeholder="Explain a number", label_visibility="collapsed",
+            )  # fmt: skip
+            with st.container():
+                if title in names:
+                    st.markdown(explain(title, metrics))
 
 
 def alt(name: str, curve: tuple) -> str:
