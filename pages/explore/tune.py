@@ -442,8 +442,8 @@ VIEWS = {"Map": page_map, "All runs": page_runs, "Pareto front": page_front}
 
 st.title("Which s and m suit this head?")
 st.markdown(
-    "One head over a grid of its settings, or searched. Every cell is a real training that you can open; what is "
-    "trained already is not trained again."
+    "One head over a grid of its settings, or searched. Every cell is a real training that you can open, and a grid "
+    "trains nothing that has been trained already."
 )
 ask_sweep(first=not sweep.sweeps(store))
 view = st.segmented_control(
