@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
+from faces.knobs import Number, Value
 from faces.palette import SHAPES, head_ink
 
 Curve = tuple[Iterable[Any], Iterable[Any]]  # x and y
@@ -468,3 +469,333 @@ def still_two_ways(rows: Sequence[tuple[str, float, float]], colors: Mapping[str
         range=[0.5, len(rows) + 0.5], showgrid=False, zeroline=False, automargin=True,
     )  # fmt: skip
     return figure
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A cell of a heat map: its column and row, its value, a word or sign in it, and what it says when looked at."""
+
+    column: int
+    row: int
+    value: float | None
+    label: str
+    words: str
+
+
+@dataclass(frozen=True)
+class Ruled:
+    """A line over a heat map, in places of its columns and rows (the first at 0), with a short name."""
+
+    name: str
+    xs: Sequence[Number]
+    ys: Sequence[Number]
+
+
+def heat_map(
+    tiles: Sequence[Tile],
+    columns: Sequence[str],
+    rows: Sequence[str],
+    titles: tuple[str, str],
+    scale: Sequence[str],
+    unit: str,
+    dark: bool,
+    ruled: Sequence[Ruled] = (),
+) -> dict[str, Any]:
+    """An ECharts option for values over two settings. Clicking selects tiles, several at a time, in their order.
+
+    `scale` are colours from little to much, between the least and the largest value. Tiles without a value are there,
+    in grey, with their sign.
+    """
+    values = [tile.value for tile in tiles if tile.value is not None]
+    low, high = (min(values), max(values)) if values else (0.0, 1.0)
+    high = high if high > low else low + 1e-6
+    paper, ink = ("#0e1117", "#fafafa") if dark else ("#ffffff", "#1b2430")
+    empty = "#262c36" if dark else "#e9edf2"
+    data = []
+    for tile in tiles:
+        fill = empty if tile.value is None else _blend(scale, (tile.value - low) / (high - low))
+        pen = ink if tile.value is None else _readable(fill)
+        data.append(
+            {
+                "name": f"{tile.column}, {tile.row}",  # ECharts selects all that share a name
+                "value": [tile.column, tile.row, low if tile.value is None else round(tile.value, 3)],
+                "label": {"show": bool(tile.label), "formatter": tile.label, "color": pen},
+                "itemStyle": {"color": fill},
+                "tooltip": {"formatter": tile.words},
+            }
+        )
+    few = len(columns) <= 8
+    axis = {"axisTick": {"show": False}, "axisLine": {"show": False}, "splitLine": {"show": False}}
+    hidden = {"type": "value", "show": False, "min": -0.5}
+    return {
+        "grid": {"left": 8, "right": 12, "top": 18 + 16 * _upright(ruled), "bottom": 78, "containLabel": True},
+        **QUICK,
+        "tooltip": {"trigger": "item", "confine": True},
+        "xAxis": [
+            {**axis, "type": "category", "data": list(columns), "name": titles[0], "nameLocation": "middle",
+             "nameGap": 28},
+            {**hidden, "max": len(columns) - 0.5},
+        ],
+        "yAxis": [
+            {**axis, "type": "category", "data": list(rows), "name": titles[1], "nameTextStyle": {"align": "left"},
+             "nameLocation": "end", "nameGap": 6},
+            {**hidden, "max": len(rows) - 0.5},
+        ],
+        "visualMap": {
+            "type": "continuous", "min": low, "max": high, "orient": "horizontal", "left": "center", "bottom": 0,
+            "itemHeight": 130, "itemWidth": 12, "inRange": {"color": list(scale)}, "seriesIndex": 0,
+            "text": [f"{high:.1f}{unit}", f"{low:.1f}{unit}"], "show": len(set(values)) > 1, "hoverLink": False,
+        },
+        "series": [
+            {
+                "type": "heatmap", "name": "cells", "data": data, "selectedMode": "multiple",
+                "itemStyle": {"borderColor": paper, "borderWidth": 2, "borderRadius": 4},
+                "label": {"fontSize": 12 if few else 10, "lineHeight": 15},
+                "emphasis": {"itemStyle": {"borderColor": GREY, "borderWidth": 2}},
+                "select": {"itemStyle": {"borderColor": ink, "borderWidth": 4}},
+            },
+            *(part for place, line in enumerate(ruled) for part in _over(line, place, paper, ink)),
+        ],
+    }  # fmt: skip
+
+
+def _upright(ruled: Sequence[Ruled]) -> int:
+    """How many lines stand upright, and so have their name above the map."""
+    return sum(len(set(line.xs)) == 1 for line in ruled)
+
+
+def _over(line: Ruled, place: int, paper: str, ink: str) -> list[dict[str, Any]]:
+    """A line that can be seen on any colour: dashed, on a pale ground, with its name on a plate at its end."""
+    upright = len(set(line.xs)) == 1
+    points = [[round(float(x), 4), round(float(y), 4)] for x, y in zip(line.xs, line.ys, strict=True)]
+    name = {
+        "show": True, "formatter": line.name, "color": ink, "backgroundColor": paper, "padding": [2, 5], "fontSize": 11,
+        "borderRadius": 3, "position": "top" if upright else "insideBottomLeft",
+        "offset": [0, 4 - 16 * place] if upright else [0, 0], "align": "center" if upright else "left",
+    }  # fmt: skip
+    end = max(points, key=lambda point: point[1]) if upright else min(points)
+    common = {"type": "line", "xAxisIndex": 1, "yAxisIndex": 1, "silent": True, "symbol": "none", "data": points,
+              "tooltip": {"show": False}}  # fmt: skip
+    return [
+        {**common, "z": 4, "lineStyle": {"color": paper, "width": 5, "opacity": 0.75}},
+        {**common, "z": 5, "lineStyle": {"color": ink, "width": 2, "type": DASH[place % len(DASH)]}},
+        {
+            "type": "scatter", "xAxisIndex": 1, "yAxisIndex": 1, "silent": True, "symbolSize": 1, "z": 6,
+            "clip": False,
+            "data": [{"value": end, "label": name}], "tooltip": {"show": False}, "itemStyle": {"color": "transparent"},
+        },
+    ]  # fmt: skip
+
+
+DASH = ("dashed", "dotted", "solid")
+
+
+def _blend(scale: Sequence[str], share: float) -> str:
+    """The colour at a share of the way through a scale."""
+    rows = np.array([list(bytes.fromhex(color[1:])) for color in scale])
+    place = min(max(share, 0.0), 1.0) * (len(rows) - 1)
+    mixed = [np.interp(place, np.arange(len(rows)), rows[:, channel]) for channel in range(3)]
+    return "#" + "".join(f"{round(float(value)):02x}" for value in mixed)
+
+
+def _readable(fill: str) -> str:
+    """Black or white, whichever stands out more on a colour (WCAG's relative luminance)."""
+    shares = np.array(list(bytes.fromhex(fill[1:]))) / 255
+    linear = np.where(shares <= 0.04045, shares / 12.92, ((shares + 0.055) / 1.055) ** 2.4)
+    return "#000000" if float(linear @ [0.2126, 0.7152, 0.0722]) > 0.179 else "#ffffff"
+
+
+@dataclass(frozen=True)
+class Spot:
+    """A point of a search: where it lies, as a `Tile` otherwise. `value` None: nothing came of it."""
+
+    x: Number
+    y: Number
+    value: float | None
+    label: str
+    words: str
+
+
+def spot_map(
+    spots: Sequence[Spot],
+    ends: tuple[tuple[Number, Number, bool], tuple[Number, Number, bool]],
+    titles: tuple[str, str],
+    scale: Sequence[str],
+    unit: str,
+    dark: bool,
+    ruled: Sequence[Ruled] = (),
+) -> dict[str, Any]:
+    """The same as `heat_map` for points anywhere between the `ends` of two axes: low, high, whether by equal factors.
+
+    The lines are in values of the axes.
+    """
+    values = [spot.value for spot in spots if spot.value is not None]
+    low, high = (min(values), max(values)) if values else (0.0, 1.0)
+    high = high if high > low else low + 1e-6
+    paper, ink = ("#0e1117", "#fafafa") if dark else ("#ffffff", "#1b2430")
+    data = []
+    for spot in spots:
+        fill = GREY if spot.value is None else _blend(scale, (spot.value - low) / (high - low))
+        best = spot.value is not None and spot.value == max(values)
+        data.append(
+            {
+                "name": f"{spot.x}, {spot.y}",
+                "value": [spot.x, spot.y, low if spot.value is None else round(spot.value, 3)],
+                "symbolSize": 26 if best else 18 if spot.value is not None else 14,
+                "label": {
+                    "show": bool(spot.label), "formatter": spot.label,
+                    "color": ink if spot.value is None else _readable(fill),
+                },
+                "itemStyle": {"color": fill, "opacity": 1.0 if spot.value is not None else 0.5},
+                "tooltip": {"formatter": spot.words},
+            }
+        )  # fmt: skip
+
+    def both(end: tuple[Number, Number, bool], title: dict[str, Any]) -> list[dict[str, Any]]:
+        begin, last, log = end
+        line = {"show": True, "lineStyle": {"opacity": 0.25}}
+        scale = {"type": "log" if log else "value", "logBase": 2, "min": begin, "max": last}
+        return [{**scale, **title, "splitLine": line}, {**scale, "show": False}]
+
+    return {
+        "grid": {"left": 8, "right": 16, "top": 18 + 16 * _upright(ruled), "bottom": 78, "containLabel": True},
+        **QUICK,
+        "tooltip": {"trigger": "item", "confine": True},
+        "xAxis": both(ends[0], {"name": titles[0], "nameLocation": "middle", "nameGap": 28}),
+        "yAxis": both(ends[1], {"name": titles[1], "nameTextStyle": {"align": "left"}, "nameGap": 6}),
+        "visualMap": {
+            "type": "continuous", "min": low, "max": high, "orient": "horizontal", "left": "center", "bottom": 0,
+            "itemHeight": 130, "itemWidth": 12, "inRange": {"color": list(scale)}, "seriesIndex": 0,
+            "text": [f"{high:.1f}{unit}", f"{low:.1f}{unit}"], "show": len(set(values)) > 1, "hoverLink": False,
+        },
+        "series": [
+            {
+                "type": "scatter", "name": "points", "data": data, "selectedMode": "multiple", "clip": False, "z": 7,
+                "itemStyle": {"borderColor": paper, "borderWidth": 1.5},
+                "label": {"fontSize": 11, "position": "inside"},
+                "select": {"itemStyle": {"borderColor": ink, "borderWidth": 4}},
+            },
+            *(part for place, line in enumerate(ruled) for part in _over(line, place, paper, ink)),
+        ],
+    }  # fmt: skip
+
+
+def parallel(
+    titles: Sequence[str],
+    rows: Sequence[Sequence[Value | None]],
+    shade: int,
+    scale: Sequence[str],
+    ink: str,
+) -> dict[str, Any]:
+    """An ECharts option of parallel coordinates: a line per row, coloured by the column `shade`; it passes over None.
+
+    Columns of words have their words as places. One that spans more than a factor of eight has equal factors.
+    Dragging along an axis brushes; on a narrow screen the axes lie.
+    """
+    axes = []
+    for place, title in enumerate(titles):
+        column = [row[place] for row in rows if row[place] is not None]
+        axis: dict[str, Any] = {"dim": place, "name": title}
+        if any(isinstance(value, str) for value in column):
+            axis |= {"type": "category", "data": sorted({str(value) for value in column})}
+        else:
+            numbers = [float(value) for value in column if value is not None]
+            low, high = min(numbers, default=0.0), max(numbers, default=1.0)
+            log = low > 0 and high / low > 8
+            ends = {"min": low, "max": high if high > low else low + 1}
+            axis |= {"type": "log" if log else "value", "logBase": 2, **ends}
+            if all(number.is_integer() for number in numbers) and not log:
+                axis["minInterval"] = 1
+        axes.append(axis)
+    shades = [float(row[shade]) for row in rows if isinstance(row[shade], int | float)]  # type: ignore[arg-type]
+    low, high = min(shades, default=0.0), max(shades, default=1.0)
+    wide = {"left": 46, "right": 56, "top": 40, "bottom": 64, "layout": "horizontal"}
+    tall = {"left": 96, "right": 24, "top": 30, "bottom": 64, "layout": "vertical"}
+
+    def named(where: str) -> list[dict[str, str]]:
+        return [{"nameLocation": where}] * len(axes)
+
+    default = {
+        "nameTextStyle": {"color": ink, "fontSize": 12}, "axisLabel": {"color": ink, "fontSize": 11},
+        "axisLine": {"lineStyle": {"color": GREY, "width": 1}}, "axisTick": {"lineStyle": {"color": GREY}},
+        "areaSelectStyle": {"width": 22, "borderColor": GREY, "color": GREY, "opacity": 0.35}, "nameGap": 14,
+    }  # fmt: skip
+    return {
+        "baseOption": {
+            **QUICK,
+            "parallel": {**wide, "parallelAxisDefault": default},
+            "parallelAxis": axes,
+            "visualMap": {
+                "type": "continuous", "min": low, "max": high if high > low else low + 1e-6, "dimension": shade,
+                "orient": "horizontal", "left": "center", "bottom": 0, "itemHeight": 130, "itemWidth": 12,
+                "inRange": {"color": list(scale)}, "text": [f"{high:.1f} %", f"{low:.1f} %"], "hoverLink": False,
+            },
+            "series": [
+                {
+                    "type": "parallel", "lineStyle": {"width": 1.6, "opacity": 0.6}, "inactiveOpacity": 0.03,
+                    "activeOpacity": 0.95, "data": [["-" if value is None else value for value in row] for row in rows],
+                }
+            ],
+        },
+        "media": [
+            {"query": {"maxWidth": 560}, "option": {"parallel": tall, "parallelAxis": named("start")}},
+            {"option": {"parallel": wide, "parallelAxis": named("end")}},
+        ],
+    }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Stand:
+    """Where settings stand by two measures: the mean, its runs, its name and its colour; whether on the front."""
+
+    name: str
+    x: float
+    y: float
+    runs: Sequence[tuple[float, float]]
+    color: str
+    shape: str
+    best: bool
+
+
+SYMBOLS = {"circle": "circle", "square": "rect", "triangle": "triangle", "plus": "diamond"}  # ECharts has no plus
+
+
+def pareto(stands: Sequence[Stand], titles: tuple[str, str], ink: str) -> dict[str, Any]:
+    """An ECharts option of settings by two measures in per cent: means, their runs faint, and the front as a line."""
+    best = sorted((stand.x, stand.y) for stand in stands if stand.best)
+    steps = [list(best[0])] if best else []
+    for x, y in best[1:]:
+        steps += [[steps[-1][0], y] if y > steps[-1][1] else [x, steps[-1][1]], [x, y]]
+    tip = "{a}<br>" + f"{titles[0]} %, {titles[1]} %: " + "{c}"
+    return {
+        "grid": {"left": 10, "right": 24, "top": 24, "bottom": 30, "containLabel": True},
+        **QUICK,
+        "tooltip": {"trigger": "item", "confine": True},
+        "xAxis": {"type": "value", "scale": True, "name": f"{titles[0]}, %", "nameLocation": "middle", "nameGap": 28},
+        "yAxis": {"type": "value", "scale": True, "name": f"{titles[1]}, %", "nameTextStyle": {"align": "left"}},
+        "series": [
+            {
+                "type": "line", "data": steps, "symbol": "none", "silent": True, "z": 1,
+                "lineStyle": {"color": GREY, "width": 1.5, "type": "dashed"},
+            },
+            *(
+                {
+                    "type": "scatter", "name": stand.name, "data": [[round(x, 2), round(y, 2)] for x, y in stand.runs],
+                    "symbolSize": 5, "itemStyle": {"color": stand.color, "opacity": 0.45}, "silent": True, "z": 2,
+                }
+                for stand in stands if len(stand.runs) > 1
+            ),
+            *(
+                {
+                    "type": "scatter", "name": stand.name, "data": [[round(stand.x, 2), round(stand.y, 2)]],
+                    "symbol": SYMBOLS[stand.shape], "symbolSize": 15 if stand.best else 10, "z": 4 if stand.best else 3,
+                    "itemStyle": {"color": stand.color, "opacity": 1.0 if stand.best else 0.75, "borderColor": ink,
+                                  "borderWidth": 1.5 if stand.best else 0},
+                    "label": {"show": stand.best, "formatter": stand.name, "position": "top", "color": ink,
+                              "fontSize": 11},
+                    "labelLayout": {"hideOverlap": True}, "tooltip": {"formatter": tip},
+                }
+                for stand in stands
+            ),
+        ],
+    }  # fmt: skip

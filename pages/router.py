@@ -29,6 +29,7 @@ st.navigation(
                 icon=":material/leaderboard:",
                 url_path="scoreboard",
             ),
+            st.Page("explore/tune.py", title="Tune s and m", icon=":material/grid_on:", url_path="tune"),
             st.Page("explore/which.py", title="Which Face should I use?", icon=":material/signpost:", url_path="which"),
         ],
         "Learn": [

@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 
 from tests.helpers import end, trainer, until, workers
-from trainer import RunConfig, train
+from trainer import RunConfig, sweep, train
 from trainer.__main__ import main
 from trainer.engines.children import Nursery, Spares
 from trainer.engines.local import LocalEngine
 from trainer.store import Store
+from trainer.sweep import Axis, Sweep
 from trainer.worker import FINISHED, INTERRUPTED
 
 LONG = {"epochs": 200, "dim": 16, "probe": 100}  # a minute: it is always interrupted
@@ -212,3 +213,31 @@ def test_a_run_submitted_listed_and_exported_from_the_command_line(store, superv
             "snapshot.safetensors",
             "model.safetensors",
         }
+
+
+def test_a_search_goes_on_in_a_process_of_its_own_and_comes_to_its_end(store, supervisor, monkeypatch):
+    monkeypatch.setenv("FACES_HOME", str(store.path))
+    axes = (Axis("s", (2.0, 8.0), True), Axis("m", (0.0, 0.4)))
+    name = sweep.start(store, Sweep("ArcFace", axes, {**LONG, "epochs": 1}, trials=3))
+    until(lambda: not sweep.searching(store, name))
+    made = sweep.read(store, name)
+    assert sweep.why_ended(store, name) == ""
+    cells = sweep.look(store, made)
+    assert [cell.state for cell in cells] == ["done"] * 3
+    assert len({cell.point for cell in cells}) == 3
+
+
+def test_a_sweep_from_the_command_line(store, supervisor, capsys):
+    words = ["--home", str(store.path), "sweep"]
+    axes = ["--axis", "s=2:8:2:factors", "--axis", "m=0,0.4"]
+    assert main([*words, "start", *axes, "--epochs", "1", "--dim", "16", "--probe", "100", "--batch", "256"]) == 0
+    name = capsys.readouterr().out.split()[-1]
+    assert main([*words, "show", name, "--follow"]) == 0
+    table = capsys.readouterr().out.splitlines()
+    assert table[0] == "| m ↓ s → | 2 | 8 |"
+    assert [line.split(" | ")[0] for line in table[2:4]] == ["| 0.4", "| 0"]
+    assert "Best mean so far" in table[-1]
+    assert main([*words, "list"]) == 0
+    assert f"{name} ArcFace, s × m on digits  4/4 runs done" in capsys.readouterr().out
+    assert main([*words, "start", "--axis", "m=0:1"]) == 2
+    assert "say m=FROM:TO:STEPS" in capsys.readouterr().err

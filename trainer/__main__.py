@@ -4,11 +4,13 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from faces.home import home
 from trainer.commands import add
 from trainer.commands.data import data_words, list_data
 from trainer.commands.runs import config_words, export, run_words, train_here
+from trainer.commands.sweeps import sweep_words
 from trainer.store import Store
 
 
@@ -69,6 +71,7 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--json", action="store_true", help="one JSON line per snapshot")
 
     run_words(add(commands, "runs", None, "submit, list, follow, turn, stop, resume or delete runs"))
+    sweep_words(add(commands, "sweep", None, "start, list, show, stop or go on with sweeps"))
     data_words(add(commands, "data", None, "list, fetch, import or decode datasets"))
 
     some = add(commands, "serve", serve)
@@ -86,10 +89,15 @@ def parser() -> argparse.ArgumentParser:
         commands, "project", lambda a: internal("pictures", "project", a.projection), "(for the trainer itself) draw"
     )
     some.add_argument("projection")
+    some = add(
+        commands, "tune", lambda a: internal("tuning", "tune", a.sweep, a.at_once), "(for the trainer itself) search"
+    )
+    some.add_argument("sweep")
+    some.add_argument("--at-once", type=int, default=1)
     return top
 
 
-def internal(module: str, function: str, *arguments: str) -> int:
+def internal(module: str, function: str, *arguments: Any) -> int:
     """Run one of the trainer's own child processes."""
     import importlib
 

@@ -81,7 +81,12 @@ def moved(
 
 
 def ready(pixels: UInt8[Tensor, "B size size channels"], side: int = 0) -> Float[Tensor, "B channels side side"]:
-    """Pixels as the encoder wants them: float32, standardized, channels last in memory, scaled to `side` if given."""
+    """Pixels as the encoder wants them: float32, standardized, channels last in memory, scaled to `side` if given.
+
+    What a frozen encoder made of images (`trainer.frozen`) stays as it is.
+    """
+    if pixels.is_floating_point():
+        return pixels
     channels = pixels.shape[3]
     mean, std = (torch.tensor(c[:channels], device=pixels.device) * 255 for c in (MEAN, STD))
     images = ((pixels.float() - mean) / std).permute(0, 3, 1, 2)

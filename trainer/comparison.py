@@ -146,6 +146,7 @@ def expected(earlier: Iterable[Run], budget: Mapping[str, Any], count: int) -> t
         for run in earlier
         if run.state == "finished" and run.attempt == 1 and run.started and run.ended
         and all(getattr(run.config, name) == budget[name] for name in COSTLY if name in budget)
+        and bool(run.config.frozen_from) == bool(budget.get("frozen_from"))
     ]  # fmt: skip
     spans = sorted((run.started, run.ended) for run in alike if run.started and run.ended)
     if not spans:

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -40,8 +41,9 @@ class RunConfig:
 
     `size` is the image size in pixels, `crop` the side of what the encoder sees of it (0: all), `noise` the
     percentage of wrong training labels, `drop_duplicates` whether to leave out training images that nearly equal
-    a validation image, `knobs` the head's (s, m, ...), whose defaults follow from the number of classes trained
-    on, `held_out` not among them. Raises ValueError, in one sentence, for a name or value that does not exist.
+    a validation image, `frozen_from` the run whose finished encoder is kept as it is (`trainer.frozen`), `knobs` the
+    head's (s, m, ...), whose defaults follow from the number of classes trained on, `held_out` not among them. Raises
+    ValueError, in one sentence, for a name or value that does not exist.
     """
 
     head: str = "ArcFace"
@@ -59,6 +61,7 @@ class RunConfig:
     crop: int = 0
     augment: bool = True
     pretrained: bool = False
+    frozen_from: str = ""
     noise: int = 0
     drop_duplicates: bool = False
     seed: int = 0
@@ -81,6 +84,12 @@ class RunConfig:
         if self.crop and not (self.augment and data.moved):
             why = f"{data.title} is shown as it is" if not data.moved else "augment is off, so images are shown whole"
             raise ValueError(f"Crops of {self.crop} px are drawn at random, but {why}; choose crop 0.")
+        if self.frozen_from and not re.fullmatch(r"[0-9A-HJKMNP-TV-Z]{26}", self.frozen_from):
+            raise ValueError("frozen_from names a run, by 26 letters and digits; leave it empty to train the encoder.")
+        if self.frozen_from and self.crop:
+            raise ValueError(
+                f"A frozen encoder has seen its images already, so crop = {self.crop} cannot be; choose 0."
+            )
         encoder = self.encoder or ("ConvNet" if size <= 16 else "ResNet9")
         if self.pretrained and not getattr(ENCODERS.about(encoder), "pretrained", False):
             raise ValueError(f"{encoder} has no pretrained weights. ResNet18 has.")
@@ -106,6 +115,7 @@ class RunConfig:
         filled = {
             "size": size,
             "encoder": encoder,
+            "augment": self.augment and not self.frozen_from,
             "knobs": settle(about.knobs, self.knobs, left),
             **terms,
         }

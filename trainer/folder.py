@@ -123,6 +123,11 @@ class RunFolder:
                 return content
         return None
 
+    @property
+    def weighed(self) -> bool:
+        """Whether there are weights; recorded runs come without."""
+        return bool(self._checkpoints())
+
     def _checkpoints(self) -> list[Path]:
         return sorted(self.path.glob("a[0-9]*/checkpoints/[0-9]*.safetensors"), key=lambda file: file.name)
 

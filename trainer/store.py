@@ -131,6 +131,14 @@ class Store:
         with self.reading() as db:
             return [_run(row) for row in db.execute(query)]
 
+    def trained(self, head: str, dataset: str, note: str = "") -> list[Run]:
+        """All runs of a head on a dataset, newest first; with a note, only those that have it."""
+        field = lambda name: func.json_extract(t.runs.c.config, f"$.{name}")  # noqa: E731
+        query = select(t.runs).where((field("head") == head) & (field("dataset") == dataset))
+        query = query.where(t.runs.c.note == note) if note else query
+        with self.reading() as db:
+            return [_run(row) for row in db.execute(query.order_by(t.runs.c.id.desc()))]
+
     def count(self, states: Iterable[str] = OPEN + ENDED) -> int:
         """How many runs are in these states."""
         return self._count(t.runs.c.state.in_(list(states)))
@@ -166,16 +174,16 @@ class Store:
             raise ValueError(f"This run is {run.state}; knobs turn while it trains.")
         self.folder(name).wish({knob: known[knob].check(knob, value) for knob, value in knobs.items()})
 
-    def stop(self, name: str) -> None:
-        """Stop a run: a waiting one at once, a training one after its step and a last snapshot.
+    def stop(self, name: str, why: str = "") -> None:
+        """Stop a run, saying why: a waiting one at once, a training one after its step and a last snapshot.
 
         Nothing happens to a run that has ended. ValueError when there is none of that id.
         """
-        if not self._move(name, ("queued",), "stopped", "stopped before it began"):
+        if not self._move(name, ("queued",), "stopped", why or "stopped before it began"):
             self.run(name)
             with self.writing() as db:
                 guard = (t.runs.c.id == name) & (t.runs.c.state == "running")
-                db.execute(update(t.runs).where(guard).values(stop_wanted=1))
+                db.execute(update(t.runs).where(guard).values(stop_wanted=1, reason=why))
 
     def resume(self, name: str) -> None:
         """Queue a stopped, failed or interrupted run again; it goes on from its last checkpoint.
@@ -386,7 +394,7 @@ class Store:
             self.index(run.id, run.attempt)
             stopped = run.stop_wanted
             said = "The trainer went away; the run goes on from its last checkpoint."
-            self.end(run.id, run.attempt, "stopped" if stopped else "interrupted", "" if stopped else said)
+            self.end(run.id, run.attempt, "stopped" if stopped else "interrupted", run.reason if stopped else said)
         for run in self.runs(("interrupted",)):
             self.retry(run.id)
         with self.writing() as db:

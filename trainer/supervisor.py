@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 
 from faces.files import read_json
 from faces.projections import PROJECTIONS
-from trainer import worker
+from trainer import sweep, worker
 from trainer.engines import Engine
 from trainer.engines.children import child, tell
 from trainer.engines.local import LocalEngine
@@ -87,6 +87,7 @@ class Supervisor:
         self.training: list[Training] = []
         self.projectors = [Projector(name) for name in PROJECTIONS]
         self.job: tuple[dict[str, Any], Popen] | None = None
+        self.search: tuple[str, Popen] | None = None
         self.leaving = threading.Event()
 
     def run(self) -> None:
@@ -122,7 +123,10 @@ class Supervisor:
         for projector in self.projectors:
             self._project(projector, projector.projection in waiting["wanted"])
         self._data(waiting["jobs"], waiting["stopped_jobs"])
-        return bool(self.training or self.job or waiting["queued"] or waiting["wanted"] or waiting["jobs"])
+        self._search()
+        return bool(
+            self.training or self.job or self.search or waiting["queued"] or waiting["wanted"] or waiting["jobs"]
+        )
 
     def leave(self) -> None:
         """Let the workers stop with a checkpoint and record it; the next supervisor goes on from there."""
@@ -134,6 +138,8 @@ class Supervisor:
                 projector.process.kill()
         if self.job:
             self.job[1].kill()
+        if self.search:
+            self.search[1].kill()  # all that it knows is in the store
 
     def _follow(self, training: Training, stop: bool) -> None:
         run, now = training.run, time.monotonic()
@@ -153,7 +159,7 @@ class Supervisor:
         if code == worker.FINISHED:
             self.store.end(run.id, run.attempt, "finished")
         elif code == worker.STOPPED or forced:
-            self.store.end(run.id, run.attempt, "stopped")
+            self.store.end(run.id, run.attempt, "stopped", self.store.run(run.id).reason)
         elif code == worker.FAILED:
             self.store.end(run.id, run.attempt, "failed", _reason(self.store, run))
         else:
@@ -191,6 +197,18 @@ class Supervisor:
         elif waiting and (taken := self.store.claim_job()):
             report = str(self.store.job_file(taken["id"]))
             self.job = taken, child("data", *taken["arguments"], "--report", report, stdin=PIPE)
+
+    def _search(self) -> None:
+        if self.search:
+            name, process = self.search
+            code = process.poll()
+            if code is not None:
+                said = f"The search ended early (exit {code}); supervisor.log in the home says more."
+                sweep.end_search(self.store, name, said if code else "")
+                self.search = None
+        elif wanted := sweep.searches(self.store):
+            at_once = len(self.training) + self.engine.free()
+            self.search = wanted[0], child("tune", wanted[0], "--at-once", str(at_once), modest=False, stdin=PIPE)
 
 
 def outlast(file: Path) -> None:

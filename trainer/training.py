@@ -23,7 +23,7 @@ from faces.heads import HEADS
 from faces.heads.base import Head
 from faces.knobs import Value
 from faces.model import EncoderWithHead
-from trainer import batches
+from trainer import batches, frozen
 from trainer.config import RunConfig
 from trainer.measuring import asked_losses, last_metrics, margin_cones, predicted
 from trainer.snapshot import Snapshot
@@ -69,6 +69,8 @@ def train(
             f"No training image of {data.title} is left: each nearly equals a validation image. Keep near duplicates."
         )
     pixels, labels = batches.tensor(images.pixels), batches.tensor(parts.numbers)
+    if config.frozen_from:
+        pixels = frozen.features(config, pixels, device, progress)
     if device == "cuda":
         pixels, labels = pixels.to(device), labels.to(device)  # the whole dataset, as bytes
     rows = torch.from_numpy(parts.train)
@@ -268,7 +270,10 @@ def fresh_model(config: RunConfig, images: Images) -> EncoderWithHead:
     extra = {"pretrained": True} if config.pretrained else {}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        encoder = ENCODERS[config.encoder](images.pixels.shape[3], config.crop or config.size, config.dim, **extra)
+        if config.frozen_from:
+            encoder = frozen.projection(config)
+        else:
+            encoder = ENCODERS[config.encoder](images.pixels.shape[3], config.crop or config.size, config.dim, **extra)
         torch.manual_seed(config.seed)
         classes = len(images.class_names) - config.held_out
         return EncoderWithHead(encoder, HEADS[config.head](config.dim, classes, **config.knobs))

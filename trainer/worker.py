@@ -55,7 +55,7 @@ def run_attempt(folder: RunFolder, attempt: int, interrupted: Callable[[], bool]
         stopped = lambda: stop.exists() or interrupted()  # noqa: E731
         for snapshot in train(config, Wishes(folder), stopped, mover(progress), start, progress=teller(progress)):
             folder.keep(attempt, snapshot)
-            for name in pictures.AT_ONCE:
+            for name in pictures.AT_ONCE if snapshot.last or not config.frozen_from else ():  # drawing takes longer
                 pictures.draw(folder, snapshot, name)
             age = time.monotonic() - checkpointed
             whole = math.isclose(snapshot.epoch, round(snapshot.epoch)) and age > 1

@@ -77,6 +77,8 @@ def subtitle(config: RunConfig) -> str:
         words.append("without near duplicates")
     if config.held_out:
         words.append(f"{config.held_out} classes held out")
+    if config.frozen_from:
+        words.append(f"encoder frozen, of run …{config.frozen_from[-4:]}")
     if config.pretrained:
         words.append("pretrained: has seen most validation images")
     return " · ".join(words)
@@ -151,7 +153,8 @@ def progress(store: Store, run: Run, facts: dict[str, Any] | None) -> None:
         st.error(plain(run.reason), icon=":material/error:")
     elif run.state == "stopped":
         done = f" at epoch {facts['epoch']:.1f} of {run.config.epochs}" if facts else ""
-        st.info(f"Stopped{done}. Resume goes on from there.", icon=":material/stop:")
+        why = f" {plain(run.reason)}" if facts and run.reason else ""
+        st.info(f"Stopped{done}.{why} Resume goes on from there.", icon=":material/stop:")
 
 
 def pace(run: Run, facts: dict[str, Any], step: int, loss: float | None) -> str:

@@ -42,7 +42,7 @@ def wished(arguments: argparse.Namespace, head: str) -> RunConfig:
         knobs = {name: value for name, value in knobs.items() if name in HEADS.about(head).knobs}
     return RunConfig(
         head=head, knobs=knobs, pretrained=arguments.pretrained, augment=not arguments.no_augment,
-        drop_duplicates=arguments.drop_duplicates, **(terms | chosen),
+        drop_duplicates=arguments.drop_duplicates, frozen_from=arguments.frozen_from, **(terms | chosen),
     )  # fmt: skip
 
 
@@ -214,6 +214,9 @@ def config_words(words: argparse.ArgumentParser) -> None:
         "--drop-duplicates", action="store_true", help="leave out training images that nearly equal a validation image"
     )
     words.add_argument("--pretrained", action="store_true", help="start ResNet18 from ImageNet weights")
+    words.add_argument(
+        "--frozen-from", default="", metavar="RUN", help="keep the encoder of this finished run as it is"
+    )
     words.add_argument("--no-augment", action="store_true", help="show the images as they are")
     for name, term in TERMS.items():
         kind = str if isinstance(term.start(2), str) else int if isinstance(term.start(2), int) else float
