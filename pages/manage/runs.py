@@ -3,6 +3,9 @@
 import time
 
 import streamlit as st
+from trainer.exports import take
+from trainer.exports.base import taken
+from trainer.exports.tables import as_csv, metrics_table
 
 from faces.figures import history_curve, lines
 from faces.heads import scored
@@ -10,7 +13,6 @@ from pages.components import runs as told
 from pages.components.live import POLL, live
 from pages.components.session import head_colors, the_store
 from pages.components.settings import adopt
-from trainer.export import export, metrics_csv
 from trainer.store import ENDED, OPEN, Run
 
 PAGE = 10
@@ -110,7 +112,7 @@ def card(run: Run, facts: dict | None) -> None:
                 if facts:
                     file = f"faces-{run.config.head}-{run.id}.zip"
                     st.download_button(
-                        "Download", lambda: export(store, run.id), file, "application/zip",
+                        "Download", lambda: take(store, "zip", [run.id])[1], file, "application/zip",
                         key=f"download {run.id}", icon=":material/download:", on_click="ignore",
                         help="Settings, metrics, the last snapshot's embeddings, and the weights, in one zip.",
                     )  # fmt: skip
@@ -137,7 +139,12 @@ def detail(run: Run) -> None:
         chart = lines(two, dict.fromkeys(two, "#94a4a2") | {"KNN": ink}, "epoch", "", percent=True)
         right.echarts_chart(chart, height=220, key=f"accuracy {run.id}", alt="Accuracies over the epochs")
         st.download_button(
-            "Metrics as CSV", metrics_csv(history), f"{run.id}.csv", "text/csv", key=f"csv {run.id}", on_click="ignore"
+            "Metrics as CSV",
+            lambda: as_csv(metrics_table(taken(store, [run.id]))),
+            f"{run.id}.csv",
+            "text/csv",
+            key=f"csv {run.id}",
+            on_click="ignore",
         )
     st.json(run.config.to_json(), expanded=1)
     log = store.folder(run.id).attempt(run.attempt) / "log.txt"
