@@ -6,12 +6,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import streamlit as st
 
 from faces.files import read_json
 from faces.knobs import Value
-from faces.projections import PROJECTIONS, class_residual, class_turn
+from faces.projections import PROJECTIONS
 from pages.components import blocks
 from pages.components.faceview import Panel, faceview
 from pages.components.knobs import sliders
@@ -19,6 +18,7 @@ from pages.components.runs import class_names, names, plain, work
 from pages.components.session import the_store
 from pages.components.shown import sheets
 from trainer.pictures import AT_ONCE, KNOWN, TOUR, picture_name, warming_file
+from trainer.scene import alignment
 from trainer.store import Run
 
 COMPUTING = "computing"
@@ -295,7 +295,4 @@ def _fit(reference: tuple[str, int, str, int], mine: tuple[str, int, str, int]) 
     theirs, ours = (the_store().folder(run).points(name, step) for run, step, name, _ in (reference, mine))
     if theirs is None or ours is None:
         return None, float("nan")
-    rotation, axes = np.eye(3), ours.points.shape[1]
-    both = ours.points, ours.labels, theirs.points, theirs.labels
-    rotation[:axes, :axes] = class_turn(*both).T  # the component multiplies from the left
-    return [round(float(number), 6) for number in rotation.ravel()], class_residual(*both)
+    return alignment(theirs, ours)

@@ -3,9 +3,6 @@
 import time
 
 import streamlit as st
-from trainer.exports import take
-from trainer.exports.base import taken
-from trainer.exports.tables import as_csv, metrics_table
 
 from faces.figures import history_curve, lines
 from faces.heads import scored
@@ -13,6 +10,9 @@ from pages.components import runs as told
 from pages.components.live import POLL, live
 from pages.components.session import head_colors, the_store
 from pages.components.settings import adopt
+from trainer.exports import take
+from trainer.exports.base import taken
+from trainer.exports.tables import as_csv, metrics_table
 from trainer.store import ENDED, OPEN, Run
 
 PAGE = 10
