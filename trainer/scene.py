@@ -9,10 +9,11 @@ from typing import Any, Literal
 
 import numpy as np
 
+from faces.datasets import Dataset, find
 from faces.palette import JUDGED, SCALE, Ink, class_ink
 from faces.projections import class_residual, class_turn
 from trainer.blocks import ACROSS, SIDE
-from trainer.folder import Points
+from trainer.folder import Points, RunFolder
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,13 @@ def described(
     live: bool = False,
     picks: bool = False,
     wishes: bool = False,
+    file: str = "faces",
 ) -> dict[str, Any]:
-    """What assets/faceview.js is told of a picture: words, colours and addresses. ValueError as `faceview`."""
+    """What assets/faceview.js is told of a picture: words, colours and addresses.
+
+    `live`: more moments will come. `picks` and `wishes`: a click and the keys that ask for another picture are told.
+    `file` is how the names of saved pictures begin. ValueError for other than 1 to 7 panels with ids of their own.
+    """
     if not 1 <= len(panels) <= 7 or len({panel.id for panel in panels}) < len(panels):
         raise ValueError(f"{len(panels)} panels {[panel.id for panel in panels]} given; 1 to 7 with different ids fit.")
     return {
@@ -76,7 +82,7 @@ def described(
             for panel in panels
         ],
         "classes": [_drawn(index, name) for index, name in enumerate(classes)],
-        "axes": axes, "height": height, "label": label, "live": live, "picks": picks, "wishes": wishes,
+        "axes": axes, "height": height, "label": label, "live": live, "picks": picks, "wishes": wishes, "file": file,
         "sheet": {"across": ACROSS, "side": SIDE},
         "scale": [_colors(ink) for ink in SCALE], "judged": {name: _colors(ink) for name, ink in JUDGED.items()},
     }  # fmt: skip
@@ -96,3 +102,18 @@ def alignment(reference: Points, mine: Points) -> tuple[list[float], float]:
     both = mine.points, mine.labels, reference.points, reference.labels
     rotation[:axes, :axes] = class_turn(*both).T  # the component multiplies from the left
     return [round(float(number), 6) for number in rotation.ravel()], class_residual(*both)
+
+
+def shown_images(folder: RunFolder, side: int) -> tuple[Dataset, int]:
+    """A run's dataset and a size at which its images can be had: the smallest from `side` pixels on, else the largest.
+
+    ValueError unless they are those it trained on.
+    """
+    config = folder.config
+    dataset = find(config.dataset)
+    if folder.print != dataset.print:
+        raise ValueError(f"The images of {dataset.title} are not those that this run trained on.")
+    for size in sorted(dataset.sizes, key=lambda size: (size < side, abs(size - side))):
+        if dataset.ready(size):
+            return dataset, size
+    raise ValueError(f"The images of {dataset.title} are not on this machine.")

@@ -330,9 +330,10 @@ function mixed(count) {
   return Uint32Array.from({ length: count }, (_, at) => (at * stride) % Math.max(count, 1));
 }
 
-export function flatPainter(canvas) {
+// `path` makes of an outline what the canvas fills and strokes.
+export function flatPainter(canvas, path = (outline) => new Path2D(outline)) {
   const pen = canvas.getContext("2d"), outlines = Object.fromEntries(
-    Object.entries(OUTLINES).map(([shape, outline]) => [shape, new Path2D(outline)]));
+    Object.entries(OUTLINES).map(([shape, outline]) => [shape, path(outline)]));
   const css = ([r, g, b]) => `rgb(${r} ${g} ${b})`;
   const globe = circles();
   let inks = [], tones = [];

@@ -31,6 +31,7 @@ def faceview(
     label: str,
     key: str,
     live: bool = False,
+    file: str = "faces",
     on_picked: Callable[[], None] | None = None,
     on_wished: Callable[[], None] | None = None,
 ) -> Mapping[str, Any] | None:
@@ -41,8 +42,9 @@ def faceview(
     and isolated classes live in the browser and survive updates as long as `key` stays the same. A click
     runs the page again only with `on_picked`; with `on_wished`, so do the keys p, t, u, 2, 3 and d, whose wish is
     then in `st.session_state[key].wished`: {"projection": "tsne"} or {"axes": 3}. `live`: more moments will come.
+    `file` is how the names of saved pictures begin.
     The moment shown, colour, selection, inspected image and camera are kept in the URL by the browser. ValueError for
     other than 1 to 7 panels with ids of their own.
     """
-    data = described(panels, classes, axes, height, label, live, on_picked is not None, on_wished is not None)
+    data = described(panels, classes, axes, height, label, live, on_picked is not None, on_wished is not None, file)
     return _mount(key=key, data=data, on_picked_change=on_picked, on_wished_change=on_wished).get("picked")
