@@ -128,6 +128,10 @@ function shownText(node) {
 }
 
 const number = (value) => String(+value.toFixed(2));
+const hex = (color) => {
+  const parts = /^rgb\((\d+)[ ,]+(\d+)[ ,]+(\d+)\)$/.exec(color)?.slice(1); // older programs know no other notation
+  return parts ? `#${parts.map((part) => Number(part).toString(16).padStart(2, "0")).join("")}` : color;
+};
 const safe = (text) => String(text).replace(/[&<>"]/g, (sign) => `&#${sign.charCodeAt(0)};`).replace(/[\u0000-\u0008\u000b-\u001f]/g, " ");
 
 // A pen that writes down as SVG what a canvas would draw; it knows what the flat painter and `compose` ask of one.
@@ -156,7 +160,7 @@ class Vectors {
 
   paint(kind) {
     const { globalAlpha: alpha, matrix } = this, color = kind === "fill" ? this.fillStyle : this.strokeStyle;
-    const paint = color.url ?? color, width = kind === "stroke" ? ` stroke-width="${number(this.lineWidth * Math.hypot(matrix[0], matrix[1]))}" fill="none"` : "";
+    const paint = color.url ?? hex(color), width = kind === "stroke" ? ` stroke-width="${number(this.lineWidth * Math.hypot(matrix[0], matrix[1]))}" fill="none"` : "";
     return `${kind}="${paint}"${width}${alpha < 1 ? ` ${kind}-opacity="${number(alpha)}"` : ""}`;
   }
 
