@@ -6,12 +6,12 @@ import numpy as np
 import streamlit as st
 
 from faces.figures import dashes, still_lines
-from faces.heads import scored
 from pages.components import runs as told
 from pages.components.experiment import ask_experiment, ask_group, ask_noise
 from pages.components.live import live
 from pages.components.picture import Look, pending, picture, projection_choice
 from pages.components.session import head_colors, remember, the_store
+from pages.components.taking import taking
 from trainer import comparison
 from trainer.store import Run
 
@@ -89,7 +89,7 @@ def table(runs: list[Run], latest: dict[str, dict]) -> None:
             {
                 "Head": config.head + (" (turned)" if facts and facts[0]["turned"] else ""),
                 "Knobs": knobs or "–",
-                "DNN accuracy": spread(metrics, "dnn_accuracy") if scored(config.head) else "no class logits",
+                "DNN accuracy": spread(metrics, "dnn_accuracy") if told.has_logits(config) else "no class logits",
                 "KNN accuracy, k = 5": spread(metrics, "knn_accuracy"),
                 "Class-mean accuracy": spread(metrics, "ncm_accuracy"),
                 "Seeds": len(group),
@@ -186,4 +186,5 @@ latest = store.latest([run.id for run in chosen])
 newest = {name: facts["step"] for name, facts in latest.items()}
 moving = any(run.open for run in chosen) or pending(drawn, newest, look)
 live(show, moving, [run.id for run in chosen], [run.id for run in drawn], look)
+taking(chosen, "compared", drawn)
 told.forgiving(curves)(drawn, latest)
