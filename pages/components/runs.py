@@ -23,6 +23,7 @@ BADGES: dict[str, tuple[str, Any]] = {
     "failed": (":material/error:", "red"),
     "stopped": (":material/stop:", "orange"),
     "interrupted": (":material/power_off:", "orange"),
+    "brought": (":material/inbox:", "violet"),
 }
 T = TypeVar("T")
 NO_LOGITS = "No DNN accuracy: this head has no class logits."

@@ -16,14 +16,15 @@ MEDIA = {
     ".zip": "application/zip", ".py": "text/x-python", ".html": "text/html", ".onnx": "application/octet-stream",
     ".safetensors": "application/octet-stream",
 }  # fmt: skip
-PICTURES = "A picture as it is on the screen: **PNG** and **SVG**, under it."
+PICTURES = "A picture as it is on the screen: **PNG** and **SVG**, under the picture itself."
+WIDTH = 420  # pixels of the menu, less where the screen is narrower
 
 
 def taking(runs: Sequence[Run], key: str, drawn: Sequence[Run] = ()) -> None:
     """A button that opens the menu. `drawn` are those of the runs that are in the picture: a replay shows these."""
     box = st.popover("Take it away", icon=":material/download:", key=f"taking {key}", on_change="rerun")
     if box.open:
-        with box:
+        with box, st.container(width=WIDTH):
             _menu(list(runs), list(drawn or runs), key)
 
 
@@ -39,17 +40,21 @@ def _menu(runs: list[Run], drawn: list[Run], key: str) -> None:
     kind = titles.get(title or "", "zip")
     export = EXPORTS[kind]
     chosen = [run for run in (drawn if export.joint else begun) if run.id in latest]
+    refused = {run.id: why for run in chosen if (why := refusal(store, kind, [run]))}
+    chosen = [run for run in chosen if run.id not in refused]
     names = [run.id for run in chosen]
     st.caption(export.meaning)
+    if refused:
+        st.info(" ".join(plain(why) for why in dict.fromkeys(refused.values())), icon=":material/block:")
+    if not chosen:
+        return
     if len(chosen) > 1:
         st.caption(
             f"{len(chosen)} runs" + (", those in the picture." if export.joint else ", each with its own files.")
         )
     elif any(run.open for run in chosen):
         st.caption("As it is at its newest moment; the run goes on.")
-    if why := refusal(store, kind, chosen):
-        st.info(plain(why), icon=":material/block:")
-    elif export.slow:
+    if export.slow:
         _slow(kind, names, key)
     else:
         name = file_name(store, kind, names)

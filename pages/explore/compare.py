@@ -84,12 +84,13 @@ def table(runs: list[Run], latest: dict[str, dict]) -> None:
         begun = [latest[run.id] for run in group if run.id in latest]
         facts = [one for one in begun if one["step"] == one["steps"]] or begun
         config, metrics = group[0].config, [one["metrics"] for one in facts]
+        none = "no classifier" if told.brought(config) else "no class logits"
         knobs = ", ".join(f"{name} {value:.4g}" for name, value in told.shown(config) if not isinstance(value, str))
         rows.append(
             {
                 "Head": config.head + (" (turned)" if facts and facts[0]["turned"] else ""),
                 "Knobs": knobs or "–",
-                "DNN accuracy": spread(metrics, "dnn_accuracy") if told.has_logits(config) else "no class logits",
+                "DNN accuracy": spread(metrics, "dnn_accuracy") if told.has_logits(config) else none,
                 "KNN accuracy, k = 5": spread(metrics, "knn_accuracy"),
                 "Class-mean accuracy": spread(metrics, "ncm_accuracy"),
                 "Seeds": len(group),

@@ -150,7 +150,7 @@ def show(run_id: str, look: Look) -> bool:
     facts = history[-1] if history else None
     with st.container(horizontal=True, vertical_alignment="center"):
         st.subheader(told.title(run.config), width="content", anchor=False)
-        told.badge(run.state)
+        told.badge("brought" if told.brought(run.config) else run.state)
     st.caption(told.subtitle(run.config))
     told.progress(store, run, facts)
     scores(run, history)

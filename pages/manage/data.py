@@ -213,6 +213,7 @@ def bring_embeddings() -> None:
                     *(["--label", clean_name(label)] if label.strip() else []),
                 ]
                 ask("embeddings", clean_name(name), kept(table) if table else path, *said)
+                st.session_state["said"] = f"{name} is being read; the top of this page says how it went."
                 st.rerun()
             except (ValueError, OSError) as error:
                 st.error(told.plain(str(error)))
@@ -241,6 +242,8 @@ def work() -> bool:
 
 st.title("Which images can heads be trained on?")
 st.markdown("Digits are always here. Imagewoof and your own images are decoded once per size, and then open at once.")
+if said := st.session_state.pop("said", ""):
+    st.toast(said, icon=":material/hourglass_top:")
 live(work, any(job["state"] in OPEN for job in store.jobs()))
 for data in available().values():
     shelf(data)

@@ -72,7 +72,7 @@ def card(run: Run, facts: dict | None) -> None:
     with st.container(border=True):
         with st.container(horizontal=True, vertical_alignment="center"):
             st.markdown(f"**{told.title(run.config)}**", width="content")
-            told.badge(run.state)
+            told.badge("brought" if told.brought(run.config) else run.state)
             if facts and facts["turned"]:
                 st.badge("turned while training", icon=":material/tune:", color="violet")
             if run.config.pretrained:
@@ -85,7 +85,7 @@ def card(run: Run, facts: dict | None) -> None:
             metrics = facts["metrics"]
             said = [f"loss {metrics['loss']:.3f}"] if "loss" in metrics else []
             if not told.has_logits(run.config):
-                said += ["no DNN (no class logits)"]
+                said += ["no DNN (no classifier)" if told.brought(run.config) else "no DNN (no class logits)"]
             elif "dnn_accuracy" in metrics:
                 said += [f"DNN {metrics['dnn_accuracy']:.1%}"]
             said += [f"KNN {metrics['knn_accuracy']:.1%}"] if "knn_accuracy" in metrics else []
