@@ -78,9 +78,10 @@ function compose(picture, pen, sharp, points) {
   points(pen);
   place();
   for (const { card, title, subtitle, view, note, axes } of picture.seen()) {
-    const box = at(view), head = at(title), sub = at(subtitle);
-    write(title.textContent, head.x, head.y + head.h / 2, { size: 14, weight: 600, alpha: 1, most: head.w + 1 });
-    write(shownText(subtitle), sub.x + sub.w, sub.y + sub.h / 2, { align: "right", most: at(card).w - head.w - 6 });
+    const box = at(view), head = at(title), sub = at(subtitle), { w } = at(card);
+    write(title.textContent, head.x, head.y + head.h / 2, { size: 14, weight: 600, alpha: 1, most: w - 4 });
+    const left = title.textContent ? Math.min(pen.measureText(title.textContent).width, w - 4) + 12 : 0;
+    if (left < w - 40) write(shownText(subtitle), sub.x + sub.w, sub.y + sub.h / 2, { align: "right", most: w - left - 4 });
     Object.assign(pen, { strokeStyle: line, globalAlpha: 0.16, lineWidth: 1 });
     pen.strokeRect(box.x + 0.5, box.y + 0.5, box.w - 1, box.h - 1);
     for (const word of axes.words.filter(({ hidden, textContent }) => !hidden && textContent)) {

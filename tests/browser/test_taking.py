@@ -1,5 +1,6 @@
 """What is taken away, in a real browser: a replay alone on a disk, saved pictures, and the menu that offers them."""
 
+import contextlib
 import io
 import time
 import xml.etree.ElementTree as ET
@@ -7,6 +8,7 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pytest
 from PIL import Image
+from playwright.sync_api import TimeoutError
 
 from pages.components import blocks
 from pages.components.faceview import Panel, described
@@ -70,8 +72,9 @@ def test_a_replay_plays_from_a_disk_and_asks_nobody(replay, page):
     outside = [url for url in page.asked if not url.startswith(("data:", "blob:", replay.as_uri()))]
     assert outside == []
     assert page.wrong == []
-    assert "cloud" not in replay.read_text().lower()
     assert "http://" not in replay.read_text().replace("http://www.w3.org/2000/svg", "")
+    assert "https://" not in replay.read_text()
+    assert page.get_by_role("button", name="cloud").count() == 0
 
 
 def test_a_click_in_a_replay_shows_the_image_and_its_neighbours(replay, page):
@@ -220,7 +223,7 @@ def test_a_png_is_sharp_and_shows_what_the_screen_does(stage, scheme):
     assert int(page.locator(".faceview").get_attribute("data-frames")) > int(frames)
 
 
-def test_what_colours_mean_is_saved_too(stage, taken, replay, page):
+def test_what_colours_mean_is_saved_too(replay, page):
     page.goto(replay.as_uri())
     until(lambda: page.locator(".panel[data-points]").count() == 2)
     page.get_by_label("Colour of the points").select_option("angle")
@@ -235,8 +238,18 @@ def test_what_colours_mean_is_saved_too(stage, taken, replay, page):
 # ---- the menu
 
 
+def offered(page, title: str) -> bool:
+    """Choose an export; False when the menu was just being drawn anew."""
+    page.get_by_label("As", exact=True).last.click()
+    option = page.get_by_role("option", name=title)
+    with contextlib.suppress(TimeoutError):
+        option.click(timeout=2000)
+        return True
+    return False
+
+
 def test_the_menu_prepares_a_replay_and_hands_it_over(taken, chromium):
-    home, store, runs = taken
+    home, *_ = taken
     server = Server(ROOT, home / "server.log", {"FACES_HOME": str(home), "FACES_DEVICE": "cpu"})
     try:
         page = chromium.new_context(viewport={"width": 1200, "height": 1200}).new_page()
@@ -244,9 +257,8 @@ def test_the_menu_prepares_a_replay_and_hands_it_over(taken, chromium):
         page.get_by_role("button", name="Take it away").last.click()
         file, content = saved(page, "Download")
         assert file == "faces-CosFace-digits-seed0-step60.zip"
-        assert content == take(store, "zip", [runs[0]])[1] or len(content) > 1000
-        page.get_by_label("As", exact=True).click()
-        page.get_by_role("option", name="Replay (HTML)").click()
+        assert content.startswith(b"PK")
+        until(lambda: offered(page, "Replay (HTML)"))
         page.get_by_role("button", name="Prepare").click()
         ready = page.get_by_role("button", name="Download, ")
         ready.wait_for(timeout=60_000)

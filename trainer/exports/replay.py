@@ -134,7 +134,7 @@ def picture(
                 total=one.facts["steps"],
                 facts=f"facts/{run}/*",
                 images=images.get(run),
-                inspected=f"inspected/{run}/*/*",
+                inspected=f"inspected/{run}/*/*.json",
                 raw=raw,
                 linear=projection == "pca" and not raw,
                 known=f"points/{run}/{name}{KNOWN}/*" if known else None,
@@ -184,7 +184,9 @@ def inspections(one: Taken, answers: dict[str, str]) -> None:
     for row in one.snapshot.rows[:probe].tolist():
         if found := inspected(one.snapshot, probe, row):
             told = json.dumps(inspected_json(found), separators=(",", ":"))
-            answers[f"inspected/{one.run.id}/{one.facts['step']}/{row}"] = data_url(told.encode(), "application/json")
+            answers[f"inspected/{one.run.id}/{one.facts['step']}/{row}.json"] = data_url(
+                told.encode(), "application/json"
+            )
 
 
 def settings(taken: Sequence[Taken]) -> str:
@@ -219,8 +221,9 @@ def footer(taken: Sequence[Taken]) -> str:
     asked = min(one.facts["metrics"].get("asked", 0) for one in taken)
     counted = f"Scores are counted on {asked:,.0f} images. " if asked else ""
     day = time.strftime("%Y-%m-%d")
+    plays = "Space plays, ← and → step, " if any(len(one.history) > 1 for one in taken) else ""
     return (
-        f"{counted}Space plays, ← and → step, c changes the colours, a click inspects an image at the last moment. "
+        f"{counted}{plays}c changes the colours, a click inspects an image at the last moment. "
         f"Saved by Faces on {day}; this file needs no network."
     )
 
