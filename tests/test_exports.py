@@ -1,6 +1,7 @@
 """Taking runs away: every kind of export opens where it is meant to, with what was trained."""
 
 import csv
+import dataclasses
 import io
 import json
 import re
@@ -15,11 +16,12 @@ import torch
 from safetensors import safe_open
 
 from faces.datasets import find
+from faces.datasets.imagewoof import BREEDS
 from faces.heads import HEADS
-from tests.helpers import ROOT
-from trainer import RunConfig
+from tests.helpers import ROOT, until
+from trainer import RunConfig, making
 from trainer.exports import EXPORTS, file_name, files, take
-from trainer.exports.code import balanced, script
+from trainer.exports.code import WRITTEN, balanced, script, unwritten
 from trainer.exports.tables import as_csv
 from trainer.store import Store
 from trainer.worker import FINISHED, run_attempt
@@ -236,10 +238,12 @@ def test_the_code_reads_the_same_digits():
     assert np.array_equal(val, ours.val)
 
 
-def test_the_code_turns_what_a_person_turned(trained):
-    text = script(RunConfig(epochs=1), DIGITS, [[3, "m", 0.4]])
-    assert "TURNED = [(3, 'm', 0.4)]" in text
-    assert "setattr(head, name, value)" in text
+def test_the_code_turns_what_a_person_turned():
+    made = ran(script(RunConfig(epochs=1, batch=512), DIGITS, [[1, "m", 0.4]]))
+    head = made.ArcFace(made.DIM, 10)
+    pixels, labels, val = map(torch.from_numpy, made.images())
+    made.train(made.ConvNet(1, 8, made.DIM), head, pixels, labels, (~val).nonzero().squeeze(1))
+    assert (made.ArcFace.m, head.m) == (0.25, 0.4)
 
 
 # ---- what cannot be taken
@@ -258,6 +262,65 @@ def test_what_is_not_there_is_refused_in_words(trained, tmp_path):
         take(store, "csv", [store.submit(RunConfig())])
     with pytest.raises(ValueError, match="Unknown export 'pdf'"):
         take(store, "pdf", [one])
+
+
+def test_every_setting_of_a_run_is_written_or_refused():
+    names = {field.name for field in dataclasses.fields(RunConfig)}
+    assert names >= WRITTEN
+    assert unwritten(RunConfig()) == ""
+    other = dataclasses.make_dataclass("Later", [("warmth", float, 0.0)], bases=(RunConfig,), frozen=True)
+    assert "warmth" in unwritten(other(warmth=0.5))
+
+
+@pytest.mark.parametrize(
+    "settings", [{"crop": 48}, {"noise": 5, "held_out": 2}, {"pretrained": True, "encoder": "ResNet18"}]
+)
+def test_the_code_of_photographs_reads_a_folder_and_scores(settings, tmp_path, monkeypatch, capsys):
+    from PIL import Image
+
+    random = np.random.default_rng(0)
+    for part, each in (("train", 12), ("val", 4)):
+        for label, breed in enumerate(BREEDS):
+            (tmp_path / part / breed).mkdir(parents=True)
+            for number in range(each):
+                tone = (random.integers(0, 40, (70, 90, 3)) + 20 * label).astype(np.uint8)
+                Image.fromarray(tone).save(tmp_path / part / breed / f"{number}.JPEG")
+    rows = [f"train/{breed}/{number}.JPEG,{breed}" for breed in BREEDS for number in range(12)]
+    (tmp_path / "noisy_imagewoof.csv").write_text("\n".join(["path,noisy_labels_5", *rows]))
+    config = RunConfig(dataset="imagewoof", epochs=1, batch=40, dim=8, **settings)
+    made = ran(script(config, list(BREEDS)))
+    pixels, labels, val = made.images(tmp_path)
+    assert (pixels.shape, val.sum(), len(set(labels))) == ((160, 64, 64, 3), 40, 10)
+    if settings.get("pretrained"):
+        assert "imagenet()" in script(config, list(BREEDS))
+        return  # its weights would be fetched
+    monkeypatch.setattr(sys, "argv", ["taken.py", str(tmp_path)])
+    exec(compile(script(config, list(BREEDS)), "taken.py", "exec"), {"__name__": "__main__"})
+    assert 0 <= scores(capsys.readouterr().out)["KNN accuracy"] <= 1
+
+
+# ---- slow ones
+
+
+def test_what_is_slow_is_made_once_by_another_process(trained):
+    store, one, _ = trained
+    making.make(store, "html", [one])
+    making.make(store, "html", [one])
+    file = until(lambda: making.made(store, "html", [one]))
+    assert file.name == file_name(store, "html", [one])
+    assert until(lambda: not making.told(store, "html", [one])[0])
+    assert making.told(store, "html", [one]) == (False, "", {})
+
+
+def test_what_could_not_be_made_says_why_in_words(trained):
+    store, one, _ = trained
+    names = [store.submit(RunConfig())]
+    making._begun[making.folder(store, "html", [one])] = making._one.submit(
+        making._carry_out, store.path, "html", names, making.folder(store, "html", names) / "a.html"
+    )
+    until(lambda: not making.told(store, "html", [one])[0])
+    assert "no snapshot yet" in making.told(store, "html", [one])[1]
+    assert not making.folder(store, "html", names).exists()
 
 
 def test_the_web_process_loads_no_torch_for_what_is_quick():

@@ -26,11 +26,15 @@ SHORTER = {  # the same values and slopes, without care for half precision and v
         'def unit(rows):\n    """Each vector divided by its length."""\n    return normalize(rows, dim=-1, eps=1e-6)',
         {"normalize": ("torch.nn.functional", "normalize")},
     ),
-    ("faces.encoders.resnet18", "weights"): (
-        'def imagenet():\n    """ImageNet\'s weights."""\n    return ResNet18_Weights.IMAGENET1K_V1.get_state_dict()',
-        {"ResNet18_Weights": ("torchvision.models", "ResNet18_Weights")},
-    ),
 }  # fmt: skip
+OUTSIDE = {  # methods that become functions of their own, in other words: their name and text
+    ("faces.encoders.resnet18", "weights"): (
+        "imagenet",
+        'def imagenet():\n    """ImageNet\'s weights, downloaded once."""\n'
+        "    from torchvision.models import ResNet18_Weights\n\n"
+        "    return ResNet18_Weights.IMAGENET1K_V1.get_state_dict(progress=True, check_hash=True)\n\n\n",
+    ),
+}
 SPARED = {(BASE, "CosineHead", "loss")}  # definitions passed over for those that they specialise
 
 
@@ -399,22 +403,22 @@ def ancestors(where: str, name: str) -> list[tuple[Module, ast.ClassDef]]:
 def _class(here: Module, node: ast.ClassDef) -> str:
     """A class as it stands, without its declarations."""
     text = Text(here)
-    body = []
+    body, moved = list[str](), dict[str, tuple[str, str]]()
     for line in node.body:
         names = [ast.unparse(target) for target in line.targets] if isinstance(line, ast.Assign) else []
         split = [one.strip("() ") for name in names for one in name.split(",")]
-        if (
-            is_docstring(node, line)
-            or set(split) & set(DECLARATIONS)
-            or (isinstance(line, ast.AnnAssign) and not line.value)
-        ):
-            continue
-        if isinstance(line, ast.FunctionDef) and (here.name, line.name) in SHORTER:
-            continue
-        body.append("    " + text.of(line))
+        declared = bool(set(split) & set(DECLARATIONS))
+        bare = isinstance(line, ast.AnnAssign) and not line.value
+        if isinstance(line, ast.FunctionDef) and (outside := OUTSIDE.get((here.name, line.name))):
+            moved[f"self.{line.name}("] = outside
+        elif not (is_docstring(node, line) or declared or bare):
+            body.append("    " + text.of(line))
     bases = ", ".join(map(ast.unparse, node.bases))
     head = f'class {node.name}({bases}):\n    """{first_line(node)}"""\n\n'
-    return head + "\n\n".join(body)
+    whole = head + "\n\n".join(body)
+    for called, (name, function) in moved.items():
+        whole = function + whole.replace(called, f"{name}(")
+    return whole
 
 
 def is_docstring(parent: Any, child: Any) -> bool:

@@ -1,5 +1,6 @@
 """The code: one short PyTorch script that trains the same head with the same settings, without Faces."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +19,10 @@ from trainer.store import Run
 from trainer.written import Written
 
 BATCHES = "trainer.batches"
+WRITTEN = {  # settings that a script follows; a run with others has no code
+    "head", "dataset", "knobs", "size", "encoder", "dim", "epochs", "batch", "lr", "weight_decay", "optimizer",
+    "schedule", "crop", "augment", "pretrained", "noise", "drop_duplicates", "seed", "probe", "held_out",
+}  # fmt: skip
 
 
 class Code(Export):
@@ -36,7 +41,7 @@ class Code(Export):
             )
         if run.config.head not in HEADS or run.config.encoder not in ENCODERS:
             return f"{run.config.head} on {run.config.encoder} is not part of this Faces any more."
-        return ""
+        return unwritten(run.config)
 
     def files(self, taken: Sequence[Taken], progress: Progress) -> dict[str, bytes]:
         return {
@@ -95,6 +100,13 @@ def script(
     return "\n\n\n".join(parts).rstrip() + "\n"
 
 
+def unwritten(config: RunConfig) -> str:
+    """What of these settings a script does not say yet, in a sentence; empty when it says it all."""
+    others = [field for field in dataclasses.fields(config) if field.name not in WRITTEN]
+    asked = [field.name for field in others if getattr(config, field.name) != field.default]
+    return f"The code cannot say what {', '.join(asked)} does in this run." if asked else ""
+
+
 def balanced(head: str) -> bool:
     """Whether a head's batches must hold several images of each class, read from its class or those it is built on."""
     import ast
@@ -129,7 +141,7 @@ def images(config: RunConfig) -> tuple[str, list[tuple[str, str]], str]:
     if config.noise:
         needs.append(("csv", ""))
         parts.append(NOISY.replace("PERCENT", str(config.noise)))
-        more += RELABELLED
+        more += RELABELLED + (SEEN_ONLY if config.held_out else "")
     if config.drop_duplicates:
         parts.insert(
             0, "DROPPED = {  # training images that nearly equal a validation image\n" + dropped(config) + "\n}"
@@ -199,7 +211,11 @@ def images(folder):
 
 RELABELLED = """    wrong = noisy(Path(folder) / "noisy_imagewoof.csv")
     given = [wrong.get(key(file), names[label]) for file, label in zip(files, labels)]
-    labels = np.array([names.index(name) for name in given])
+    truth, labels = labels, np.array([names.index(name) for name in given])
+"""
+
+SEEN_ONLY = """    kept = val | ~np.isin(truth, HELD_OUT)  # none of their images is trained on under a wrong label
+    pixels, labels, val = pixels[kept], labels[kept], val[kept]
 """
 
 NOISY = '''def noisy(file):
