@@ -281,6 +281,47 @@ def test_names_are_cleaned_and_no_head_is_impersonated(tmp_path):
         read(tmp_path / "a.exe")
 
 
+# ---- on the pages
+
+
+def test_pages_say_that_nothing_was_trained_and_how_it_was_counted(tmp_path, faces_home):
+    from tests.test_pages import opened
+
+    store = Store()
+    name = bring(store, as_csv(tmp_path / "a.csv"), "CLIP", "pets")
+    app = opened(run=name)
+    assert not app.exception
+    scores = {metric.label: metric.value for metric in app.metric}
+    assert scores["DNN accuracy"] == "none"
+    assert scores["KNN accuracy, k = 5"].endswith("%")
+    assert not {"Training loss", "Training time"} & set(scores)
+    captions = " ".join(caption.value for caption in app.caption)
+    assert "leave-one-out" in captions
+    assert "no loss and no DNN accuracy" in captions
+    app = opened("manage/runs.py")
+    assert not app.exception
+    assert any("not trained here" in text.value for text in app.markdown)
+    app = opened("explore/compare.py", source="Chosen runs", runs=name)
+    assert not app.exception
+    (table,) = app.dataframe
+    assert table.value["DNN accuracy"].tolist() == ["no classifier"]
+    assert table.value["Training time"].tolist() == ["–"]
+
+
+def test_the_page_data_queues_what_is_brought(faces_home):
+    from tests.test_pages import button, opened
+
+    app = opened("manage/data.py")
+    assert button(app, "Bring").disabled
+    app.text_input(key="brought name").set_value("<CLIP>").run()
+    app.text_input(key="brought path").set_value("/data/a.csv").run()
+    app.text_input(key="brought label").set_value("kind").run()
+    button(app, "Bring").click().run()
+    assert not app.exception
+    (job,) = Store().jobs()
+    assert job["arguments"] == ["embeddings", "CLIP", "/data/a.csv", "--on=embeddings", "--label=kind"]
+
+
 def test_the_command_line_brings_and_says_how_it_counted(tmp_path, faces_home, capsys):
     from trainer.__main__ import main
 

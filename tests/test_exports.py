@@ -299,6 +299,23 @@ def test_the_code_of_photographs_reads_a_folder_and_scores(settings, tmp_path, m
     assert 0 <= scores(capsys.readouterr().out)["KNN accuracy"] <= 1
 
 
+# ---- where it is found
+
+
+@pytest.mark.parametrize("page", ["explore/explore.py", "explore/compare.py", "manage/runs.py"])
+def test_pages_offer_the_menu(trained, page, monkeypatch):
+    from tests.test_pages import opened
+
+    store, one, other = trained
+    monkeypatch.setenv("FACES_HOME", str(store.path))
+    words = {"run": one} if "explore.py" in page else {"source": "Chosen runs", "runs": f"{one},{other}"}
+    app = opened(page, **words)
+    assert not app.exception
+    shown = [one] if "explore.py" in page else [one, other]
+    boxes = [block for block in app.main if "popover" in str(type(block)).lower()] or app.get("popover")
+    assert len(boxes) >= (2 if "runs" in page else 1), shown
+
+
 # ---- slow ones
 
 

@@ -13,6 +13,7 @@ from pages.components.picture import Look, pending, picture, projection_choice
 from pages.components.session import head_colors, remember, the_store
 from pages.components.taking import taking
 from trainer import comparison
+from trainer.config import RunConfig
 from trainer.store import Run
 
 MOST = 7  # panels
@@ -94,7 +95,7 @@ def table(runs: list[Run], latest: dict[str, dict]) -> None:
                 "KNN accuracy, k = 5": spread(metrics, "knn_accuracy"),
                 "Class-mean accuracy": spread(metrics, "ncm_accuracy"),
                 "Seeds": len(group),
-                "Training time": told.duration(fmean(one["seconds"] for one in facts)) if facts else "–",
+                "Training time": trained(config, facts),
                 "Done": fmean(one["step"] / one["steps"] for one in begun) if begun else 0.0,
                 "State": ", ".join(sorted({run.state for run in group})),
             }
@@ -111,6 +112,13 @@ def table(runs: list[Run], latest: dict[str, dict]) -> None:
             "the label; heads without class logits have none. KNN accuracy: a vote of the 5 nearest training images by "
             "cosine. Class-mean accuracy: the nearest mean of a class' training images."
         )
+
+
+def trained(config: RunConfig, facts: list[dict]) -> str:
+    """How long training took, a mean over the seeds."""
+    if told.brought(config) or not facts:
+        return "–"
+    return told.duration(fmean(one["seconds"] for one in facts))
 
 
 def spread(metrics: list[dict[str, float]], name: str) -> str:

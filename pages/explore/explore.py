@@ -196,11 +196,11 @@ def curves(run: Run, history: list[dict]) -> None:
     """Loss and accuracies over the epochs, and the variance explained now."""
     if not history:
         return
-    left, middle, right = st.columns(3)
     ink = head_colors([run.config.head])[run.config.head]
     if told.brought(run.config):
-        left.info("These embeddings were made elsewhere: no training, no loss, no classifier.", icon=":material/inbox:")
-        return explained(right, run, history, ink)
+        by_k(run, history, ink)
+        return
+    left, middle, right = st.columns(3)
     with left:
         st.markdown("**Training loss**")
         curve = history_curve(history, "loss")
@@ -216,6 +216,19 @@ def curves(run: Run, history: list[dict]) -> None:
     turned = [f"{told.said(name, value)} at step {step}" for step, name, value in history[-1]["turned"]]
     if turned:
         st.caption(f":material/tune: Turned while training: {', '.join(turned)}. Compare lists it apart.")
+
+
+def by_k(run: Run, history: list[dict], ink: str) -> None:
+    """What there is to draw of embeddings that were made elsewhere: KNN accuracy against k, and explained variance."""
+    left, right = st.columns([2, 1])
+    with left:
+        st.markdown("**KNN accuracy against k**")
+        knn = store.snapshot(run.id, history[-1]["step"]).knn
+        chart = lines({"KNN": (knn[:, 0], knn[:, 1])}, {"KNN": ink}, "k nearest rows", "", percent=True, dots=True)
+        said = ", ".join(f"{share:.1%} at k = {k:.0f}" for k, share in knn.tolist())
+        st.echarts_chart(chart, height=230, key="by k", alt=f"KNN accuracy: {said}.")
+        st.caption("Made elsewhere: no training, hence no loss and no DNN accuracy.")
+    explained(right, run, history, ink)
 
 
 def explained(place: Any, run: Run, history: list[dict], ink: str) -> None:

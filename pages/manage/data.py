@@ -207,11 +207,8 @@ def bring_embeddings() -> None:
         ready = bool(name.strip() and (table or path))
         if st.button("Bring", key="bring", type="primary", icon=":material/upload_file:", disabled=not ready):
             try:
-                said = [
-                    "--on",
-                    clean_name(on or "embeddings"),
-                    *(["--label", clean_name(label)] if label.strip() else []),
-                ]
+                said = [f"--on={clean_name(on or 'embeddings')}"]
+                said += [f"--label={label.strip()}"] if label.strip() else []
                 ask("embeddings", clean_name(name), kept(table) if table else path, *said)
                 st.session_state["said"] = f"{name} is being read; the top of this page says how it went."
                 st.rerun()
