@@ -10,10 +10,12 @@ from subprocess import Popen
 from typing import Any
 
 import streamlit as st
+from starlette.middleware import Middleware
 
 from faces.home import home
 from pages import components
 from pages.components import blocks, shown
+from pages.components.door import Door
 from trainer import service
 
 WATCH = 2.0  # seconds between two looks whether the trainer is there
@@ -57,5 +59,6 @@ async def lifespan(app: Any) -> AsyncIterator[None]:
 app = st.App(
     "pages/router.py",
     lifespan=lifespan,
+    middleware=[Middleware(Door, hosts=st.get_option("server.allowedHosts"))],
     routes=blocks.routes(shown.load_points, shown.load_facts, shown.load_sheet, shown.load_image, shown.load_inspected),
 )

@@ -93,17 +93,23 @@ def nearest_mean_accuracy(
     return float((nearest_means(known, known_labels, asked) == asked_labels).mean())
 
 
+def principal(embeddings: Float[ndarray, "N D"]) -> tuple[Float[ndarray, " D"], Float[ndarray, "D D"]]:
+    """The principal axes, as columns of unit length, and the share of the total variance along each, largest first.
+
+    From the eigenvectors of the scatter matrix, in float64. Embeddings that do not vary at all explain nothing: zeros.
+    """
+    spread = embeddings - embeddings.mean(0)
+    variances, directions = np.linalg.eigh((spread.T @ spread).astype(np.float64))  # smallest first
+    variances = variances[::-1].clip(0)
+    total = variances.sum()
+    return variances / total if total > 0 else variances, directions[:, ::-1]
+
+
 def explained_variance(
     embeddings: Float[ndarray, "N D"], components: int | None = None
 ) -> Float[ndarray, " components"]:
-    """Share of the total variance along each principal axis, largest first; all D of them by default.
-
-    Embeddings that do not vary at all explain nothing: zeros.
-    """
-    spread = embeddings - embeddings.mean(0, keepdims=True)
-    variances = np.linalg.eigvalsh((spread.T @ spread).astype(np.float64))[::-1].clip(0)  # (D,)
-    total = variances.sum()
-    return (variances / total if total > 0 else variances)[:components]
+    """Share of the total variance along each principal axis, largest first; all D of them by default."""
+    return principal(embeddings)[0][:components]
 
 
 def effective_rank(embeddings: Float[ndarray, "N D"]) -> float:

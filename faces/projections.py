@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from numpy import ndarray
 
 from faces.datasets.base import Listener, Progress, silent
-from faces.evaluation import nearest
+from faces.evaluation import nearest, principal
 from faces.knobs import Choice, Knob, Number, Value, settle
 
 
@@ -153,9 +153,8 @@ def pca(
     embeddings: Float[ndarray, "N D"], axes: int, start: ndarray | None = None, heard: Listener | None = None
 ) -> Float[ndarray, "N axes"]:
     """The axes of largest variance; each points to where its largest deviation lies."""
-    spread = embeddings - embeddings.mean(0)
-    _, vectors = np.linalg.eigh((spread.T @ spread).astype(np.float64))  # (D, D), smallest first
-    points = spread @ np.ascontiguousarray(vectors[:, ::-1][:, :axes], dtype=spread.dtype)
+    directions = principal(embeddings)[1][:, :axes].astype(embeddings.dtype, order="C")
+    points = (embeddings - embeddings.mean(0)) @ directions
     if points.shape[1] < axes:  # embeddings of 2 numbers drawn in 3-D
         points = np.pad(points, ((0, 0), (0, axes - points.shape[1])))
     deepest = points[np.abs(points).argmax(0), np.arange(axes)]

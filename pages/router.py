@@ -26,6 +26,7 @@ st.navigation(
                 icon=":material/leaderboard:",
                 url_path="scoreboard",
             ),
+            st.Page("explore/which.py", title="Which Face should I use?", icon=":material/signpost:", url_path="which"),
         ],
         "Learn": [
             st.Page("learn/lab.py", title="Margin lab", icon=":material/tune:", url_path="lab"),

@@ -4,12 +4,13 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["FACES_DEVICE"] = os.environ.get("FACES_DEVICE", "cpu")
 settings.register_profile("busy", deadline=None)  # a busy machine is no broken promise
-settings.load_profile("busy")
+settings.register_profile("finding", deadline=None, phases=(Phase.generate,))  # that a promise breaks, not how
+settings.load_profile(os.environ.get("FACES_PROFILE", "busy"))
 SHARED = Path(__file__).parents[2] / "shared"  # vectors and photographs that do not belong to the project
 
 

@@ -304,6 +304,19 @@ def tiny(tmp_path, probe: int = 100) -> tuple[RunFolder, list[Snapshot]]:
     return folder, found
 
 
+@pytest.mark.parametrize("name", ["pca-2", "tsne-2", "umap-3"])
+def test_embeddings_that_stay_are_drawn_where_they_were(name, tmp_path):
+    folder, (first, *_) = tiny(tmp_path)
+    still = replace(first, step=first.step + 1)
+    moved = replace(first, step=first.step + 2, embeddings=np.roll(first.embeddings, 1, 0))
+    for snapshot in (first, still, moved):
+        folder.keep(1, snapshot)
+        draw(folder, snapshot, name)
+    at = [folder.points(name, snapshot.step).points for snapshot in (first, still, moved)]
+    assert np.abs(at[0] - at[1]).max() <= 1e-6 * np.abs(at[0]).max()
+    assert np.abs(at[0] - at[2]).max() > 0.01 * np.abs(at[0]).max()
+
+
 def test_all_moments_can_be_shown_on_the_axes_of_the_last(tmp_path):
     folder, (first, *_, last) = tiny(tmp_path)
     draw(folder, last, "pca-2")

@@ -1,5 +1,7 @@
 """The store: guarded states, wishes, and an index that the files can rebuild."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from safetensors.numpy import load, save
@@ -7,6 +9,7 @@ from safetensors.numpy import load, save
 from faces.files import write
 from trainer import RunConfig, train
 from trainer.folder import Points
+from trainer.reindex import reindex
 from trainer.store import Store
 
 SHORT = {"epochs": 1, "batch": 256, "dim": 8, "probe": 100}
@@ -180,6 +183,48 @@ def test_what_a_dead_supervisor_left_is_indexed_and_goes_on(store):
     assert len(store.history(going)) == 1
 
 
+def test_a_lost_database_is_rebuilt_from_the_files(store, monkeypatch):
+    moments = list(train(RunConfig(**SHORT)))
+    ends = ("finished", "failed", "stopped")
+    for number, state in enumerate((*ends, "stopped")):
+        name = store.submit(RunConfig(**SHORT, seed=number), f"note {number}")
+        if number == 3:
+            store.stop(name)  # before it began
+            continue
+        first = store.claim().attempt
+        store.folder(name).keep(first, moments[0])
+        store.index(name, first)
+        store.end(name, first, "interrupted")
+        store.retry(name)
+        second, folder = store.claim().attempt, store.folder(name)
+        for moment in moments if state == "finished" else moments[:2]:
+            folder.keep(second, moment)
+        if state == "failed":
+            write(folder.attempt(second) / "reason.txt", "The loss is no number any more.")
+        store.index(name, second)
+        store.end(name, second, state, "The loss is no number any more." if state == "failed" else "")
+    before = {run.id: (run, store.history(run.id)) for run in store.runs()}
+    (store.path / "runs" / "no run").mkdir()
+    store._writer.dispose()
+    store._reader.dispose()
+    for file in store.path.glob("meta.db*"):
+        file.unlink()
+
+    new = Store(store.path)
+    assert reindex(new) == []  # all may still be being submitted
+    monkeypatch.setattr("trainer.reindex.YOUNG", 0.0)
+    assert reindex(new) == sorted(before)
+    assert reindex(new) == []
+    for name, (old, history) in before.items():
+        run = new.run(name)
+        same = ("config", "state", "attempt", "note", "created")
+        assert [getattr(run, field) for field in same] == [getattr(old, field) for field in same]
+        assert run.reason == (old.reason if old.attempt else "Found again from its files; resume it to go on.")
+        assert new.history(name) == history
+        for facts in history:
+            new.snapshot(name, facts["step"])
+
+
 def test_a_picture_is_wanted_once_taken_once_and_forgotten_when_there(store):
     name = store.submit(RunConfig())
     assert store.want(name, 5, "tsne-2") == ""
@@ -217,6 +262,28 @@ def test_a_write_is_whole_or_absent(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="disk full"):
         write(tmp_path / "a", "new")
     assert (tmp_path / "a").read_text() == "old"
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="tells which file is synced by /proc, which is Linux's")
+def test_what_was_written_survives_a_power_cut(tmp_path, monkeypatch):
+    """A disk that keeps of a file what was synced, and of a folder the names that it had when it was synced."""
+    synced, named, kept = {}, {}, {}
+
+    def fsync(handle: int) -> None:
+        at = Path(f"/proc/self/fd/{handle}").resolve()
+        if at.is_dir():
+            kept.update({path: content for path, content in named.items() if path.parent == at})
+        else:
+            synced[at] = at.read_bytes()
+
+    def replace(old: Path, new: Path) -> None:
+        Path(old).rename(new)
+        named[Path(new)] = synced.get(Path(old), b"")
+
+    monkeypatch.setattr("faces.files.os.fsync", fsync)
+    monkeypatch.setattr("faces.files.os.replace", replace)
+    write(tmp_path / "a", "all of it")
+    assert kept == {tmp_path / "a": b"all of it"}
 
 
 def test_the_tables_are_those_of_the_migrations(store):

@@ -1,6 +1,7 @@
 """The files of one run: what a worker writes and everybody reads. No database here.
 
     runs/<id>/config.json                       the settings
+    runs/<id>/run.json                          when it was submitted, and the note it was given
     runs/<id>/data.json                         on which images it began: their fingerprint and class names
     runs/<id>/wishes.json                       knobs as a person wants them now
     runs/<id>/a0001/snapshots/00000123.safetensors
@@ -159,8 +160,3 @@ class RunFolder:
     def drawn(self, name: str) -> list[int]:
         """The steps of which this picture exists, in order."""
         return sorted(int(file.stem) for file in self.points_file(name, 0).parent.glob("[0-9]*.safetensors"))
-
-    def earlier_points(self, name: str, step: int) -> Points | None:
-        """The last picture before this step, for the next one to start from."""
-        before = [drawn for drawn in self.drawn(name) if drawn < step]
-        return self.points(name, before[-1]) if before else None

@@ -114,17 +114,30 @@ def stages(
     projection, axes, knobs = picture(name)
     embeddings = snapshot.embeddings[: folder.config.probe]
     labels = snapshot.labels[: len(embeddings)]
-    if start is None and (before := folder.points(name, snapshot.step) or folder.earlier_points(name, snapshot.step)):
+    last = max((drawn for drawn in folder.drawn(name) if drawn <= snapshot.step), default=None)
+    before = folder.points(name, last) if start is None and last is not None else None
+    if before:
         start = before.points
     if projection == "pca":
         points = components(embeddings, axes, start)
         centers = placed(snapshot.centers, embeddings, points)
         yield Points(points, labels, centers, snapshot.center_labels)
         return
+    if before and last is not None and not len(before.refining) and shown_at(folder, last, embeddings):
+        yield before
+        return
     none = np.empty((0, axes), np.float32)  # only a linear picture has a place for vectors that were not laid out
     for stage in PROJECTIONS[projection].stages(embeddings, axes, start, progress, **knobs):
         refining = () if stage.last else (stage.done, stage.total, stage.divergence)
         yield Points(stage.points, labels, none, snapshot.center_labels[:0], refining=np.array(refining, np.float32))
+
+
+def shown_at(folder: RunFolder, step: int, embeddings: Float[ndarray, "N D"]) -> bool:
+    """Whether a moment has these embeddings, number for number: then a layout has nothing to add."""
+    file = folder.moments().get(step)
+    with contextlib.suppress(OSError, SafetensorError):
+        return file is not None and np.array_equal(Snapshot.read(file).embeddings[: len(embeddings)], embeddings)
+    return False
 
 
 def components(
@@ -155,12 +168,13 @@ def placed(
 def keep(folder: RunFolder, snapshot: Snapshot, name: str, points: Points) -> None:
     """Measure a picture and keep it, with training images on its axes where it has a place for them."""
     embeddings, known = snapshot.embeddings[: len(points.points)], snapshot.known[:TRAINED]
-    linear = name.startswith("pca-")
-    if linear:
+    spread = np.float32("nan")
+    if name.startswith("pca-"):
+        spread = embeddings.var(0).sum()
         cones = snapshot.cones if embeddings.shape[1] == points.points.shape[1] else snapshot.cones[:0]
-        points = points._replace(spread=embeddings.var(0).sum(keepdims=True), cones=cones)
+        points = points._replace(spread=np.array([spread]), cones=cones)
     if name != TOUR:
-        points = points._replace(quality=measured(embeddings, points.points, points.labels, linear))
+        points = points._replace(quality=measured(embeddings, points.points, points.labels, float(spread)))
     if name in AT_ONCE and len(known):  # there before whoever reads the picture may ask for them
         trained = placed(known, embeddings, points.points)
         none = points.centers[:0], points.center_labels[:0]
@@ -206,20 +220,19 @@ def measured(
     embeddings: Float[ndarray, "N D"],
     points: Float[ndarray, "N axes"],
     labels: Int[ndarray, " N"],
-    linear: bool = False,
+    spread: float = np.nan,
 ) -> Float[ndarray, " five"]:
     """What a picture keeps, on its first `JUDGED` points with k = 5: five numbers.
 
     Its trustworthiness; the KNN accuracy inside it; that of the same points in all D axes, leaving one out; the
-    share of the variance that its axes show, nan unless it is linear; the KNN accuracy inside it when the labels are
-    shuffled, which is what chance gives. Empty for ten points or fewer.
+    share of the variance, `spread`, that its axes show, nan where none is given; the KNN accuracy inside it when
+    the labels are shuffled, which is what chance gives. Empty for ten points or fewer.
     500 points took 10 CPU milliseconds here, 1,000 took 40.
     """
     if len(points) <= 10:
         return np.empty(0, np.float32)
     wrong = shuffled(labels)[:JUDGED]
-    spread = float(embeddings.var(0).sum())
-    share = float(points.var(0).sum()) / spread if linear and spread > 0 else np.nan
+    share = float(points.var(0).sum()) / spread if spread > 0 else np.nan
     embeddings, points, labels = embeddings[:JUDGED], points[:JUDGED], labels[:JUDGED]
     return np.array(
         [

@@ -25,7 +25,8 @@ from ulid import ULID
 from faces.datasets.base import Progress, Progressed, silent
 from faces.files import write
 from trainer.config import RunConfig
-from trainer.pictures import KNOWN, draw_past, picture
+from trainer.folder import Points
+from trainer.pictures import KNOWN, draw_past, keep, picture
 from trainer.snapshot import Snapshot
 from trainer.store import Store
 
@@ -107,7 +108,7 @@ def bring_one(store: Store, name: str, archive: zipfile.ZipFile) -> None:
     folder = store.folder(name)
     if store.known(name):
         return
-    for told in ("config.json", "data.json"):
+    for told in ("run.json", "config.json", "data.json"):
         write(folder.path / told, archive.read(f"{name}/{told}"))
     for member in archive.namelist():
         if member.startswith(f"{name}/snapshots/"):
@@ -116,7 +117,11 @@ def bring_one(store: Store, name: str, archive: zipfile.ZipFile) -> None:
         elif member.startswith(f"{name}/points/"):
             _, _, drawn, file = member.split("/")
             picture(drawn.removesuffix(KNOWN))  # ValueError for a name that is none
-            write(folder.points_file(drawn, int(Path(file).stem)), archive.read(member))
+            points, step = Points(**load(archive.read(member))), int(Path(file).stem)
+            if drawn.endswith(KNOWN):
+                folder.keep_points(drawn, step, points)
+            else:  # measured here: what is measured grows from one Faces to the next
+                keep(folder, Snapshot.read(folder.moments()[step]), drawn, points)
     files = reversed([file for _, file in folder.snapshots(1)])
     draw_past(folder, (Snapshot.read(file) for file in files))
     store.enter(name, config, facts["note"], facts["created"], facts["started"], facts["ended"])

@@ -12,7 +12,7 @@ import shutil
 import sqlite3
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,7 +21,7 @@ from typing import Any
 
 from filelock import FileLock
 from safetensors import SafetensorError
-from sqlalchemy import Connection, Engine, create_engine, delete, event, insert, select, update
+from sqlalchemy import Connection, Engine, create_engine, delete, event, func, insert, select, tuple_, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.pool import NullPool, Pool, QueuePool
 from ulid import ULID
@@ -35,7 +35,7 @@ from trainer.config import RunConfig
 from trainer.folder import RunFolder
 from trainer.snapshot import Snapshot, read_facts
 
-REVISION = "0001"  # of the tables, the newest file in trainer/migrations/versions
+REVISION = "0002"  # of the tables, the newest file in trainer/migrations/versions
 TRIES = 3  # attempts in a row without a new snapshot before a run counts as broken
 PATIENCE = 30.0  # seconds a wanted picture is waited for when nobody asks again
 OPEN, ENDED = ("queued", "running"), ("finished", "failed", "stopped", "interrupted")
@@ -47,7 +47,7 @@ class Run:
     """One row of the store. `state` is queued, running, finished, failed, stopped or interrupted."""
 
     id: str
-    config: RunConfig
+    settings: str  # the config as JSON, read when it is asked for: of ten thousand runs a page shows ten
     state: str
     reason: str
     attempt: int
@@ -57,6 +57,11 @@ class Run:
     started: float | None
     ended: float | None
     note: str
+
+    @cached_property
+    def config(self) -> RunConfig:
+        """All that decides the run."""
+        return RunConfig.from_json(self.settings)
 
     @property
     def open(self) -> bool:
@@ -75,8 +80,10 @@ class Store:
     def submit(self, config: RunConfig, note: str = "") -> str:
         """Queue a run and return its id."""
         name = str(ULID())
+        told = {"created": time.time(), "note": note[:64]}
         write(self.folder(name).path / "config.json", config.to_json())
-        row = {"id": name, "config": config.to_json(), "state": "queued", "created": time.time(), "note": note[:64]}
+        write(self.folder(name).path / "run.json", json.dumps(told))
+        row = {"id": name, "config": config.to_json(), "state": "queued", **told}
         with self.writing() as db:
             db.execute(insert(t.runs).values(**row))
             _note(db, name, "submit", 0)
@@ -88,29 +95,49 @@ class Store:
             return db.execute(select(t.runs.c.id).where(t.runs.c.id == name)).first() is not None
 
     def enter(
-        self, name: str, config: RunConfig, note: str, created: float, started: float | None, ended: float | None
+        self,
+        name: str,
+        config: RunConfig,
+        note: str,
+        created: float,
+        started: float | None,
+        ended: float | None,
+        state: str = "finished",
+        reason: str = "",
+        attempts: Sequence[int] = (1,),
     ) -> None:
-        """Enter a finished run whose files are in its folder already, as its first attempt."""
+        """Enter a run that has ended and whose files are in its folder already; of one that is known, nothing."""
         row = {
-            "id": name, "config": config.to_json(), "state": "finished", "created": created, "note": note[:64],
-            "attempt": 1, "started": started, "ended": ended,
+            "id": name, "config": config.to_json(), "state": state, "reason": reason, "created": created,
+            "note": note[:64], "attempt": (newest := max(attempts, default=0)), "started": started, "ended": ended,
         }  # fmt: skip
         with self.writing() as db:
-            db.execute(upsert(t.runs).values(**row).on_conflict_do_nothing())
-            _note(db, name, "enter", 1)
-        self.index(name, 1)
+            if db.execute(upsert(t.runs).values(**row).on_conflict_do_nothing()).rowcount:
+                _note(db, name, "enter", newest, reason)
+        for attempt in attempts:
+            self.index(name, attempt)
 
     def submit_first(self, config: RunConfig, note: str) -> None:
         """Queue a run if there has been none yet; of several that ask at once, one does."""
         with FileLock(self.path / "first.lock"):
-            if not self.runs():
+            if not self.count():
                 self.submit(config, note)
 
-    def runs(self, states: Iterable[str] = OPEN + ENDED) -> list[Run]:
-        """All runs in these states, newest first."""
+    def runs(self, states: Iterable[str] = OPEN + ENDED, few: slice = slice(None)) -> list[Run]:
+        """All runs in these states, newest first, or `few` of them: slice(20, 30) is the third ten."""
         query = select(t.runs).where(t.runs.c.state.in_(list(states))).order_by(t.runs.c.id.desc())
+        if few.stop is not None:
+            query = query.limit(few.stop - (few.start or 0)).offset(few.start or 0)
         with self.reading() as db:
             return [_run(row) for row in db.execute(query)]
+
+    def count(self, states: Iterable[str] = OPEN + ENDED) -> int:
+        """How many runs are in these states."""
+        return self._count(t.runs.c.state.in_(list(states)))
+
+    def ahead(self, name: str) -> int:
+        """How many runs wait that are claimed before this one."""
+        return self._count((t.runs.c.state == "queued") & (t.runs.c.id < name))
 
     def run(self, name: str) -> Run:
         """One run; ValueError when there is none of that id."""
@@ -180,8 +207,6 @@ class Store:
 
     def latest(self, names: Iterable[str]) -> dict[str, dict[str, Any]]:
         """The newest snapshot's facts of each of these runs that has one, in two queries."""
-        from sqlalchemy import func, tuple_
-
         c = t.snapshots.c
         newest = select(c.run, func.max(c.step)).where(c.run.in_(list(names))).group_by(c.run)
         with self.reading() as db:
@@ -250,16 +275,15 @@ class Store:
     def waiting(self) -> dict[str, Any]:
         """What there is to do, in one look that takes no lock: queued runs, runs to stop, pictures, data jobs."""
         with self.reading() as db:
-            open_runs = db.execute(
-                select(t.runs.c.id, t.runs.c.state, t.runs.c.stop_wanted).where(t.runs.c.state.in_(OPEN))
-            )
-            runs = open_runs.all()
+            queued = db.execute(select(t.runs.c.id).where(t.runs.c.state == "queued").limit(1)).first()
+            stops = select(t.runs.c.id).where((t.runs.c.state == "running") & (t.runs.c.stop_wanted == 1))
+            stopped = list(db.execute(stops).scalars())
             wanted = db.execute(select(t.wanted.c.name).where(t.wanted.c.state == "waiting").distinct()).scalars()
             pictures = {name.split("-")[0] for name in wanted}
             recent = db.execute(select(t.jobs.c.id, t.jobs.c.state).order_by(t.jobs.c.id.desc()).limit(20)).all()
         return {
-            "queued": sum(state == "queued" for _, state, _ in runs),
-            "stops": [name for name, state, stop in runs if state == "running" and stop],
+            "queued": queued is not None,
+            "stops": stopped,
             "wanted": pictures,
             "jobs": sum(state == "queued" for _, state in recent),
             "stopped_jobs": [name for name, state in recent if state == "stopped"],
@@ -383,6 +407,10 @@ class Store:
         with self._reader.connect() as db:
             yield db
 
+    def _count(self, which: Any) -> int:
+        with self.reading() as db:
+            return db.execute(select(func.count()).select_from(t.runs).where(which)).scalar_one()
+
     def _move(
         self, name: str, before: tuple[str, ...], state: str, reason: str = "", attempt: int | None = None, **more: Any
     ) -> bool:
@@ -440,7 +468,7 @@ class Store:
 
 def _run(row: Any) -> Run:
     values = dict(row._mapping)
-    return Run(**{**values, "config": RunConfig.from_json(row.config), "stop_wanted": bool(row.stop_wanted)})
+    return Run(settings=values.pop("config"), stop_wanted=bool(values.pop("stop_wanted")), **values)
 
 
 def _note(db: Connection, run: str, edge: str, attempt: int, reason: str = "") -> None:

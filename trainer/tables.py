@@ -1,6 +1,6 @@
 """The tables of meta.db. A change here needs a migration in trainer/migrations."""
 
-from sqlalchemy import Column, Float, Integer, MetaData, String, Table, Text
+from sqlalchemy import Column, Float, Index, Integer, MetaData, String, Table, Text
 
 tables = MetaData()
 
@@ -9,7 +9,7 @@ runs = Table(
     tables,
     Column("id", String(26), primary_key=True),  # ULID: sorted by name is sorted by time
     Column("config", Text, nullable=False),
-    Column("state", String(12), nullable=False, index=True),
+    Column("state", String(12), nullable=False),
     Column("reason", Text, nullable=False, default=""),  # why it failed or waits, for people
     Column("attempt", Integer, nullable=False, default=0),
     Column("idle_attempts", Integer, nullable=False, default=0),  # in a row, without a new snapshot
@@ -18,6 +18,7 @@ runs = Table(
     Column("started", Float),
     Column("ended", Float),
     Column("note", String(64), nullable=False, default=""),  # "train all" writes the same one on its runs
+    Index("ix_runs_state_id", "state", "id"),  # the oldest that waits, of ten thousand
 )
 
 snapshots = Table(

@@ -61,6 +61,11 @@ def accuracies(config: RunConfig, history: Sequence[Mapping[str, Any]]) -> dict[
     return {name: history_curve(history, metric) for name, metric in (other, ("KNN", "knn_accuracy"))}
 
 
+def listed(words: Sequence[str]) -> str:
+    """Words in a row: a, b and c."""
+    return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
+
+
 def class_names(store: Store, run: Run) -> tuple[str, ...]:
     """The classes of a run, also when its dataset has changed or gone since; of a waiting run, those of its dataset."""
     if known := store.folder(run.id).class_names:
@@ -74,7 +79,7 @@ def class_names(store: Store, run: Run) -> tuple[str, ...]:
 def progress(store: Store, run: Run, facts: dict[str, Any] | None) -> None:
     """How far a run is: a bar with rate and time left while it trains, else a sentence."""
     if run.state == "queued":
-        before = sum(other.id < run.id for other in store.runs(("queued",)))
+        before = store.ahead(run.id)
         st.progress(0.0, f"Waiting; {before} before it." if before else "Next in line; the trainer is getting ready.")
     elif run.state == "running" and facts is None:
         told = read_json(store.folder(run.id).attempt(run.attempt) / "progress.json")

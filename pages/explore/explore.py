@@ -57,7 +57,7 @@ def current() -> Run | None:
         except ValueError as error:
             st.warning(str(error))
             return None
-    if not store.runs():
+    if not store.count():
         store.submit_first(DEMO, "first visit")
         st.session_state["welcome"] = True
     runs = store.runs()

@@ -34,14 +34,16 @@ st.markdown(
 which = st.segmented_control(
     "Show", list(SHOWN), default="all", required=True, key="state", bind="query-params", label_visibility="collapsed"
 )
-matching = store.runs(SHOWN[which or "all"])
+states = SHOWN[which or "all"]
+matching = store.count(states)
 if not matching:
     st.info("No such runs. Train one on the page Explore.", icon=":material/explore:")
     st.page_link("explore/explore.py", label="Explore a head", icon=":material/explore:")
     st.stop()
-pages = -(-len(matching) // PAGE)
+pages = -(-matching // PAGE)
 page = st.pagination(pages, key="page") if pages > 1 else 1
-names = [run.id for run in matching[(page - 1) * PAGE : page * PAGE]]
+runs = store.runs(states, slice((page - 1) * PAGE, page * PAGE))
+names = [run.id for run in runs]
 
 
 def act(what: str, name: str) -> None:
@@ -151,4 +153,4 @@ def detail(run: Run) -> None:
     st.caption(f"Run {run.id}, attempt {run.attempt}.")
 
 
-live(show, any(run.open for run in matching if run.id in names), names, every=2 * POLL)
+live(show, any(run.open for run in runs), names, every=2 * POLL)

@@ -1,9 +1,10 @@
 """Do seven panels ever go blank while seven trainings run? python -m tests.benchmarks.live_panels [SECONDS]
 
-Starts the app on a home of its own, queues seven heads on digits, opens them on the page Compare heads in 3-D and
-looks at every frame that is drawn for two minutes (or SECONDS), while the camera is turned now and then. The trainer
-takes as many at once as the machine has room for. Prints the frames it saw, panels that had points and were blank,
-lost contexts and errors of the console, and fails when there was any of the last three, or no frame.
+Starts the app on a home of its own and a trainer that takes seven runs at once, which is more than a small machine
+would choose, trains seven heads on digits, opens them on the page Compare heads in 3-D when all have points, and looks
+at every frame that is drawn for two minutes (or SECONDS), while the camera is turned now and then. Prints the frames
+it saw, panels that had points and were blank, lost contexts and errors of the console, and how many runs still trained
+at the end; fails when there was a blank panel, a lost context, an error or no frame, or fewer than seven had points.
 """
 
 import json
@@ -17,7 +18,7 @@ from playwright.sync_api import sync_playwright
 
 from tests.browser.conftest import CHROMIUM, QUIET
 from tests.browser.stage import WATCH
-from tests.helpers import ROOT, Server, end, until
+from tests.helpers import ROOT, Server, end, trainer, until
 from trainer import RunConfig
 from trainer.store import Store
 
@@ -27,14 +28,21 @@ HEADS = ("Classification", "ArcMarginProduct", "CosFace", "ArcFace", "AdaCos", "
 def main(seconds: float) -> int:
     """Watch; 1 when something went wrong."""
     with tempfile.TemporaryDirectory() as folder:
-        server = Server(ROOT, Path(folder) / "log", {"FACES_HOME": folder, "FACES_DEVICE": "cpu"})
+        store = Store(Path(folder))
+        runs = [store.submit(RunConfig(head=head, dim=16, epochs=100)) for head in HEADS]
+        with open(Path(folder) / "trainer.log", "w") as log:
+            training = trainer("serve", "--slots", str(len(runs)), home=Path(folder), stdout=log, stderr=log)
+        server = None
         try:
-            store = Store(Path(folder))
-            runs = [store.submit(RunConfig(head=head, dim=16, epochs=25)) for head in HEADS]
-            until(lambda: len(store.latest(runs[:1])), 120)
-            return watch(f"{server.address}/compare?source=Chosen+runs&runs={','.join(runs)}&axes=3-D", seconds)
+            server = Server(ROOT, Path(folder) / "log", {"FACES_HOME": folder, "FACES_DEVICE": "cpu"})
+            until(lambda: len(store.latest(runs)) == len(runs), 180)
+            failed = watch(f"{server.address}/compare?source=Chosen+runs&runs={','.join(runs)}&axes=3-D", seconds)
+            print("still training at the end:", sum(store.run(run).open for run in runs))
+            return failed
         finally:
-            end(server.process, 60)
+            if server:
+                end(server.process, 60)
+            end(training, 60)
 
 
 def watch(address: str, seconds: float) -> int:
@@ -68,7 +76,9 @@ def watch(address: str, seconds: float) -> int:
         }  # fmt: skip
         browser.close()
     print(json.dumps(found, indent=1))
-    return int(bool(found["blank"] or found["lost contexts"] or errors or not found["frames"]))
+    return int(
+        bool(found["blank"] or found["lost contexts"] or errors or not found["frames"] or len(drawn) < len(HEADS))
+    )
 
 
 def ours(said: Any) -> bool:

@@ -10,6 +10,7 @@ Chromium's processes take for a frame, the drawing included, which a busy machin
 A picture of one panel with ten points shows what a frame costs without points.
 """
 
+import argparse
 import sys
 import tempfile
 import time
@@ -257,6 +258,8 @@ def payload() -> list[str]:
 
 def main() -> None:
     """Measure and print."""
+    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    words.parse_args()
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
         parts = [act(browser) for act in (motions, beside_plotly)]

@@ -121,6 +121,13 @@ def bring_runs(arguments: argparse.Namespace) -> None:
     print(*bring(Store(), Path(arguments.file).read_bytes()), sep="\n")
 
 
+def reindex_runs(_: argparse.Namespace) -> None:
+    """Enter runs whose files are here and that the database has lost, and print their ids."""
+    from trainer.reindex import reindex
+
+    print(*reindex(Store(), show), sep="\n")
+
+
 def follow(arguments: argparse.Namespace) -> int:
     """Print the snapshots of runs (all open ones by default) as they come, until all have ended."""
     store = Store()
@@ -252,6 +259,7 @@ def run_words(words: argparse.ArgumentParser) -> None:
     some.add_argument("--last", type=int, help="validation images kept of the last snapshot (default: all)")
     some.add_argument("--known", type=int, default=1000, help="training images kept of it")
     add(actions, "bring", bring_runs).add_argument("file")
+    add(actions, "reindex", reindex_runs)
     some = add(actions, "follow", follow)
     some.add_argument("id", nargs="*")
     some.add_argument("--json", action="store_true")

@@ -1,0 +1,152 @@
+"""Do the tests catch it when a guard is gone? Each bug is put into a copy of the project, where its tests must fail.
+
+    python -m tests.faults.seeded          # some minutes; prints a Markdown table, and fails when a bug is missed
+
+A test that passes without the guard proves nothing about it.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.helpers import ROOT
+
+
+class Bug(NamedTuple):
+    """One guard, the text that is it, what takes its place, and the tests that must notice."""
+
+    name: str
+    file: str
+    guard: str
+    without: str
+    tests: str
+
+
+BUGS = [
+    Bug(
+        "no fence: an attempt that is over may end the next one", "trainer/store.py",
+        "            guard &= t.runs.c.attempt == attempt\n", "            pass\n", "tests/test_queue_model.py",
+    ),
+    Bug(
+        "no guard on edges: any state may become any other", "trainer/store.py",
+        "guard = (t.runs.c.id == name) & t.runs.c.state.in_(before)", "guard = t.runs.c.id == name",
+        "tests/test_queue_model.py",
+    ),
+    Bug(
+        "a claim does not count as an attempt", "trainer/store.py",
+        '"attempt": t.runs.c.attempt + 1,', '"attempt": t.runs.c.attempt,', "tests/test_queue_model.py",
+    ),
+    Bug(
+        "the newest run is claimed first", "trainer/store.py",
+        'select(t.runs.c.id).where(t.runs.c.state == "queued").order_by(t.runs.c.id).limit(1)',
+        'select(t.runs.c.id).where(t.runs.c.state == "queued").order_by(t.runs.c.id.desc()).limit(1)',
+        "tests/test_queue_model.py",
+    ),
+    Bug(
+        "a poison run is tried for ever", "trainer/store.py",
+        "if run.idle_attempts >= TRIES:", "if run.idle_attempts >= 10 * TRIES:", "tests/test_queue_model.py",
+    ),
+    Bug(
+        "a training run can be deleted", "trainer/store.py",
+        "(t.runs.c.id == name) & (t.runs.c.state.in_(ENDED))", "(t.runs.c.id == name)", "tests/test_queue_model.py",
+    ),
+    Bug(
+        "a wish to stop is forgotten by the next supervisor", "trainer/store.py",
+        "            stopped = run.stop_wanted\n", "            stopped = False\n", "tests/test_queue_model.py",
+    ),
+    Bug(
+        "a file is not synced before it gets its name", "faces/files.py",
+        "        os.fsync(file.fileno())\n", "        pass\n", "tests/test_store.py",
+    ),
+    Bug(
+        "a folder is not synced after a rename", "faces/files.py",
+        "            os.fsync(folder)\n", "            pass\n", "tests/test_store.py",
+    ),
+    Bug(
+        "a file is written in its place", "faces/files.py",
+        'temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")', "temporary = path",
+        "tests/test_store.py",
+    ),
+    Bug(
+        "a damaged snapshot is shown", "trainer/store.py",
+        "hashlib.sha256(file.read_bytes()).hexdigest() != row.sha256", "False", "tests/test_store.py",
+    ),
+    Bug(
+        "a damaged checkpoint is taken up", "trainer/folder.py",
+        'if hashlib.sha256(content).hexdigest()[:12] == file.stem.split("-")[1]:', "if content:", "tests/test_store.py",
+    ),
+    Bug(
+        "any text is a run id", "trainer/store.py",
+        'if not re.fullmatch(r"[0-9A-HJKMNP-TV-Z]{26}", name):', "if not name:", "tests/test_store.py",
+    ),
+    Bug(
+        "a request under any name is answered",
+        "pages/components/door.py",
+        "if all(map(self.known, called + headers.getlist(\"origin\"))):",
+        "if all(map(self.known, headers.getlist(\"origin\"))):",
+        "tests/test_private.py",
+    ),
+    Bug(
+        "a socket is opened to any page", "pages/components/door.py",
+        "called + headers.getlist(\"origin\")", "called", "tests/test_private.py",
+    ),
+    Bug(
+        "a download of any content is taken", "faces/datasets/fetching.py",
+        'None if whole.hexdigest() == file.md5 else "its checksum differs"', "None", "tests/test_fetch.py",
+    ),
+]  # fmt: skip
+
+
+def caught(bug: Bug, copy: Path) -> bool:
+    """Whether the tests fail with this bug, and for no other reason than a failed promise."""
+    file = copy / bug.file
+    right = file.read_text(encoding="utf-8")
+    assert right.count(bug.guard) == 1, f"{bug.file} has {right.count(bug.guard)} places like {bug.guard!r}"
+    try:
+        file.write_text(right.replace(bug.guard, bug.without), encoding="utf-8")
+        return fails(bug.tests, copy)
+    finally:
+        file.write_text(right, encoding="utf-8")
+
+
+def fails(tests: str, copy: Path) -> bool:
+    """Whether some test fails; an error that keeps tests from running at all is no failure."""
+    command = [sys.executable, "-m", "pytest", "-n", "0", "-x", "-p", "no:cacheprovider", *tests.split()]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "FACES_PROFILE": "finding"}
+    done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, timeout=900)
+    if done.returncode not in (0, 1):
+        raise RuntimeError(done.stdout[-2000:] + done.stderr[-2000:])
+    return done.returncode == 1
+
+
+def main() -> int:
+    """Print a table; 1 when a bug was missed."""
+    missed = 0
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "faces"
+        names = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout
+        for name in names.decode().split("\0"):
+            if name and not name.startswith("assets/runs/"):
+                (copy / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(ROOT / name, copy / name)
+        for tests in sorted({bug.tests for bug in BUGS}):
+            assert not fails(tests, copy), f"{tests} fails without any bug"
+        print("| guard that is gone | tests | caught | seconds |\n|---|---|---|---|")
+        for bug in BUGS:
+            began = time.monotonic()
+            found = caught(bug, copy)
+            missed += not found
+            print(
+                f"| {bug.name} | {bug.tests} | {'yes' if found else '**no**'} | {time.monotonic() - began:.0f} |",
+                flush=True,
+            )
+    return int(missed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
