@@ -54,16 +54,16 @@ def page(taken: Sequence[Taken], progress: Progress) -> str:
     if not kinds:
         raise ValueError("These runs have no finished picture in common; look at one of them first.")
     images = sheets(taken, answers)
-    facts = {one.run.id: moments(one, kinds) for one in taken}
-    total = sum(len(steps) for steps in facts.values())
+    steps = {one.run.id: moments(one, kinds) for one in taken}  # the steps of each run
+    total = sum(map(len, steps.values()))
     done = 0
     for one in taken:
-        for step in facts[one.run.id]:
+        for step in steps[one.run.id]:
             progress(Progressed("Collecting moments", done := done + 1, total, "moments"))
             known = shown_facts(one.store.snapshot(one.run.id, step), one.run.config.probe)
             answers[f"facts/{one.run.id}/{step}"] = data_url(facts_block(known))
         inspections(one, answers)
-    pictures = [picture(taken, name, facts, images, answers) for name in kinds]
+    pictures = [picture(taken, name, steps, images, answers) for name in kinds]
     told = json.dumps({"pictures": pictures, "answers": answers}, separators=(",", ":")).replace("<", "\\u003c")
     datasets = sorted({one.run.config.dataset for one in taken})
     said = title(taken[0].run.config)
@@ -74,7 +74,7 @@ def page(taken: Sequence[Taken], progress: Progress) -> str:
         )
     parts = {
         "title": html.escape(said), "subtitle": html.escape(settings(taken)), "table": scores(taken),
-        "footer": html.escape(footer(taken)), "data": told, "scripts": bundled(),
+        "footer": html.escape(footer(taken, max(map(len, steps.values())))), "data": told, "scripts": bundled(),
     }  # fmt: skip
     return re.sub(r"%(\w+)%", lambda found: parts[found[1]], PAGE.read_text(encoding="utf-8"))
 
@@ -216,12 +216,12 @@ def scores(taken: Sequence[Taken]) -> str:
     return f"<table>{''.join(rows)}</table>"
 
 
-def footer(taken: Sequence[Taken]) -> str:
+def footer(taken: Sequence[Taken], moments: int) -> str:
     """How it is used, and what was counted."""
     asked = min(one.facts["metrics"].get("asked", 0) for one in taken)
     counted = f"Scores are counted on {asked:,.0f} images. " if asked else ""
     day = time.strftime("%Y-%m-%d")
-    plays = "Space plays, ← and → step, " if any(len(one.history) > 1 for one in taken) else ""
+    plays = "Space plays, ← and → step, " if moments > 1 else ""
     return (
         f"{counted}{plays}c changes the colours, a click inspects an image at the last moment. "
         f"Saved by Faces on {day}; this file needs no network."
