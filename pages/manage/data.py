@@ -232,13 +232,18 @@ def work() -> bool:
         elif job["state"] == "finished" and job is jobs[0]:
             first, *rest = str(job["progress"].get("said", "Done.")).split("\n")
             st.success(told.plain(first), icon=":material/check:")
+            if job["arguments"][0] == "embeddings":
+                st.page_link("manage/runs.py", label="Look at them under Runs", icon=":material/history:")
             if rest:
                 st.code("\n".join(rest), language=None)
     return not any(job["state"] in OPEN for job in jobs)
 
 
 st.title("Which images can heads be trained on?")
-st.markdown("Digits are always here. Imagewoof and your own images are decoded once per size, and then open at once.")
+st.markdown(
+    "Digits are always here. Imagewoof and your own images are decoded once per size, and then open at once. "
+    "Embeddings that another model made need no training: bring them at the end of this page."
+)
 if said := st.session_state.pop("said", ""):
     st.toast(said, icon=":material/hourglass_top:")
 live(work, any(job["state"] in OPEN for job in store.jobs()))
