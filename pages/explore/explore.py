@@ -11,6 +11,7 @@ from faces.heads import HEADS, scored
 from faces.knobs import Choice, Knob
 from faces.projections import PROJECTIONS
 from pages.components import runs as told
+from pages.components.explained import explain
 from pages.components.feasibility import feasibility
 from pages.components.live import live
 from pages.components.picture import Look, pending, picture, projection_choice
@@ -25,26 +26,11 @@ from trainer.store import Run
 DEMO = RunConfig(head="ArcFace", dataset="digits", epochs=20)  # what a first visitor finds training
 
 SCORES = {
-    "loss": (
-        "Training loss", ".3f",
-        "What training makes smaller: mostly the mean cross-entropy of the training logits, margin included. Losses of "
-        "different heads are not comparable.",
-    ),
-    "dnn_accuracy": (
-        "DNN accuracy", ".1%",
-        "Share of validation images whose largest inference logit is the true class. These logits never see the label.",
-    ),
-    "knn_accuracy": (
-        "KNN accuracy, k = 5", ".1%",
-        "Share of validation images whose 5 nearest training images, by cosine, vote for the true class. "
-        "Measured after each epoch.",
-    ),
-    "ncm_accuracy": (
-        "Class-mean accuracy", ".1%",
-        "Share of validation images that lie nearest, by cosine, to the mean of their own class' training images. "
-        "Measured after each epoch.",
-    ),
-}  # fmt: skip
+    "loss": ("Training loss", ".3f"),
+    "dnn_accuracy": ("DNN accuracy", ".1%"),
+    "knn_accuracy": ("KNN accuracy, k = 5", ".1%"),
+    "ncm_accuracy": ("Class-mean accuracy", ".1%"),
+}
 
 store = the_store()
 
@@ -168,8 +154,8 @@ def scores(run: Run, history: list[dict]) -> None:
     for facts in history:
         metrics |= facts["metrics"]
     with st.container(horizontal=True):
-        for name, (label, form, help) in SCORES.items():
-            value = f"{metrics[name]:{form}}" if name in metrics else "–"
+        for name, (label, form) in SCORES.items():
+            value, help = f"{metrics[name]:{form}}" if name in metrics else "–", explain(name, metrics)
             if name == "loss" and told.brought(run.config):
                 continue
             if name == "dnn_accuracy" and not told.has_logits(run.config):
@@ -212,7 +198,7 @@ def curves(run: Run, history: list[dict]) -> None:
         two = told.accuracies(run.config, history)
         chart = lines(two, dict.fromkeys(two, "#94a4a2") | {"KNN": ink}, "epoch", "", percent=True)
         st.echarts_chart(chart, height=230, key="accuracy", alt=alt("KNN accuracy", two["KNN"]))
-    explained(right, run, history, ink)
+    components(right, run, history, ink)
     turned = [f"{told.said(name, value)} at step {step}" for step, name, value in history[-1]["turned"]]
     if turned:
         st.caption(f":material/tune: Turned while training: {', '.join(turned)}. Compare lists it apart.")
@@ -228,10 +214,10 @@ def by_k(run: Run, history: list[dict], ink: str) -> None:
         said = ", ".join(f"{share:.1%} at k = {k:.0f}" for k, share in knn.tolist())
         st.echarts_chart(chart, height=230, key="by k", alt=f"KNN accuracy: {said}.")
         st.caption("Made elsewhere: no training, hence no loss and no DNN accuracy.")
-    explained(right, run, history, ink)
+    components(right, run, history, ink)
 
 
-def explained(place: Any, run: Run, history: list[dict], ink: str) -> None:
+def components(place: Any, run: Run, history: list[dict], ink: str) -> None:
     """The share of the variance that the first components explain."""
     with place:
         st.markdown("**Explained variance**")
@@ -253,6 +239,14 @@ def measured(metrics: Mapping[str, float]) -> None:
     if len(rows) > 3:  # else nothing that is not on the page already
         with st.expander("All measures, on all validation images", icon=":material/straighten:"):
             st.dataframe(rows, hide_index=True, width="stretch")
+            names = [name for name in MEASURES if name in metrics]
+            title = st.selectbox(
+                "Explain", names, None, key="explained", format_func=lambda name: MEASURES[name].title,
+                placeholder="Explain a number", label_visibility="collapsed",
+            )  # fmt: skip
+            with st.container():
+                if title in names:
+                    st.markdown(explain(title, metrics))
 
 
 def alt(name: str, curve: tuple) -> str:

@@ -10,6 +10,7 @@ import streamlit as st
 from faces import figures
 from pages.components import runs as told
 from pages.components.experiment import ask_experiment, ask_group, ask_noise
+from pages.components.explained import explain_mean
 from pages.components.live import POLL, live
 from pages.components.session import head_colors, the_store
 from trainer import comparison
@@ -61,6 +62,8 @@ def show_ranking(runs: Sequence[Run], latest: Latest) -> None:
     chart = figures.still_ranking(rows, measure.title, measure.unit, measure.digits)
     st.plotly_chart(chart, key="ranking", config=figures.PLAIN, alt=f"{measure.title} of each head, a dot per seed")
     st.dataframe(table(ranked, measure), hide_index=True, width="stretch")
+    with st.popover("Explain this number", icon=":material/functions:", type="tertiary"):
+        st.markdown(explain_mean(metric, {one.head: one.scores for one in ranked.standings}))
     said = f"Seeds that every head has finished: {', '.join(map(str, ranked.seeds))}."
     if ranked.missing:
         said += f" Without this score: {', '.join(ranked.missing)}."

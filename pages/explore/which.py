@@ -59,7 +59,8 @@ def which_head(found: Experiment, metric: str) -> None:
     if not last.tied and last is not best:
         why += f" {last.head} is shown to be behind, with {rows[last.head]}."
     answer(
-        "Which head?", short, why, "The article (2021): begin with ArcFace or CosFace; ArcMarginProduct is the upgrade of one line.",
+        "Which head?", short, why,
+        "The article (2021): begin with ArcFace or CosFace; ArcMarginProduct is the upgrade of one line.",
         ("explore/scoreboard.py", "The whole ranking", {"group": found.note, "metric": measure.title}),
     )  # fmt: skip
 
@@ -100,7 +101,8 @@ def which_s_and_m(classes: int, dim: int) -> None:
         f"{math.degrees(next(iter(rooms.values())).spacing.angle):.0f}° apart, which is what limits m."
     )
     answer(
-        "Which s and m?", short, why, "The article (2021): s = √2·ln(C−1), which is 3.11 for ten classes; its runs had m = 0.25.",
+        "Which s and m?", short, why,
+        "The article (2021): s = √2·ln(C−1), which is 3.11 for ten classes; its runs had m = 0.25.",
         ("learn/lab.py", "Try them in the margin lab", {"lab.C": str(classes), "lab.D": str(dim)}),
     )  # fmt: skip
 
