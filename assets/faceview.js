@@ -8,7 +8,8 @@
 //                       told: words about its last moment, raw: bool, linear: bool, tour: url, known: url,
 //                       known_steps: [moments of it] }],
 //            classes: [{ name, color_light, color_dark, shape }], axes: 2 | 3, height, label, live: bool,
-//            scale: [ink from little to much], judged: { word: ink }, sheet: { across, side }, picks, wishes: bool }
+//            scale: [ink from little to much], judged: { word: ink }, sheet: { across, side }, picks, wishes: bool,
+//            file: how the names of saved pictures begin }
 //
 // Addresses name immutable blocks (points.js says how they are laid out); "*" in one stands for a step or the number
 // of a sheet. While a new block loads, the old one stays. Emits `picked` {panel, index} when a point is clicked and
@@ -17,6 +18,7 @@
 import { Axes } from "./faceview/axes.js";
 import { Clock } from "./faceview/clock.js";
 import { coneSaid, conesOf } from "./faceview/cones.js";
+import { save } from "./faceview/export.js";
 import { Inspector } from "./faceview/inspector.js";
 import { clamp, ease, glide, HOME, inside, lensOf, nearest, project, turned } from "./faceview/lens.js";
 import { button, choice, degrees, element, press, swatch, tell, thumbnail, told } from "./faceview/page.js";
@@ -482,7 +484,7 @@ class Picture {
       if (deep) panel.axes.place(lens, panel.spec.raw ? 1 : panel.reach);
       return { panel, deep, rings, lens, cones: this.cones(panel) };
     });
-    this.painter.paint(seen, { dpr: this.dpr, ...this.theme });
+    this.painter.paint((this.painted = seen), { dpr: this.dpr, ...this.theme });
     if (this.hot) this.placeTip();
     this.root.dataset.frames = ++this.frames;
     this.root.dataset.camera = JSON.stringify(this.camera, (_, value) => (value.toFixed ? +value.toFixed(4) : value));
@@ -550,6 +552,10 @@ class Picture {
     this.tourButton = button("Tour", "Turn slowly through the leading axes (g)", this.tools, () => this.roam());
     this.tourEnd = button("✕", "End the tour (Esc)", this.tools, () => this.roam(null));
     this.clearButton = button("Clear", "Select nothing (Esc)", this.tools, () => this.select([]));
+    const files = element("span", "files", this.tools);
+    for (const [kind, what] of [["png", "an image"], ["svg", "a drawing that can be scaled and edited"]]) {
+      button(kind.toUpperCase(), `Save this picture as ${what}`, files, () => save(this, kind));
+    }
     this.loop = document.createElementNS("http://www.w3.org/2000/svg", "svg");
     this.loop.innerHTML = "<path/>";
     this.loop.setAttribute("class", "loop");

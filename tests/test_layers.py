@@ -28,10 +28,11 @@ LOOKING = ["torch", "streamlit", "trainer", "sklearn", "umap", "numba"]
         (["faces.projections", "faces.evaluation", "faces.palette"], LOOKING),
         (["faces.model", "faces.heads.arcface", "faces.encoders.resnet9"], ["streamlit", "trainer", "plotly"]),
         (["trainer", "trainer.store", "trainer.supervisor", "trainer.__main__"], ["torch", "streamlit", "plotly"]),
+        (["trainer.exports", "trainer.making", "trainer.brought"], ["torch", "streamlit", "plotly", "onnx", "pyarrow"]),
         (["trainer.training", "trainer.worker", "trainer.pictures"], ["streamlit", "plotly"]),
         (["pages.components.picture", "pages.components.settings", "app"], ["torch", "umap", "sklearn"]),
     ],
-    ids=["declarations", "looking", "computing", "trainer", "training", "pages"],
+    ids=["declarations", "looking", "computing", "trainer", "taking", "training", "pages"],
 )  # fmt: skip
 def test_a_room_loads_only_what_it_may(modules, forbidden):
     assert loaded_by(*modules) & set(forbidden) == set()

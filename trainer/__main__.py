@@ -9,7 +9,7 @@ from typing import Any
 from faces.home import home
 from trainer.commands import add
 from trainer.commands.data import data_words, list_data
-from trainer.commands.runs import config_words, export, run_words, train_here
+from trainer.commands.runs import config_words, export, export_words, run_words, train_here
 from trainer.commands.sweeps import sweep_words
 from trainer.store import Store
 
@@ -78,9 +78,7 @@ def parser() -> argparse.ArgumentParser:
     some.add_argument("--slots", type=int, help="runs at a time (default: one per GPU, or cores less one)")
     some.add_argument("--idle", type=float, help="leave after so many seconds with nothing to do")
     some.add_argument("--app", type=int, help="stay as long as the process of this id lives")
-    some = add(commands, "export", export)
-    some.add_argument("id")
-    some.add_argument("file")
+    export_words(add(commands, "export", export))
     add(commands, "doctor", doctor)
 
     add(commands, "work", lambda _: internal("worker", "work"), "(for the trainer itself) carry out one attempt")

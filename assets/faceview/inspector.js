@@ -2,7 +2,7 @@
 // of the images that are selected. It follows the clock; what it says of an image comes from one small answer per head.
 
 import { choice, degrees, element, swatch, thumbnail } from "./page.js";
-import { load } from "./points.js";
+import { load, where } from "./points.js";
 
 const MOST = 240; // images drawn of a selection
 const ORDERS = {
@@ -122,7 +122,7 @@ export class Inspector {
 
   // The image itself; without images the swatch and the row over it say which one it is.
   portrait({ spec }, place, label) {
-    const src = spec.images?.replace("*", `at/${place}`);
+    const src = spec.images && where(spec.images.replace("*", `at/${place}`));
     if (!src) return;
     if (this.image?.dataset.src !== src) { // else it would flicker when the clock moves
       const image = (this.image = element("img", "portrait"));

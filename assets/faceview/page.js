@@ -1,6 +1,7 @@
 // Small things that the picture puts on the page.
 
 import { OUTLINES } from "./painters.js";
+import { where } from "./points.js";
 
 export const element = (tag, name, parent, text = "") => {
   const made = document.createElement(tag);
@@ -43,7 +44,7 @@ export function choice(label, options, parent, act) {
 // The image of a point, from a sheet of `across` x `across` images.
 export function thumbnail({ images, sheet: { across, side } }, index, parent) {
   const made = element("span", "thumb", parent), at = index % across ** 2;
-  made.style.backgroundImage = `url("${images.replace("*", Math.floor(index / across ** 2))}")`;
+  made.style.backgroundImage = `url("${where(images.replace("*", Math.floor(index / across ** 2)))}")`;
   made.style.backgroundSize = `${across * 100}% auto`;
   // The last sheet may have fewer rows, so the place is given in widths of the image, not in shares of the sheet.
   made.style.backgroundPosition = `calc(var(--thumb) * ${-(at % across)}) calc(var(--thumb) * ${-Math.floor(at / across)})`;
@@ -60,5 +61,5 @@ export function tell(values) {
     if (value) url.searchParams.set(name, value);
     else url.searchParams.delete(name);
   }
-  if (url.href !== location.href) history.replaceState(history.state, "", url);
+  if (url.href !== location.href && location.protocol !== "file:") history.replaceState(history.state, "", url);
 }

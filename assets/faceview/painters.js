@@ -330,9 +330,10 @@ function mixed(count) {
   return Uint32Array.from({ length: count }, (_, at) => (at * stride) % Math.max(count, 1));
 }
 
-export function flatPainter(canvas) {
+// `path` makes of an outline what the canvas fills and strokes.
+export function flatPainter(canvas, path = (outline) => new Path2D(outline)) {
   const pen = canvas.getContext("2d"), outlines = Object.fromEntries(
-    Object.entries(OUTLINES).map(([shape, outline]) => [shape, new Path2D(outline)]));
+    Object.entries(OUTLINES).map(([shape, outline]) => [shape, path(outline)]));
   const css = ([r, g, b]) => `rgb(${r} ${g} ${b})`;
   const globe = circles();
   let inks = [], tones = [];
@@ -370,11 +371,11 @@ export function flatPainter(canvas) {
           pen.beginPath();
           for (let at = 0; at < places.length; at += 3) pen.lineTo(...project(lens, ...places.subarray(at, at + 3)).slice(0, 2));
         };
-        if (panel.spec.raw) {
-          for (let ring = 0; ring < (deep ? 3 : 1); ring++) {
-            path(globe.subarray(ring * 3 * 128, (ring + 1) * 3 * 128), line, 0.28);
-            pen.stroke();
-          }
+        const { raw } = panel.spec, ring = 3 * 128, parts = [[0, ring], [ring, 2 * ring], [2 * ring, 3 * ring]];
+        for (let axis = 0; axis < 3; axis++) parts.push([3 * ring + 6 * axis, 3 * ring + 6 * (axis + 1)]);
+        for (const [from, to] of deep ? parts : raw ? parts.slice(0, 1) : []) {
+          path(globe.subarray(from, to).map((part) => part * (raw ? 1 : panel.reach)), line, raw ? 0.28 : 0.15);
+          pen.stroke();
         }
         for (const { rgb: ink, outline } of cones) {
           path(outline, ink, 0.13);

@@ -5,6 +5,14 @@ const KEPT = 1200; // blocks kept for panels that come back to them, as travels 
 
 const blocks = new Map(); // url -> promise of a block, least recently used first
 
+const held = new Map(); // address -> data URL, in a page that brings its answers with it
+
+// From now on nothing is fetched: what these answers (data URLs by address) do not hold is not to be had.
+export const hold = (answers) => Object.entries(answers).forEach(([address, url]) => held.set(address, url));
+
+// Where an address leads to; nowhere ("") when answers are held and this is none of them.
+export const where = (address) => (held.size ? held.get(address) ?? "" : address);
+
 export function load(url) {
   const block = blocks.get(url) ?? ask(url);
   blocks.delete(url);
@@ -16,8 +24,9 @@ export function load(url) {
 
 // A picture that a projector is still working on answers 202; it is asked for again until it is there.
 async function ask(url) {
+  if (!where(url)) throw new Error("This file does not hold that moment.");
   for (let tries = 0; ; tries++) {
-    const answer = await fetch(url).catch(() => {
+    const answer = await fetch(where(url)).catch(() => {
       throw new Error("The server does not answer.");
     });
     if (answer.status === 202 && tries < PATIENCE) await new Promise((go) => setTimeout(go, 300));

@@ -6,19 +6,20 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import streamlit as st
 
 from faces.files import read_json
 from faces.knobs import Value
-from faces.projections import PROJECTIONS, class_residual, class_turn
+from faces.projections import PROJECTIONS
 from pages.components import blocks
 from pages.components.faceview import Panel, faceview
 from pages.components.knobs import sliders
 from pages.components.runs import class_names, names, plain, work
 from pages.components.session import the_store
 from pages.components.shown import sheets
+from trainer.naming import plain_name
 from trainer.pictures import AT_ONCE, KNOWN, TOUR, picture_name, warming_file
+from trainer.scene import alignment
 from trainer.store import Run
 
 COMPUTING = "computing"
@@ -215,6 +216,7 @@ def picture(runs: Sequence[Run], newest: dict[str, int], look: Look, *, height: 
     live = any(run.open for run in runs)
     faceview(
         panels, classes, 3 if look.axes == 3 else 2, height=height, label=label, key=key, live=live,
+        file=picture_file(runs, called[0]),
         on_wished=lambda: wish(st.session_state[key].wished or {}),
     )  # fmt: skip
     if any(panel.url for panel in panels):
@@ -229,6 +231,13 @@ def picture(runs: Sequence[Run], newest: dict[str, int], look: Look, *, height: 
         st.warning(plain(word))
     still = [run for run, name, going in zip(runs, called, going, strict=True) if going and not paused(run, name)]
     return not still and all(word != COMPUTING for word in waits)
+
+
+def picture_file(runs: Sequence[Run], name: str) -> str:
+    """How the names of saved pictures begin: whose, and which."""
+    first, kind = runs[0].config, plain_name(name)
+    whose = "-".join([plain_name(first.head), plain_name(first.dataset), f"seed{first.seed}"])
+    return f"faces-{whose if len(runs) == 1 else f'{len(runs)}-runs-{plain_name(first.dataset)}'}-{kind}"
 
 
 def linear(run: Run, steps: Sequence[int], look: Look, name: str) -> dict[str, Any]:
@@ -295,7 +304,4 @@ def _fit(reference: tuple[str, int, str, int], mine: tuple[str, int, str, int]) 
     theirs, ours = (the_store().folder(run).points(name, step) for run, step, name, _ in (reference, mine))
     if theirs is None or ours is None:
         return None, float("nan")
-    rotation, axes = np.eye(3), ours.points.shape[1]
-    both = ours.points, ours.labels, theirs.points, theirs.labels
-    rotation[:axes, :axes] = class_turn(*both).T  # the component multiplies from the left
-    return [round(float(number), 6) for number in rotation.ravel()], class_residual(*both)
+    return alignment(theirs, ours)

@@ -10,10 +10,11 @@ import streamlit as st
 from faces.datasets import find
 from faces.figures import Curve, history_curve
 from faces.files import read_json
-from faces.heads import HEADS, scored
-from faces.knobs import Choice
 from trainer.config import RunConfig
+from trainer.naming import brought, dataset_title, has_logits, names, said, shown, subtitle, title
 from trainer.store import Run, Store
+
+__all__ = ["brought", "dataset_title", "has_logits", "names", "said", "shown", "subtitle", "title"]  # of trainer.naming
 
 BADGES: dict[str, tuple[str, Any]] = {
     "queued": (":material/hourglass_empty:", "gray"),
@@ -22,19 +23,16 @@ BADGES: dict[str, tuple[str, Any]] = {
     "failed": (":material/error:", "red"),
     "stopped": (":material/stop:", "orange"),
     "interrupted": (":material/power_off:", "orange"),
+    "brought": (":material/inbox:", "violet"),
 }
 T = TypeVar("T")
 NO_LOGITS = "No DNN accuracy: this head has no class logits."
+NOT_TRAINED = "No DNN accuracy: brought embeddings come without a classifier."
 
 
 def plain(text: str) -> str:
     """Text from outside, to be shown as it is where Markdown is read."""
     return re.sub(r"([\\`*_{}\[\]()<>#+!|~$:-])", r"\\\1", text)
-
-
-def said(name: str, value: Any) -> str:
-    """A knob and its value."""
-    return f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
 
 
 def forgiving(show: Callable[..., T]) -> Callable[..., T | None]:
@@ -57,71 +55,15 @@ def badge(state: str) -> None:
     st.badge("training" if state == "running" else state, icon=icon, color=color)
 
 
-def title(config: RunConfig) -> str:
-    """A run's head and dataset."""
-    return f"{config.head} on {dataset_title(config.dataset)}"
-
-
-def subtitle(config: RunConfig) -> str:
-    """What sets a run apart from its siblings."""
-    words = [
-        *(said(name, value) for name, value in shown(config)),
-        f"{config.encoder} {config.size} px",
-        f"D = {config.dim}",
-        "1 epoch" if config.epochs == 1 else f"{config.epochs} epochs",
-        f"seed {config.seed}",
-    ]
-    if config.noise:
-        words.append(f"{config.noise} % wrong labels")
-    if config.drop_duplicates:
-        words.append("without near duplicates")
-    if config.held_out:
-        words.append(f"{config.held_out} classes held out")
-    if config.frozen_from:
-        words.append(f"encoder frozen, of run …{config.frozen_from[-4:]}")
-    if config.pretrained:
-        words.append("pretrained: has seen most validation images")
-    return " · ".join(words)
-
-
-def names(runs: Sequence[Run]) -> list[str]:
-    """A name for each of these runs: its head and, where that occurs twice, what sets those runs apart."""
-    settings = [vars(run.config) | dict(run.config.knobs) for run in runs]
-    found: list[str] = []
-    for mine in settings:
-        others = [theirs for theirs in settings if theirs["head"] == mine["head"]]
-        apart = [said(name, value) for name, value in mine.items() if any(one.get(name) != value for one in others)]
-        name = " ".join([mine["head"], *(word for word in apart if not word.startswith("knobs "))])
-        while name in found:  # the same run twice
-            name += "′"
-        found.append(name)
-    return found
-
-
-def shown(config: RunConfig) -> list[tuple[str, Any]]:
-    """The knobs worth a word: numbers, and choices that are not the default."""
-    known = HEADS.about(config.head).knobs if config.head in HEADS else {}
-    default = {name: knob.options[0] for name, knob in known.items() if isinstance(knob, Choice)}
-    return [(name, value) for name, value in config.knobs.items() if default.get(name) != value]
-
-
 def accuracies(config: RunConfig, history: Sequence[Mapping[str, Any]]) -> dict[str, Curve]:
     """KNN accuracy over the epochs, and DNN accuracy or, where there is none, that of the nearest class mean."""
-    other = ("Class mean", "ncm_accuracy") if not scored(config.head) else ("DNN", "dnn_accuracy")
+    other = ("Class mean", "ncm_accuracy") if not has_logits(config) else ("DNN", "dnn_accuracy")
     return {name: history_curve(history, metric) for name, metric in (other, ("KNN", "knn_accuracy"))}
 
 
 def listed(words: Sequence[str]) -> str:
     """Words in a row: a, b and c."""
     return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
-
-
-def dataset_title(name: str) -> str:
-    """A dataset's title, or its name when it is gone."""
-    try:
-        return find(name).title
-    except ValueError:
-        return f"{name} (removed)"
 
 
 def class_names(store: Store, run: Run) -> tuple[str, ...]:

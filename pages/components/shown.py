@@ -6,13 +6,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from faces.datasets import Dataset, find
 from faces.datasets.pictures import sheet
 from pages.components import blocks
 from pages.components.blocks import ACROSS, LARGE, SIDE
 from trainer.folder import Points
 from trainer.inspection import Inspected, inspected
 from trainer.pictures import TOUR, ShownFacts, shown_facts
+from trainer.scene import shown_images
 from trainer.snapshot import Snapshot
 from trainer.store import Run, Store
 
@@ -56,7 +56,7 @@ def _drawn(run: str, step: int, print: str, which: slice, across: int, side: int
     """Some of the shown images on one sheet; None without them, and when the dataset has another fingerprint."""
     store = Store()
     try:
-        dataset, size = _images(store, run, side)
+        dataset, size = shown_images(store.folder(run), side)
         if (dataset.print or "-") != print:
             return None
         rows = store.snapshot(run, step).rows[: store.folder(run).config.probe][which]
@@ -101,22 +101,6 @@ def _same(run: Run) -> tuple:
 
 def _address(store: Store, run: str, step: int) -> str | None:
     try:
-        return blocks.sheets_address(run, step, _images(store, run, SIDE)[0].print)
+        return blocks.sheets_address(run, step, shown_images(store.folder(run), SIDE)[0].print)
     except ValueError:
         return None
-
-
-def _images(store: Store, run: str, side: int) -> tuple[Dataset, int]:
-    """A run's dataset and a size at which its images can be had: the smallest from `side` pixels on, else the largest.
-
-    ValueError unless they are those it trained on.
-    """
-    folder = store.folder(run)
-    config = folder.config
-    dataset = find(config.dataset)
-    if folder.print != dataset.print:
-        raise ValueError(f"The images of {dataset.title} are not those that this run trained on.")
-    for size in sorted(dataset.sizes, key=lambda size: (size < side, abs(size - side))):
-        if dataset.ready(size):
-            return dataset, size
-    raise ValueError(f"The images of {dataset.title} are not on this machine.")

@@ -6,13 +6,14 @@ import numpy as np
 import streamlit as st
 
 from faces.figures import dashes, still_lines
-from faces.heads import scored
 from pages.components import runs as told
 from pages.components.experiment import ask_experiment, ask_group, ask_noise
 from pages.components.live import live
 from pages.components.picture import Look, pending, picture, projection_choice
 from pages.components.session import head_colors, remember, the_store
+from pages.components.taking import taking
 from trainer import comparison
+from trainer.config import RunConfig
 from trainer.store import Run
 
 MOST = 7  # panels
@@ -84,16 +85,17 @@ def table(runs: list[Run], latest: dict[str, dict]) -> None:
         begun = [latest[run.id] for run in group if run.id in latest]
         facts = [one for one in begun if one["step"] == one["steps"]] or begun
         config, metrics = group[0].config, [one["metrics"] for one in facts]
+        none = "no classifier" if told.brought(config) else "no class logits"
         knobs = ", ".join(f"{name} {value:.4g}" for name, value in told.shown(config) if not isinstance(value, str))
         rows.append(
             {
                 "Head": config.head + (" (turned)" if facts and facts[0]["turned"] else ""),
                 "Knobs": knobs or "–",
-                "DNN accuracy": spread(metrics, "dnn_accuracy") if scored(config.head) else "no class logits",
+                "DNN accuracy": spread(metrics, "dnn_accuracy") if told.has_logits(config) else none,
                 "KNN accuracy, k = 5": spread(metrics, "knn_accuracy"),
                 "Class-mean accuracy": spread(metrics, "ncm_accuracy"),
                 "Seeds": len(group),
-                "Training time": told.duration(fmean(one["seconds"] for one in facts)) if facts else "–",
+                "Training time": trained(config, facts),
                 "Done": fmean(one["step"] / one["steps"] for one in begun) if begun else 0.0,
                 "State": ", ".join(sorted({run.state for run in group})),
             }
@@ -110,6 +112,13 @@ def table(runs: list[Run], latest: dict[str, dict]) -> None:
             "the label; heads without class logits have none. KNN accuracy: a vote of the 5 nearest training images by "
             "cosine. Class-mean accuracy: the nearest mean of a class' training images."
         )
+
+
+def trained(config: RunConfig, facts: list[dict]) -> str:
+    """How long training took, a mean over the seeds."""
+    if told.brought(config) or not facts:
+        return "–"
+    return told.duration(fmean(one["seconds"] for one in facts))
 
 
 def spread(metrics: list[dict[str, float]], name: str) -> str:
@@ -186,4 +195,5 @@ latest = store.latest([run.id for run in chosen])
 newest = {name: facts["step"] for name, facts in latest.items()}
 moving = any(run.open for run in chosen) or pending(drawn, newest, look)
 live(show, moving, [run.id for run in chosen], [run.id for run in drawn], look)
+taking(chosen, "compared", drawn)
 told.forgiving(curves)(drawn, latest)

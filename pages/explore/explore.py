@@ -1,6 +1,7 @@
 """Explore one head: train it, turn its knobs while it trains, and watch its embeddings move."""
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import streamlit as st
 
@@ -16,6 +17,8 @@ from pages.components.live import live
 from pages.components.picture import Look, pending, picture, projection_choice
 from pages.components.session import head_colors, the_store
 from pages.components.settings import adopt, ask_budget, ask_dataset, ask_head, ask_held_out, ask_knobs, mark
+from pages.components.taking import taking
+from trainer.brought import counted
 from trainer.comparison import MEASURES
 from trainer.config import RunConfig
 from trainer.store import Run
@@ -133,12 +136,12 @@ def show(run_id: str, look: Look) -> bool:
     facts = history[-1] if history else None
     with st.container(horizontal=True, vertical_alignment="center"):
         st.subheader(told.title(run.config), width="content", anchor=False)
-        told.badge(run.state)
+        told.badge("brought" if told.brought(run.config) else run.state)
     st.caption(told.subtitle(run.config))
     told.progress(store, run, facts)
     scores(run, history)
     settled = picture([run], {run.id: facts["step"]} if facts else {}, look, height=520, key="picture")
-    st.caption(f"**{PROJECTIONS[look.projection].title}.** {PROJECTIONS[look.projection].notice} {sample(facts)}")
+    st.caption(f"**{PROJECTIONS[look.projection].title}.** {PROJECTIONS[look.projection].notice} {sample(run, facts)}")
     curves(run, history)
     if history:
         measured(history[-1]["metrics"])
@@ -153,20 +156,24 @@ def scores(run: Run, history: list[dict]) -> None:
     with st.container(horizontal=True):
         for name, (label, form) in SCORES.items():
             value, help = f"{metrics[name]:{form}}" if name in metrics else "–", explain(name, metrics)
-            if name == "dnn_accuracy" and not scored(run.config.head):
-                value, help = "none", told.NO_LOGITS
+            if name == "loss" and told.brought(run.config):
+                continue
+            if name == "dnn_accuracy" and not told.has_logits(run.config):
+                value, help = "none", told.NOT_TRAINED if told.brought(run.config) else told.NO_LOGITS
             st.metric(label, value, help=help, width="content")
         for name in ("s", "t"):
             if name in metrics and name not in run.config.knobs:
                 st.metric(name, f"{metrics[name]:.3f}", help="Learned by the head while it trains.", width="content")
-        if history:
+        if history and not told.brought(run.config):
             st.metric("Training time", told.duration(history[-1]["seconds"]), width="content")
 
 
-def sample(facts: dict | None) -> str:
+def sample(run: Run, facts: dict | None) -> str:
     """How many images a picture and its scores stand on."""
     if not facts:
         return ""
+    if told.brought(run.config):
+        return counted(facts["metrics"])
     asked, known = facts["metrics"]["asked"], facts["metrics"].get("known")
     return f"Scores on {asked:,.0f} validation images" + (f", {known:,.0f} training images known." if known else ".")
 
@@ -175,8 +182,11 @@ def curves(run: Run, history: list[dict]) -> None:
     """Loss and accuracies over the epochs, and the variance explained now."""
     if not history:
         return
-    left, middle, right = st.columns(3)
     ink = head_colors([run.config.head])[run.config.head]
+    if told.brought(run.config):
+        by_k(run, history, ink)
+        return
+    left, middle, right = st.columns(3)
     with left:
         st.markdown("**Training loss**")
         curve = history_curve(history, "loss")
@@ -188,7 +198,28 @@ def curves(run: Run, history: list[dict]) -> None:
         two = told.accuracies(run.config, history)
         chart = lines(two, dict.fromkeys(two, "#94a4a2") | {"KNN": ink}, "epoch", "", percent=True)
         st.echarts_chart(chart, height=230, key="accuracy", alt=alt("KNN accuracy", two["KNN"]))
-    with right:
+    components(right, run, history, ink)
+    turned = [f"{told.said(name, value)} at step {step}" for step, name, value in history[-1]["turned"]]
+    if turned:
+        st.caption(f":material/tune: Turned while training: {', '.join(turned)}. Compare lists it apart.")
+
+
+def by_k(run: Run, history: list[dict], ink: str) -> None:
+    """What there is to draw of embeddings that were made elsewhere: KNN accuracy against k, and explained variance."""
+    left, right = st.columns([2, 1])
+    with left:
+        st.markdown("**KNN accuracy against k**")
+        knn = store.snapshot(run.id, history[-1]["step"]).knn
+        chart = lines({"KNN": (knn[:, 0], knn[:, 1])}, {"KNN": ink}, "k nearest rows", "", percent=True, dots=True)
+        said = ", ".join(f"{share:.1%} at k = {k:.0f}" for k, share in knn.tolist())
+        st.echarts_chart(chart, height=230, key="by k", alt=f"KNN accuracy: {said}.")
+        st.caption("Made elsewhere: no training, hence no loss and no DNN accuracy.")
+    components(right, run, history, ink)
+
+
+def components(place: Any, run: Run, history: list[dict], ink: str) -> None:
+    """The share of the variance that the first components explain."""
+    with place:
         st.markdown("**Explained variance**")
         variance = store.snapshot(run.id, history[-1]["step"]).explained
         first = {"variance": (range(1, len(variance[:16]) + 1), variance[:16])}
@@ -196,9 +227,6 @@ def curves(run: Run, history: list[dict]) -> None:
         shares = ", ".join(f"{variance[k - 1]:.0%} in {k}" for k in (2, 3, 16, 128) if k <= len(variance))
         st.echarts_chart(chart, height=230, key="variance", alt=f"Cumulative explained variance: {shares}.")
         st.caption(f"{shares} components.")
-    turned = [f"{told.said(name, value)} at step {step}" for step, name, value in history[-1]["turned"]]
-    if turned:
-        st.caption(f":material/tune: Turned while training: {', '.join(turned)}. Compare lists it apart.")
 
 
 def measured(metrics: Mapping[str, float]) -> None:
@@ -238,6 +266,7 @@ with view:
         look = projection_choice()
         newest = {name: facts["step"] for name, facts in store.latest([run.id]).items()}
         live(show, run.open or pending([run], newest, look), run.id, look)
+        taking([run], "explored")
         if run.config.head in HEADS:
             word = "loss of an image is" if not scored(run.config.head) else "training logits are"
             about = HEADS.about(run.config.head)  # the formula in the line, where it breaks instead of scrolling

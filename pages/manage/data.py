@@ -1,5 +1,6 @@
 """Data: what images are here, what can be fetched, and how to bring your own."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -172,13 +173,47 @@ def bring() -> None:
 
 
 def take(name: str, zipped: Any, path: str) -> None:
-    """Queue the import. An upload is kept in the home until the import is done with it."""
-    if zipped is not None:
-        file = store.path / "uploads" / f"{ULID()}.zip"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(zipped.getbuffer())
-        path = str(file)
-    store.ask_data("import", name, path)
+    """Queue the import."""
+    store.ask_data("import", name, path if zipped is None else kept(zipped))
+
+
+def kept(upload: Any) -> str:
+    """Keep an upload in the home, under a name of our own, until the job that it is for is done with it; its path."""
+    file = store.path / "uploads" / f"{ULID()}{Path(upload.name).suffix.lower()}"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(upload.getbuffer())
+    return str(file)
+
+
+def bring_embeddings() -> None:
+    """Bring embeddings that were made elsewhere, to look at them without training."""
+    with st.container(border=True):
+        st.subheader("Your own embeddings", anchor=False)
+        st.markdown(
+            "A table of numbers with labels, from any model: seen, scored by KNN, inspected and compared like a run, "
+            "without training. **CSV** or **Parquet** with a column `class` or `label`, or **NPZ** with `embeddings` "
+            "and `labels`. A column `split` says which rows are known (`train`) and which are asked (`val`); without "
+            "one each row is named by all others. A column `index` ties rows to the images of a dataset here."
+        )
+        left, middle, right = st.columns(3, gap="large")
+        name = left.text_input("What made them", max_chars=64, key="brought name", placeholder="CLIP")
+        on = middle.text_input("What they are of", max_chars=64, key="brought on", placeholder="my photographs")
+        label = right.text_input("Column of labels, if it has another name", max_chars=64, key="brought label")
+        upload, place = st.columns(2, gap="large")
+        table = upload.file_uploader(
+            "A table, from your computer", type=["csv", "tsv", "npz", "parquet"], key="brought"
+        )
+        path = place.text_input("Or a file on the machine that runs Faces", key="brought path").strip()
+        ready = bool(name.strip() and (table or path))
+        if st.button("Bring", key="bring", type="primary", icon=":material/upload_file:", disabled=not ready):
+            try:
+                said = [f"--on={clean_name(on or 'embeddings')}"]
+                said += [f"--label={label.strip()}"] if label.strip() else []
+                ask("embeddings", clean_name(name), kept(table) if table else path, *said)
+                st.session_state["said"] = f"{name} is being read; the top of this page says how it went."
+                st.rerun()
+            except (ValueError, OSError) as error:
+                st.error(told.plain(str(error)))
 
 
 def work() -> bool:
@@ -197,14 +232,22 @@ def work() -> bool:
         elif job["state"] == "finished" and job is jobs[0]:
             first, *rest = str(job["progress"].get("said", "Done.")).split("\n")
             st.success(told.plain(first), icon=":material/check:")
+            if job["arguments"][0] == "embeddings":
+                st.page_link("manage/runs.py", label="Look at them under Runs", icon=":material/history:")
             if rest:
                 st.code("\n".join(rest), language=None)
     return not any(job["state"] in OPEN for job in jobs)
 
 
 st.title("Which images can heads be trained on?")
-st.markdown("Digits are always here. Imagewoof and your own images are decoded once per size, and then open at once.")
+st.markdown(
+    "Digits are always here. Imagewoof and your own images are decoded once per size, and then open at once. "
+    "Embeddings that another model made need no training: bring them at the end of this page."
+)
+if said := st.session_state.pop("said", ""):
+    st.toast(said, icon=":material/hourglass_top:")
 live(work, any(job["state"] in OPEN for job in store.jobs()))
 for data in available().values():
     shelf(data)
 bring()
+bring_embeddings()

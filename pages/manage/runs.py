@@ -5,12 +5,14 @@ import time
 import streamlit as st
 
 from faces.figures import history_curve, lines
-from faces.heads import scored
 from pages.components import runs as told
 from pages.components.live import POLL, live
 from pages.components.session import head_colors, the_store
 from pages.components.settings import adopt
-from trainer.export import export, metrics_csv
+from pages.components.taking import taking
+from trainer.brought import counted
+from trainer.exports.base import taken
+from trainer.exports.tables import as_csv, metrics_table
 from trainer.store import ENDED, OPEN, Run
 
 PAGE = 10
@@ -26,7 +28,7 @@ store = the_store()
 st.title("What has been trained here?")
 st.markdown(
     "Every run is kept with its settings and snapshots until you delete it. "
-    "A stopped or failed run goes on from its last checkpoint."
+    "A stopped or failed run goes on from its last checkpoint. **Take it away** opens what you can keep of one."
 )
 
 which = st.segmented_control(
@@ -72,7 +74,7 @@ def card(run: Run, facts: dict | None) -> None:
     with st.container(border=True):
         with st.container(horizontal=True, vertical_alignment="center"):
             st.markdown(f"**{told.title(run.config)}**", width="content")
-            told.badge(run.state)
+            told.badge("brought" if told.brought(run.config) else run.state)
             if facts and facts["turned"]:
                 st.badge("turned while training", icon=":material/tune:", color="violet")
             if run.config.pretrained:
@@ -84,15 +86,18 @@ def card(run: Run, facts: dict | None) -> None:
         if facts:
             metrics = facts["metrics"]
             said = [f"loss {metrics['loss']:.3f}"] if "loss" in metrics else []
-            if not scored(run.config.head):
-                said += ["no DNN (no class logits)"]
+            if not told.has_logits(run.config):
+                said += ["no DNN (no classifier)" if told.brought(run.config) else "no DNN (no class logits)"]
             elif "dnn_accuracy" in metrics:
                 said += [f"DNN {metrics['dnn_accuracy']:.1%}"]
             said += [f"KNN {metrics['knn_accuracy']:.1%}"] if "knn_accuracy" in metrics else []
             said += [f"class mean {metrics['ncm_accuracy']:.1%}"] if "ncm_accuracy" in metrics else []
-            st.markdown(
-                " · ".join([*said, f"{told.duration(facts['seconds'])} of training, epoch {facts['epoch']:.1f}"])
-            )
+            if told.brought(run.config):
+                st.markdown(" · ".join([*said, "not trained here"]))
+                st.caption(counted(metrics))
+            else:
+                said += [f"{told.duration(facts['seconds'])} of training, epoch {facts['epoch']:.1f}"]
+                st.markdown(" · ".join(said))
         with st.container(horizontal=True):
             if st.button("Open", key=f"open {run.id}", icon=":material/open_in_new:"):
                 adopt(run.config)
@@ -110,12 +115,7 @@ def card(run: Run, facts: dict | None) -> None:
                         args=("resume", run.id),
                     )
                 if facts:
-                    file = f"faces-{run.config.head}-{run.id}.zip"
-                    st.download_button(
-                        "Download", lambda: export(store, run.id), file, "application/zip",
-                        key=f"download {run.id}", icon=":material/download:", on_click="ignore",
-                        help="Settings, metrics, the last snapshot's embeddings, and the weights, in one zip.",
-                    )  # fmt: skip
+                    taking([run], run.id)
                 with st.popover("Delete", icon=":material/delete:"):
                     st.markdown("Delete this run with all its snapshots?")
                     st.button("Delete", key=f"delete {run.id}", type="primary", on_click=act, args=("delete", run.id))
@@ -128,7 +128,7 @@ def card(run: Run, facts: dict | None) -> None:
 def detail(run: Run) -> None:
     """Curves, settings and log of one run."""
     history = store.history(run.id)
-    if history:
+    if history and not told.brought(run.config):
         left, right = st.columns(2)
         ink = head_colors([run.config.head])[run.config.head]
         chart = lines(
@@ -139,7 +139,12 @@ def detail(run: Run) -> None:
         chart = lines(two, dict.fromkeys(two, "#94a4a2") | {"KNN": ink}, "epoch", "", percent=True)
         right.echarts_chart(chart, height=220, key=f"accuracy {run.id}", alt="Accuracies over the epochs")
         st.download_button(
-            "Metrics as CSV", metrics_csv(history), f"{run.id}.csv", "text/csv", key=f"csv {run.id}", on_click="ignore"
+            "Metrics as CSV",
+            lambda: as_csv(metrics_table(taken(store, [run.id]))),
+            f"{run.id}.csv",
+            "text/csv",
+            key=f"csv {run.id}",
+            on_click="ignore",
         )
     st.json(run.config.to_json(), expanded=1)
     log = store.folder(run.id).attempt(run.attempt) / "log.txt"

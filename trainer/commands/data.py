@@ -56,6 +56,18 @@ def prepare_data(arguments: argparse.Namespace, progress: Progress) -> str:
     return f"{data.title}: {data.state}"
 
 
+def bring_embeddings(arguments: argparse.Namespace, progress: Progress) -> str:
+    """Bring embeddings with labels (CSV, NPZ, Parquet) as a run of their own, to look at and to compare."""
+    from trainer.brought import bring, counted
+    from trainer.store import Store
+
+    store = Store()
+    name = bring(store, Path(arguments.path).expanduser(), arguments.name, arguments.on, arguments.label, progress)
+    metrics = store.history(name)[-1]["metrics"]
+    said = f"KNN accuracy {metrics['knn_accuracy']:.1%}. {counted(metrics)}"
+    return f"{arguments.name} on {arguments.on} is run {name}. {said}"
+
+
 def remove_data(arguments: argparse.Namespace) -> None:
     """Remove a set of your own images."""
     own.remove(arguments.name)
@@ -102,4 +114,10 @@ def data_words(words: argparse.ArgumentParser) -> None:
             some.add_argument("--archive", default="160 px", choices=ARCHIVES, help="which one to download")
         some.add_argument("--size", type=int, help="image size to decode at, in pixels")
         some.add_argument("--report", help="a file to write progress to, as JSON")
+    some = add(actions, "embeddings", data_job(bring_embeddings), (bring_embeddings.__doc__ or "").split("\n")[0])
+    some.add_argument("name", help="what made them, such as CLIP")
+    some.add_argument("path", help="a .csv, .npz or .parquet file")
+    some.add_argument("--on", default="embeddings", help="what they are of; a dataset here, if the rows are its images")
+    some.add_argument("--label", default="", help="the column of labels (default: class, label, target or y)")
+    some.add_argument("--report", help="a file to write progress to, as JSON")
     add(actions, "remove", remove_data).add_argument("name")

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -18,7 +19,7 @@ from trainer.comparison import group_note
 from trainer.config import TERMS, RunConfig
 from trainer.presets import PRESETS
 from trainer.store import Store
-from trainer.telling import show
+from trainer.telling import show, teller
 
 
 def train_here(arguments: argparse.Namespace) -> None:
@@ -180,10 +181,25 @@ def ensure(store: Store) -> None:
 
 
 def export(arguments: argparse.Namespace) -> None:
-    """Write a run as a zip: settings, metrics, embeddings, weights."""
-    from trainer.export import export
+    """Write runs as files: a zip of everything, tables, projector files, weights, ONNX, a replay, or the code."""
+    from trainer.exports import files, take
 
-    Path(arguments.file).write_bytes(export(Store(), arguments.id))
+    *names, last = arguments.id
+    to = arguments.to
+    if not to and names and not re.fullmatch("[0-9A-Z]{26}", last):
+        to = last  # `export RUN FILE`
+    else:
+        names.append(last)
+    path, progress = Path(to or ".").expanduser(), teller(Path(arguments.report)) if arguments.report else show
+    if not path.suffix or path.is_dir():
+        for name, content in files(Store(), arguments.kind, names, progress).items():
+            write(path / name, content)
+            print(path / name)
+        return
+    name, content = take(Store(), arguments.kind, names, progress)
+    if name.endswith(".zip") and path.suffix != ".zip":
+        raise ValueError(f"{arguments.kind} has several files here, so {path.name} must be a folder or end with .zip.")
+    write(path, content)
 
 
 def pair(text: str) -> tuple[str, Value]:
@@ -198,6 +214,7 @@ def pair(text: str) -> tuple[str, Value]:
     return name, int(number) if number.is_integer() else number
 
 
+AS = "zip (default), csv, parquet, tsv, safetensors, onnx, html, code, or another that trainer/exports has"
 PAIR: dict[str, Any] = {"type": pair, "action": "append", "default": [], "metavar": "KNOB=VALUE"}
 
 
@@ -221,6 +238,14 @@ def config_words(words: argparse.ArgumentParser) -> None:
     for name, term in TERMS.items():
         kind = str if isinstance(term.start(2), str) else int if isinstance(term.start(2), int) else float
         words.add_argument(f"--{name.replace('_', '-')}", type=kind, help=f"{term.meaning} (default {term.start(2)})")
+
+
+def export_words(words: argparse.ArgumentParser) -> None:
+    """What is exported, as what, to where."""
+    words.add_argument("id", nargs="+", metavar="RUN", help="ids; a last word that is none is where to, as with --to")
+    words.add_argument("--as", dest="kind", default="zip", help=AS)
+    words.add_argument("--to", help="a folder, or a file; several files make a .zip (default: this folder)")
+    words.add_argument("--report", help="a file to write progress to, as JSON")
 
 
 def run_words(words: argparse.ArgumentParser) -> None:

@@ -1,0 +1,87 @@
+"""Slow exports: each made by a process of its own, one at a time, and kept for whoever asks again.
+
+make(store, "onnx", [run])       begins, unless it has begun
+made(store, "onnx", [run])       the file, once it is there
+told(store, "onnx", [run])       how far it is, or why it failed
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from subprocess import DEVNULL, PIPE, TimeoutExpired
+from threading import Lock
+from typing import Any
+
+from faces.files import read_json
+from trainer.engines.children import child
+from trainer.exports import file_name
+from trainer.store import Store
+
+KEPT = 12  # exports on disk; those asked for longest ago go first
+PATIENCE = 600.0  # seconds that one may take
+_one = ThreadPoolExecutor(1, "export")  # a torch process takes half a gigabyte: the others wait
+_begun: dict[Path, Future[str]] = {}  # folder -> why it failed, "" when it did not
+_guard = Lock()
+
+
+def folder(store: Store, kind: str, names: Sequence[str]) -> Path:
+    """Where this export of these runs, as they are now, is kept."""
+    latest = store.latest(names)
+    key = json.dumps([kind, [(name, latest.get(name, {}).get("step")) for name in names]])
+    return store.path / "exports" / hashlib.sha256(key.encode()).hexdigest()[:16]
+
+
+def made(store: Store, kind: str, names: Sequence[str]) -> Path | None:
+    """The finished file, or None."""
+    file = folder(store, kind, names) / file_name(store, kind, names)
+    return file if file.exists() else None
+
+
+def make(store: Store, kind: str, names: Sequence[str]) -> None:
+    """Begin to make it, unless it is there or on its way. One that failed is tried again."""
+    place, name = folder(store, kind, names), file_name(store, kind, names)
+    with _guard:
+        before = _begun.get(place)
+        if (before is None or before.done()) and not (place / name).exists():
+            (place / "progress.json").unlink(missing_ok=True)
+            _begun[place] = _one.submit(_carry_out, store.path, kind, list(names), place / name)
+
+
+def told(store: Store, kind: str, names: Sequence[str]) -> tuple[bool, str, dict[str, Any]]:
+    """Whether it is on its way, why it failed if it did, and the progress that it last reported."""
+    place = folder(store, kind, names)
+    begun = _begun.get(place)
+    if begun is None:
+        return False, "", {}
+    if not begun.done():
+        return True, "", read_json(place / "progress.json")
+    return False, begun.result(), {}
+
+
+def _carry_out(home: Path, kind: str, names: Sequence[str], file: Path) -> str:
+    """Make one and wait for it; why it failed, or ""."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    words = ["--as", kind, "--to", str(file), "--report", str(file.with_name("progress.json"))]
+    process = child("--home", str(home), "export", *names, *words, stdin=DEVNULL, stdout=DEVNULL, stderr=PIPE)
+    try:
+        _, said = process.communicate(timeout=PATIENCE)
+    except TimeoutExpired:
+        process.kill()
+        process.communicate()
+        return f"It took longer than {PATIENCE / 60:.0f} minutes and was stopped."
+    if process.returncode == 0 and file.exists():
+        prune(home / "exports")
+        return ""
+    shutil.rmtree(file.parent, ignore_errors=True)
+    lines = [line for line in said.splitlines() if line.strip()]
+    return lines[-1][:300] if lines else f"It ended early (exit {process.returncode})."
+
+
+def prune(exports: Path) -> None:
+    """Keep the newest few."""
+    kept = sorted(exports.iterdir(), key=lambda one: one.stat().st_mtime, reverse=True)
+    for old in kept[KEPT:]:
+        shutil.rmtree(old, ignore_errors=True)
