@@ -109,10 +109,10 @@ def agreement(left: Features, right: Features) -> tuple[Float[ndarray, "2 3"], n
     if min(len(left.rows), len(right.rows)) < KEPT:
         return None
     alike = right.rows @ left.rows.T  # cosines (right, left)
-    best = alike.argmax(1)
-    second, first = np.sqrt(np.maximum(2 - 2 * np.partition(alike, -2, axis=1)[:, -2:], 0)).T  # distances
-    mutual = alike.argmax(0)[best] == np.arange(len(best))
-    chosen = np.flatnonzero(mutual & (first < RATIO * second))
+    best, every = alike.argmax(1), np.arange(len(alike))
+    mutual, first = alike.argmax(0)[best] == every, alike[every, best]
+    alike[every, best] = -1
+    chosen = np.flatnonzero(mutual & (1 - first < RATIO**2 * (1 - alike.max(1))))  # squares of distances, halved
     if len(chosen) < KEPT:
         return None
     ours, theirs = left.places[best[chosen]], right.places[chosen]
@@ -168,23 +168,22 @@ def even(grey: UInt8[ndarray, "height width"]) -> Float32[ndarray, "height width
 
 def pairs(train: dict[str, ndarray], val: dict[str, ndarray]) -> Iterator[Pair]:
     """Pairs of one class with KEPT matches, from the grey pictures by name; mirrored or not, whichever matches more."""
-    names, asked_names = list(train), list(val)
-    known = [features(grey) for grey in train.values()]
+    train_names, val_names = list(train), list(val)
+    shown = [*val.values(), *(np.ascontiguousarray(grey[:, ::-1]) for grey in val.values())]
+    known, asked = [features(grey) for grey in train.values()], [features(grey) for grey in shown]
     found: dict[tuple[str, str], Pair] = {}
-    for mirrored in (False, True):
-        shown = [np.ascontiguousarray(grey[:, :: -1 if mirrored else 1]) for grey in val.values()]
-        asked = [features(grey) for grey in shown]
-        for one, other in candidates(known, asked):
-            agreed = agreement(known[one], asked[other])
-            if agreed is None:
-                continue
-            model, ours, theirs = agreed
-            counted = inner(ours) | inner(theirs)
-            key, matches = (names[one], asked_names[other]), int(counted.sum())
-            if matches >= KEPT and (key not in found or matches > found[key].matches):
-                spread = max(cells(ours[counted]), cells(theirs[counted]))
-                same = likeness(train[names[one]], shown[other], model)
-                found[key] = Pair(*key, mirrored, matches, spread, round(same, 3))
+    for one, other in candidates(known, asked):
+        agreed = agreement(known[one], asked[other])
+        if agreed is None:
+            continue
+        model, ours, theirs = agreed
+        counted = inner(ours) | inner(theirs)
+        mirrored, row = divmod(other, len(val))
+        key, matches = (train_names[one], val_names[row]), int(counted.sum())
+        if matches >= KEPT and (key not in found or matches > found[key].matches):
+            spread = max(cells(ours[counted]), cells(theirs[counted]))
+            same = likeness(train[key[0]], shown[other], model)
+            found[key] = Pair(*key, bool(mirrored), matches, spread, round(same, 3))
     yield from found.values()
 
 
