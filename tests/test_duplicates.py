@@ -10,12 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, ImageChops, ImageFilter
+from streamlit.testing.v1 import AppTest
 
 from faces.datasets import duplicates, find, own
 from faces.datasets.imagewoof import BREEDS, Imagewoof
 from trainer import RunConfig
 from trainer.training import train
 
+ROUTER = Path(__file__).parents[1] / "pages/router.py"
 TINY = Path(__file__).parents[2] / "shared/data/imagewoof2-160-tiny.tgz"
 ALL = TINY.with_name("noisy_imagewoof.csv")  # names every photograph
 needs_photographs = pytest.mark.skipif(
@@ -214,6 +216,19 @@ def test_a_pair_known_both_ways_counts_once(faces_home, tmp_path):
     data.prepare(64)
     assert {how: len(pairs) for how, pairs in data.found().items()} == {"names": 1, "pixels": 1}
     assert data.load(64).files[data.duplicates()].tolist() == [[one, its_twin]]
+
+
+def test_the_data_page_says_how_pairs_are_known(faces_home, tmp_path):
+    (one, its_twin, _), *others = listed()
+    two, another, _ = next(pair for pair in others if pair[0] != one and pair[1] != its_twin)
+    pictures = {one: SET[0], its_twin: again(SET[0], 40), two: SET[1], another: SET[2]}
+    woof(tmp_path, pictures).prepare(64)
+    app = AppTest.from_file(str(ROUTER), default_timeout=60).run()
+    app.switch_page(str(ROUTER.with_name("manage") / "data.py")).run()
+    assert not app.exception
+    assert any(expander.label.startswith("2 training photographs") for expander in app.expander)
+    (told,) = (caption.value for caption in app.caption if "pairs" in caption.value)
+    assert re.findall(r"\d+", told) == ["2", "2", "1", "1"]  # all, by name, from pixels, both
 
 
 def test_another_list_makes_the_old_pairs_stale(faces_home, tmp_path, monkeypatch):
