@@ -44,7 +44,7 @@ REACH = 4.0  # pixels of the original, of which the shorter side has 160
 TURN, SCALE = math.radians(30), 4.0  # more than this is an accident
 MARGIN = 1 / 8  # of a side
 KEPT = 8  # matches of a pair that is kept
-MANY, FEW, ALIKE = 20, 10, 0.55
+MANY, FEW, ALIKE = 20, 10, 0.6
 
 
 @dataclass(frozen=True)
