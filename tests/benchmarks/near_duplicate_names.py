@@ -1,6 +1,6 @@
 """Photographs that Imagewoof's train and validation share: python -m tests.benchmarks.near_duplicate_names KEPT > LIST
 
-Makes faces/datasets/imagewoof_duplicates.csv. Imagewoof must be here (FACES_HOME). What is found in a class is kept in
+Makes faces/datasets/imagewoof_duplicates.csv. Imagewoof must be prepared at 64 px. What is found in a class is kept in
 the folder KEPT, so the command can be cut off and given again. Needs two packages that Faces does not:
 opencv-python-headless 5.0.0.93 and faiss-cpu 1.15.1.
 
