@@ -1,6 +1,8 @@
 """Near duplicates across the split: found from pixels, kept with the set, left out of training when asked."""
 
+import csv
 import io
+import re
 import zipfile
 from itertools import product
 from pathlib import Path
@@ -8,13 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, ImageChops, ImageFilter
+from streamlit.testing.v1 import AppTest
 
 from faces.datasets import duplicates, find, own
-from faces.datasets.imagewoof import Imagewoof
+from faces.datasets.imagewoof import BREEDS, Imagewoof
 from trainer import RunConfig
 from trainer.training import train
 
+ROUTER = Path(__file__).parents[1] / "pages/router.py"
 TINY = Path(__file__).parents[2] / "shared/data/imagewoof2-160-tiny.tgz"
+ALL = TINY.with_name("noisy_imagewoof.csv")  # names every photograph
 needs_photographs = pytest.mark.skipif(
     not TINY.is_file(), reason="the real photographs (shared/data) are not beside this repository"
 )
@@ -152,5 +157,88 @@ def test_digits_have_no_list():
 def test_real_photographs_without_duplicates_have_none(faces_home):
     data = Imagewoof()
     data.import_from(TINY)
+    data.prepare(64)
+    assert data.duplicates().shape == (0, 2)
+
+
+def listed() -> list[tuple[str, str, int]]:
+    """The list of Imagewoof's near duplicates: training file, validation file, matches."""
+    with Imagewoof.known_duplicates.open(encoding="utf-8", newline="") as lines:
+        return [(row["train"], row["val"], int(row["matches"])) for row in csv.DictReader(lines)]
+
+
+def test_the_list_names_pairs_of_one_class_once_the_surest_first():
+    pairs = listed()
+    assert len(pairs) > 100
+    assert len({pair[:2] for pair in pairs}) == len(pairs)
+    for known, asked, _ in pairs:
+        synset = known.split("/")[1]
+        assert synset in BREEDS
+        assert re.fullmatch(rf"train/{synset}/({synset}|ILSVRC2012_val)_\d+\.JPEG", known)
+        assert re.fullmatch(rf"val/{synset}/({synset}|ILSVRC2012_val)_\d+\.JPEG", asked)
+    matches = [count for *_, count in pairs]
+    assert matches == sorted(matches, reverse=True)
+
+
+@pytest.mark.skipif(not ALL.is_file(), reason="the official list of names (shared/data) is not beside this repository")
+def test_the_list_names_official_photographs():
+    with ALL.open(encoding="utf-8", newline="") as lines:
+        official = {row["path"] for row in csv.DictReader(lines)}
+    assert {name for known, asked, _ in listed() for name in (known, asked)} <= official
+
+
+def woof(folder: Path, photographs: dict[str, Image.Image]) -> Imagewoof:
+    """Imagewoof of these photographs by name, and of a few that are no near duplicates."""
+    others = {f"{side}/n02115641/n02115641_{number}.JPEG": number for side in ("train", "val") for number in range(3)}
+    photographs |= {file: SET[30 + row] for row, file in enumerate(others)}
+    for file, image in photographs.items():
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        image.save(folder / file)
+    data = Imagewoof()
+    data.import_from(folder)
+    return data
+
+
+def test_pairs_known_by_name_count_though_pixels_do_not_tell_and_missing_ones_are_skipped(faces_home, tmp_path):
+    (one, its_twin, _), *others = listed()
+    lonely = next(pair[0] for pair in others if pair[0] != one and pair[1] != its_twin)
+    data = woof(tmp_path, {one: SET[0], its_twin: SET[1], lonely: SET[2]})
+    data.prepare(32)
+    assert data.load(32).files[data.duplicates()].tolist() == [[one, its_twin]]
+    assert {how: len(pairs) for how, pairs in data.found().items()} == {"names": 1, "pixels": 0}
+    data.prepare(96)
+    assert data.load(96).files[data.duplicates()].tolist() == [[one, its_twin]]
+
+
+def test_a_pair_known_both_ways_counts_once(faces_home, tmp_path):
+    one, its_twin, _ = listed()[0]
+    data = woof(tmp_path, {one: SET[0], its_twin: again(SET[0], 40)})
+    data.prepare(64)
+    assert {how: len(pairs) for how, pairs in data.found().items()} == {"names": 1, "pixels": 1}
+    assert data.load(64).files[data.duplicates()].tolist() == [[one, its_twin]]
+
+
+def test_the_data_page_says_how_pairs_are_known(faces_home, tmp_path):
+    (one, its_twin, _), *others = listed()
+    two, another, _ = next(pair for pair in others if pair[0] != one and pair[1] != its_twin)
+    pictures = {one: SET[0], its_twin: again(SET[0], 40), two: SET[1], another: SET[2]}
+    woof(tmp_path, pictures).prepare(64)
+    app = AppTest.from_file(str(ROUTER), default_timeout=60).run()
+    app.switch_page(str(ROUTER.with_name("manage") / "data.py")).run()
+    assert not app.exception
+    assert any(expander.label.startswith("2 training photographs") for expander in app.expander)
+    (told,) = (caption.value for caption in app.caption if "pairs" in caption.value)
+    assert re.findall(r"\d+", told) == ["2", "2", "1", "1"]  # all, by name, from pixels, both
+
+
+def test_another_list_makes_the_old_pairs_stale(faces_home, tmp_path, monkeypatch):
+    one, its_twin, _ = listed()[0]
+    data = woof(tmp_path / "woof", {one: SET[0], its_twin: SET[1]})
+    data.prepare(64)
+    assert len(data.duplicates()) == 1
+    (empty := tmp_path / "empty.csv").write_text("train,val,matches\n")
+    monkeypatch.setattr(Imagewoof, "known_duplicates", empty)
+    with pytest.raises(ValueError, match="not searched"):
+        data.duplicates()
     data.prepare(64)
     assert data.duplicates().shape == (0, 2)

@@ -113,8 +113,15 @@ class Dataset:
         raise NotImplementedError
 
     def duplicates(self) -> Int64[ndarray, "pairs 2"]:
-        """Rows of a training and a validation image that are nearly the same, the surest pair first.
+        """Rows of a training and a validation image that are nearly the same, each pair once; errors as in `found`."""
+        pairs = np.concatenate([*self.found().values()])
+        _, first = np.unique(pairs, axis=0, return_index=True)
+        return pairs[np.sort(first)]
 
+    def found(self) -> dict[str, Int64[ndarray, "_ 2"]]:
+        """Near duplicates as rows (training, validation), the surest pair first, by how they are known.
+
+        "names": from a list that came with Faces; "pixels": found when the set was prepared.
         ValueError when this set is not searched for them, or has not been prepared since it could be.
         """
         raise ValueError(

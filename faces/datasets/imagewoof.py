@@ -58,6 +58,7 @@ class Imagewoof(Stored):
     summary = "Photographs of ten breeds of dogs that are hard to tell apart."
     source = "https://github.com/fastai/imagenette#imagewoof"
     noise = (0, 1, 5, 25, 50)
+    known_duplicates = Path(__file__).with_name("imagewoof_duplicates.csv")  # tests/benchmarks/near_duplicate_names.py
 
     @property
     def folder(self) -> Path:

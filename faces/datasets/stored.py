@@ -13,6 +13,7 @@ In a set's folder:
 never be taken for those of this one.
 """
 
+import csv
 import hashlib
 import json
 import os
@@ -56,6 +57,7 @@ class Stored(Dataset):
 
     sizes = SIZES
     compared = True
+    known_duplicates: Path | None = None  # pairs known by name: a csv with the columns train and val
 
     @property
     def folder(self) -> Path:
@@ -86,7 +88,8 @@ class Stored(Dataset):
     def prepare(self, size: int, progress: Progress = silent) -> None:
         """Decode the originals at this size into a memory-mapped array, and look for near duplicates, once.
 
-        These are looked for at the default size, whatever size is asked for, so that every size drops the same.
+        These are looked for at the default size, whatever size is asked for, so that every size drops the same;
+        pairs known by name are noted with them.
 
         A second process waits for the first. An interrupted decode leaves a .part file that the
         next one overwrites. Imagewoof's 12,954 files of 160 px at 64 px took 10 CPU seconds, 17 to
@@ -103,20 +106,28 @@ class Stored(Dataset):
             if not searched:
                 images = self.load(self.sizes[0])
                 pairs = duplicates.straddling(images.pixels, images.labels, images.val, progress)
-                found = {"method": duplicates.METHOD, "pairs": pairs.tolist()}
-                write(self.folder / f"duplicates-{facts['print']}.json", json.dumps(found))
+                found = {"pixels": pairs.tolist()}
+                if self.known_duplicates:
+                    found = {"names": named(self.known_duplicates, images.files.tolist()), **found}
+                says = {"method": self._method, "pairs": found}
+                write(self.folder / f"duplicates-{facts['print']}.json", json.dumps(says))
 
-    def duplicates(self) -> Int64[ndarray, "pairs 2"]:
-        facts = self._facts()
-        pairs = self._pairs(facts)
+    def found(self) -> dict[str, Int64[ndarray, "_ 2"]]:
+        pairs = self._pairs(self._facts())
         if pairs is None:
             raise ValueError(f"{self.title} was not searched for near duplicates yet. Prepare any size of it first.")
-        return np.array(pairs, dtype=np.int64).reshape(-1, 2)
+        return {how: np.array(some, dtype=np.int64).reshape(-1, 2) for how, some in pairs.items()}
 
-    def _pairs(self, facts: dict[str, Any]) -> list[list[int]] | None:
-        """The pairs on file, or None when nobody looked for them with the present method."""
+    @property
+    def _method(self) -> str:
+        """How near duplicates are found, with a fingerprint of the names."""
+        mark = hashlib.sha256(self.known_duplicates.read_bytes()).hexdigest()[:16] if self.known_duplicates else "none"
+        return f"{duplicates.METHOD}; names: {mark}"
+
+    def _pairs(self, facts: dict[str, Any]) -> dict[str, list[list[int]]] | None:
+        """The pairs on file by how they are known, or None when nobody looked for them with the present method."""
         says = _read(self.folder / f"duplicates-{facts['print']}.json")
-        return says["pairs"] if says.get("method") == duplicates.METHOD else None
+        return says["pairs"] if says.get("method") == self._method else None
 
     def _decode(self, facts: dict[str, Any], size: int, progress: Progress) -> None:
         files = _read(self.folder / f"rows-{facts['print']}.json")["files"]
@@ -212,6 +223,14 @@ def keep(folder: Path, files: Iterable[tuple[str, bytes]], known: Callable[[list
             if old.suffix in (".zip", ".npy", ".json", ".part", ".tmp") and mark not in old.name:
                 with suppress(OSError):  # still open somewhere, on Windows; the next import tries again
                     old.unlink()
+
+
+def named(pairs: Path, files: list[str]) -> list[list[int]]:
+    """The rows (training, validation) of those pairs in a csv of which both files are here."""
+    rows = {file: row for row, file in enumerate(files)}
+    with pairs.open(encoding="utf-8", newline="") as lines:
+        both = [(rows.get(line["train"]), rows.get(line["val"])) for line in csv.DictReader(lines)]
+    return [[train, val] for train, val in both if train is not None and val is not None]
 
 
 def _array(folder: Path, size: int, mark: str) -> Path:

@@ -72,9 +72,10 @@ def near_duplicates(data: Dataset) -> None:
     if not data.compared or not sizes:
         return
     try:
-        pairs = data.duplicates()
+        found = data.found()
     except ValueError:
         return  # not looked for yet; the next training does
+    pairs = data.duplicates()
     if not len(pairs):
         st.caption("No training photograph is a near copy of a validation one, as far as their pixels tell.")
         return
@@ -86,6 +87,12 @@ def near_duplicates(data: Dataset) -> None:
             "wherever such pairs straddle the split. **Drop near duplicates** in a run's settings leaves the training "
             "ones out. Left: training, right: validation; pairs from the surest to the least sure."
         )
+        if "names" in found:
+            named, seen = len(found["names"]), len(found["pixels"])
+            st.caption(
+                f"{len(pairs):,} pairs: {named:,} from a list that comes with Faces, made by matching local features "
+                f"of the originals, {seen:,} found from pixels on this machine, {named + seen - len(pairs):,} in both."
+            )
         chosen = pairs[np.linspace(0, len(pairs) - 1, min(PAIRS, len(pairs))).astype(int)].tolist()
         st.image(twins(data.name, sizes[-1], tuple(map(tuple, chosen))), width=160)
 
