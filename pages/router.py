@@ -4,12 +4,14 @@ from pathlib import Path
 
 import streamlit as st
 
+from pages.components.teaching import frame
+
 ICON = Path(__file__).parents[1] / "assets" / "icon.png"
 
 st.set_page_config(page_title="Faces", page_icon=str(ICON), layout="wide")
 st.logo(str(ICON), size="large")
 
-st.navigation(
+page = st.navigation(
     {
         "Explore": [
             st.Page(
@@ -28,6 +30,7 @@ st.navigation(
             ),
         ],
         "Learn": [
+            st.Page("learn/lessons.py", title="Lessons", icon=":material/school:", url_path="lessons"),
             st.Page("learn/lab.py", title="Margin lab", icon=":material/tune:", url_path="lab"),
         ],
         "Manage": [
@@ -35,4 +38,6 @@ st.navigation(
             st.Page("manage/data.py", title="Data", icon=":material/photo_library:", url_path="data"),
         ],
     }
-).run()
+)
+frame()
+page.run()

@@ -1,7 +1,9 @@
 """Recorded runs that come with the app: opened with one click, where nothing can or need be trained."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 
 import streamlit as st
 
@@ -24,9 +26,23 @@ def offer() -> None:
             st.button(label, key=f"open {file.stem}", icon=":material/movie:", on_click=_open, args=(file.stem,))
 
 
-def _open(stem: str) -> None:
+def needed(query: Mapping[str, str]) -> Path | None:
+    """The file of recorded runs to be opened before a link with this query shows what it should, or None."""
     store = the_store()
-    file = next(file for file in recorded.files() if file.stem == stem)
+    for file in recorded.files():
+        asked = {run.note for run, _ in recorded.told(file).values()} | set(recorded.names(file))
+        if asked & {query.get("group", ""), *query.get("run", "").split(","), *query.get("runs", "").split(",")}:
+            return file if not all(store.known(name) for name in recorded.names(file)) else None
+    return None
+
+
+def _open(stem: str) -> None:
+    names = open_file(next(file for file in recorded.files() if file.stem == stem))
+    st.session_state.update(together=the_store().run(names[0]).note, source="Trained together")
+
+
+def open_file(file: Path) -> list[str]:
+    """Open recorded runs, with a bar that tells how far it is, and return their ids."""
     bar = st.progress(0.0)
     began = time.monotonic()
 
@@ -35,5 +51,4 @@ def _open(stem: str) -> None:
         left = ((told.total or 0) - told.done) / rate if rate else None
         bar.progress(*work({**asdict(told), "rate": rate, "left": left}))
 
-    names = recorded.bring(store, file.read_bytes(), tell)
-    st.session_state.update(together=store.run(names[0]).note, source="Trained together")
+    return recorded.bring(the_store(), file.read_bytes(), tell)

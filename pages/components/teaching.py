@@ -1,0 +1,117 @@
+"""Teaching by link, on any page.
+
+    ?teach=head,ArcFace.m   of the controls only these are there (their keys, which are their names in the URL)
+    &lock=1                 the others are seen but cannot be moved
+    &large=1                large type, for a projector
+    &lesson=4               what it is for: the task of a lesson stands above the page, with a way back
+    ?teach=choose           a form that makes such a link from the page as it is
+
+Controls are hidden by the browser: they stay what the link set them to, and the page knows nothing of it.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import streamlit as st
+
+from faces.lessons import files, read
+from trainer.lessons import WORDS
+
+PAGES = Path(__file__).parents[1]
+CHOOSE = "choose"
+KINDS = (
+    "Selectbox", "MultiSelect", "Slider", "NumberInput", "TextInput", "ButtonGroup", "Checkbox", "Button", "Radio",
+    "DownloadButton", "PageLink", "FileUploader",
+)  # fmt: skip
+BOXES = ("Expander", "Popover")  # controls that hold others
+LARGE = """
+html { font-size: 22px !important; }
+.stMainBlockContainer { max-width: none; }
+"""
+_choose = st.components.v2.component("teaching", js=(PAGES.parent / "assets" / "teaching.js").read_text("utf-8"))
+
+
+def kept_controls() -> list[str] | None:
+    """The keys of the controls that the link leaves, or None when it leaves all."""
+    asked = st.query_params.get("teach")
+    return None if asked in (None, CHOOSE) else [key for key in asked.split(",") if key]
+
+
+def frame() -> None:
+    """What a link wishes of every page: call it before the page is drawn."""
+    stay = kept_controls()
+    style = (LARGE if "large" in st.query_params else "") + (
+        "" if stay is None else hiding(stay, lock="lock" in st.query_params)
+    )
+    with st.container(key="teaching"):  # keeps the place of the page below, and is not hidden itself
+        if style:
+            st.html(f"<style>{style}</style>")
+        if st.query_params.get("teach") == CHOOSE:
+            _choose(key="choosing", data={"kinds": [f"st{kind}" for kind in KINDS]})
+        elif stay is not None:
+            _bar()
+
+
+def _bar() -> None:
+    """What is to be done here, and the ways out."""
+    lesson = asked_lesson()
+    with st.container(border=True):
+        if lesson:
+            st.markdown(f"**Lesson {lesson.number} · {lesson.title}**")
+            st.markdown(lesson.tell("Try", lesson.task, WORDS))
+        else:
+            st.markdown("Some controls are set aside, so that those that are left can be watched.")
+        with st.container(horizontal=True):
+            if lesson:
+                st.page_link(
+                    "learn/lessons.py", label="Back to the lesson", icon=":material/school:",
+                    query_params={"lesson": str(lesson.number), "step": "Explain", **carried()},
+                )  # fmt: skip
+            st.button("All controls", icon=":material/tune:", type="tertiary", key="all controls", on_click=_all)
+
+
+def _all() -> None:
+    for name in ("teach", "lock"):
+        st.query_params.pop(name, None)
+
+
+def asked_lesson():  # noqa: ANN201
+    """The lesson that the URL names, or None."""
+    number, found = st.query_params.get("lesson", ""), files()
+    if not number.isdigit() or not 1 <= int(number) <= len(found):
+        return None
+    try:
+        return read(found[int(number) - 1], int(number))
+    except ValueError:
+        return None
+
+
+def carried() -> dict[str, str]:
+    """What links between lessons and pages hand on."""
+    return {"large": "1"} if "large" in st.query_params else {}
+
+
+def hiding(stay: Sequence[str], lock: bool = False) -> str:
+    """A style that hides, or locks, all controls of a page but those with these keys.
+
+    Streamlit marks what has a key with a class made of it; a box stays when it holds one that stays.
+    """
+    marks = ", ".join([".st-key-teaching", *(f".st-key-{re.sub(r'[^a-zA-Z0-9_-]', '-', key)}" for key in stay)])
+    kinds, boxes = (", ".join(f".st{kind}" for kind in some) for some in (KINDS, BOXES))
+    others = f":is({kinds}):not(:is({marks}) *), :is({boxes}):not(:is({marks}) *):not(:has({marks}))"
+    where = f".stMain .stElementContainer:has(> :is({others})), .stMain :is({boxes}):not(:has({marks}))"
+    how = "opacity: .5; pointer-events: none; interactivity: inert;" if lock else "display: none !important;"
+    return f"{where} {{ {how} }}"
+
+
+@contextmanager
+def folded(label: str, icon: str, *holds: str) -> Iterator[None]:
+    """A popover; where a link leaves one of the controls that it holds, these lie open instead."""
+    if set(kept_controls() or ()) & set(holds):
+        with st.container(horizontal=True, vertical_alignment="center"):
+            yield
+    else:
+        with st.popover(label, icon=icon):
+            yield
