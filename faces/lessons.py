@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
-from faces.knobs import Knob
+from faces.knobs import Knob, Number
 
 FOLDER = Path(__file__).parents[1] / "assets" / "lessons"
 SECTIONS = ("Predict", "Try", "Explain", "Check")
@@ -82,7 +82,7 @@ class Lesson:
         """What follows the question mark in the link."""
         return {name: self.tell("Try", value, words) for name, value in self.link.query.items()}
 
-    def right(self, section: str, guess: float, words: Words) -> bool:
+    def right(self, section: str, guess: Number, words: Words) -> bool:
         """Whether a guess, the place of an option or a number, answers the question of this section."""
         question = self.predict if section == "Predict" else self.check
         if question.options:

@@ -190,12 +190,12 @@ def best_probability(C: int, s: float, spread: bool = True) -> float:
 
     The other centers lie as far off as C can from each other, or, without `spread`, at right angles.
     """
-    return math.exp(-feasibility.loss_of(s, C / (C - 1) if spread else 1.0, C))
+    return math.exp(-feasibility.loss_of(float(s), C / (C - 1) if spread else 1.0, C))
 
 
 def probability(C: int, s: float, theta: float, m: float = 0.0) -> float:
     """The probability of the own class at an angle, all other centers at right angles; m is added to the angle."""
-    return math.exp(-feasibility.loss_of(s, math.cos(math.radians(theta) + m), C))
+    return math.exp(-feasibility.loss_of(float(s), math.cos(math.radians(theta) + m), C))
 
 
 def half(C: int, s: float, m: float = 0.0) -> float:

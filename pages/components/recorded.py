@@ -29,10 +29,12 @@ def offer() -> None:
 def needed(query: Mapping[str, str]) -> Path | None:
     """The file of recorded runs to be opened before a link with this query shows what it should, or None."""
     store = the_store()
+    asked = {query.get("run", ""), *query.get("runs", "").split(",")}
     for file in recorded.files():
-        asked = {run.note for run, _ in recorded.told(file).values()} | set(recorded.names(file))
-        if asked & {query.get("group", ""), *query.get("run", "").split(","), *query.get("runs", "").split(",")}:
-            return file if not all(store.known(name) for name in recorded.names(file)) else None
+        told = recorded.told(file)
+        names = told if query.get("group") in {run.note for run, _ in told.values()} else asked & set(told)
+        if not all(store.known(name) for name in names):
+            return file
     return None
 
 

@@ -1,6 +1,6 @@
 """Teaching by link, on any page.
 
-    ?teach=head,ArcFace.m   of the controls only these are there (their keys, which are their names in the URL)
+    ?teach=head,ArcFace.m   of the controls only these are there, by their names in the URL; "train" is the main button
     &lock=1                 the others are seen but cannot be moved
     &large=1                large type, for a projector
     &lesson=4               what it is for: the task of a lesson stands above the page, with a way back
@@ -20,12 +20,13 @@ from faces.lessons import files, read
 from trainer.lessons import WORDS
 
 PAGES = Path(__file__).parents[1]
-CHOOSE = "choose"
+CHOOSE, MAIN = "choose", "train"
 KINDS = (
     "Selectbox", "MultiSelect", "Slider", "NumberInput", "TextInput", "ButtonGroup", "Checkbox", "Button", "Radio",
     "DownloadButton", "PageLink", "FileUploader",
 )  # fmt: skip
 BOXES = ("Expander", "Popover")  # controls that hold others
+SHOWN = "canvas, .stDataFrame, .stMetric, .stPlotlyChart, [data-testid^=stEChart], [data-testid^=stBidiComponent]"
 LARGE = """
 html { font-size: 22px !important; }
 .stMainBlockContainer { max-width: none; }
@@ -57,13 +58,12 @@ def frame() -> None:
 def _bar() -> None:
     """What is to be done here, and the ways out."""
     lesson = asked_lesson()
-    with st.container(border=True):
-        if lesson:
-            st.markdown(f"**Lesson {lesson.number} · {lesson.title}**")
-            st.markdown(lesson.tell("Try", lesson.task, WORDS))
-        else:
-            st.markdown("Some controls are set aside, so that those that are left can be watched.")
-        with st.container(horizontal=True):
+    words = "Some controls are set aside, so that the others can be watched."
+    if lesson:
+        words = f"**Lesson {lesson.number} · {lesson.title}.** {lesson.tell('Try', lesson.task, WORDS)}"
+    with st.container(border=True, gap="xsmall"):
+        st.markdown(words)
+        with st.container(horizontal=True, vertical_alignment="center"):
             if lesson:
                 st.page_link(
                     "learn/lessons.py", label="Back to the lesson", icon=":material/school:",
@@ -93,24 +93,34 @@ def carried() -> dict[str, str]:
     return {"large": "1"} if "large" in st.query_params else {}
 
 
+def mark(key: str) -> str:
+    """A key as Streamlit writes it into a class; a link may name a control by either."""
+    return re.sub(r"[^a-zA-Z0-9_-]", "-", key)
+
+
 def hiding(stay: Sequence[str], lock: bool = False) -> str:
     """A style that hides, or locks, all controls of a page but those with these keys.
 
     Streamlit marks what has a key with a class made of it; a box stays when it holds one that stays.
     """
-    marks = ", ".join([".st-key-teaching", *(f".st-key-{re.sub(r'[^a-zA-Z0-9_-]', '-', key)}" for key in stay)])
+    marks = ", ".join(f".st-key-{mark(key)}" for key in ("teaching", *stay))
     kinds, boxes = (", ".join(f".st{kind}" for kind in some) for some in (KINDS, BOXES))
-    others = f":is({kinds}):not(:is({marks}) *), :is({boxes}):not(:is({marks}) *):not(:has({marks}))"
-    where = f".stMain .stElementContainer:has(> :is({others})), .stMain :is({boxes}):not(:has({marks}))"
-    how = "opacity: .5; pointer-events: none; interactivity: inert;" if lock else "display: none !important;"
-    return f"{where} {{ {how} }}"
+    main = ", :has([data-testid=stBaseButton-primary])" if MAIN in stay else ""
+    where = (
+        f".stMain .stElementContainer:has({kinds}):not({marks}, .st-key-teaching *{main}), "
+        f".stMain :is({boxes}):not(:has({marks}))"
+    )
+    if lock:
+        return f"{where} {{ opacity: .5; pointer-events: none; interactivity: inert; }}"
+    alone = f".stMain .stColumn:has({kinds}):not(:has({marks}, {SHOWN}))"  # a column of which only captions are left
+    return f"{where}, {alone} {{ display: none !important; }}"
 
 
 @contextmanager
 def folded(label: str, icon: str, *holds: str) -> Iterator[None]:
     """A popover; where a link leaves one of the controls that it holds, these lie open instead."""
-    if set(kept_controls() or ()) & set(holds):
-        with st.container(horizontal=True, vertical_alignment="center"):
+    if {mark(key) for key in kept_controls() or ()} & {mark(key) for key in holds}:
+        with st.container(width=460):
             yield
     else:
         with st.popover(label, icon=icon):

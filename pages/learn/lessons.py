@@ -119,7 +119,7 @@ def card(lesson: Lesson, lessons: list[Lesson], record: Record) -> None:
         st.button("All lessons", icon=":material/arrow_back:", type="tertiary", on_click=go, args=(None,))
         st.caption(f"Lesson {lesson.number} of {len(lessons)}")
     st.title(lesson.title)
-    with st.container(horizontal=True, gap="xsmall"):
+    with st.container(horizontal=True, gap="small"):
         for number, name in enumerate(STEPS, 1):
             st.button(
                 f"{number} {name}", key=f"step {name}", type="primary" if name == step else "tertiary",
@@ -137,14 +137,13 @@ def walk(lesson: Lesson, lessons: list[Lesson], record: Record, step: str) -> No
     at = places.index((lesson, step))
     with st.container(horizontal=True, horizontal_alignment="distribute"):
         st.button(
-            "Back", key="back", icon=":material/chevron_left:", shortcut=back, disabled=at == 0, on_click=go,
+            "Back", key="back", shortcut=back, disabled=at == 0, on_click=go,
             args=places[max(at - 1, 0)],
         )  # fmt: skip
         last = step == STEPS[-1]
         st.button(
             "Next lesson" if last and at + 1 < len(places) else "Next", key="next", shortcut=on, on_click=go,
-            icon=":material/chevron_right:", icon_position="right", args=places[min(at + 1, len(places) - 1)],
-            disabled=at + 1 == len(places) or "guess" not in record,
+            args=places[min(at + 1, len(places) - 1)], disabled=at + 1 == len(places) or "guess" not in record,
         )  # fmt: skip
 
 
@@ -205,10 +204,8 @@ def attempt(lesson: Lesson, record: Record) -> None:
             st.rerun()
         return
     page = next(PAGES.glob(f"*/{lesson.link.page}.py")).relative_to(PAGES).as_posix()
-    st.page_link(
-        page, label=f"Open: {lesson.link.label}", icon=":material/open_in_new:",
-        query_params={**query, "lesson": str(lesson.number), **carried()},
-    )  # fmt: skip
+    if st.button(f"Open: {lesson.link.label}", type="primary", icon=":material/arrow_forward:", key="try"):
+        st.switch_page(page, query_params={**query, "lesson": str(lesson.number), **carried()})
 
 
 @st.cache_resource
