@@ -23,7 +23,7 @@ const AGAIN = 700; // ms between two looks at which controls there are
 function controls(kinds) {
   const found = new Map();
   for (const box of document.querySelectorAll(".stMain .stElementContainer[class*='st-key-']")) {
-    if (box.closest(".st-key-teaching") || !kinds.some((kind) => box.querySelector(`:scope > .${kind}`))) continue;
+    if (box.closest(".st-key-teaching") || !box.querySelector(kinds)) continue;
     const key = [...box.classList].find((one) => one.startsWith("st-key-")).slice("st-key-".length);
     const named = box.querySelector("label, [data-testid=stWidgetLabel]")?.textContent || box.textContent;
     const words = named.trim().split("\n")[0];

@@ -73,6 +73,16 @@ def mean(file: str, head: str, metric: str, noise: int = 0, **knobs: Value) -> f
     return fmean(values(file, head, metric, noise, **knobs))
 
 
+def lowest(file: str, head: str, metric: str, noise: int = 0, **knobs: Value) -> float:
+    """A metric of the seed where it is lowest."""
+    return min(values(file, head, metric, noise, **knobs))
+
+
+def highest(file: str, head: str, metric: str, noise: int = 0, **knobs: Value) -> float:
+    """A metric of the seed where it is highest."""
+    return max(values(file, head, metric, noise, **knobs))
+
+
 def at_epoch(file: str, head: str, metric: str, epoch: int) -> float:
     """A metric of seed 0 at the end of an epoch; 0 is the start."""
     (run, *_) = of_head(file, head)
@@ -259,7 +269,7 @@ def share_of(logit: float, theta: float, s: float, m: float, C: int) -> float:
 
 
 FUNCTIONS: Sequence[Callable] = (
-    score, mean, at_epoch, rank, verdict, best, worst, terms, variance, explained, kept, share, lead, count, run, group,
+    score, mean, lowest, highest, at_epoch, rank, verdict, best, worst, terms, variance, explained, kept, share, lead, count, run, group,
     best_probability, probability, half, own, cosface_for, band, apart, largest, pull, push, push_of_arcface, fixed_scale, comparison.chance,
 )  # fmt: skip
 MATHS: Sequence[Callable] = (math.cos, math.sin, math.acos, math.exp, math.log, math.sqrt, math.radians, math.degrees)

@@ -14,7 +14,7 @@ export default ({ data: { name, mine, forget }, setStateValue }) => {
   const before = forget ? {} : read(), both = { ...before };
   for (const [key, value] of Object.entries(mine ?? {})) both[key] = { ...before[key], ...value };
   try { localStorage.setItem(name, JSON.stringify(both)); } catch { /* a browser that keeps nothing */ }
-  if (JSON.stringify(both) !== JSON.stringify(mine)) setStateValue("found", both);
+  if (JSON.stringify(both) !== JSON.stringify(mine ?? {})) setStateValue("found", both);
 };
 """
 _mount = st.components.v2.component("kept", js=_KEEP)
@@ -23,7 +23,8 @@ _mount = st.components.v2.component("kept", js=_KEEP)
 def kept(name: str) -> dict[str, dict[str, Any]]:
     """What is kept under this name: records by their keys. Empty at first, until the browser has answered.
 
-    Call it once in every run of a page. What another window has kept since is added to it.
+    Call it once in every run of a page. What another window has kept since is added to it. A browser that has nothing
+    to add stays silent: its answer would run the page again, and undo what the address was just changed to.
     """
     mine = st.session_state.get(_place(name))
     told = {"name": f"faces {name}", "mine": mine, "forget": st.session_state.pop(_place(name) + " forget", False)}

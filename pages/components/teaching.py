@@ -27,10 +27,7 @@ KINDS = (
 )  # fmt: skip
 BOXES = ("Expander", "Popover")  # controls that hold others
 SHOWN = "canvas, .stDataFrame, .stMetric, .stPlotlyChart, [data-testid^=stEChart], [data-testid^=stBidiComponent]"
-LARGE = """
-html { font-size: 22px !important; }
-.stMainBlockContainer { max-width: none; }
-"""
+LARGE = "html { font-size: 22px !important; } "  # instead of 16: all else, and the words of charts, is told from it
 _choose = st.components.v2.component("teaching", js=(PAGES.parent / "assets" / "teaching.js").read_text("utf-8"))
 
 
@@ -50,7 +47,7 @@ def frame() -> None:
         if style:
             st.html(f"<style>{style}</style>")
         if st.query_params.get("teach") == CHOOSE:
-            _choose(key="choosing", data={"kinds": [f"st{kind}" for kind in KINDS]})
+            _choose(key="choosing", data={"kinds": ", ".join(f".st{kind}" for kind in KINDS)})
         elif stay is not None:
             _bar()
 

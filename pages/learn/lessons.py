@@ -16,7 +16,8 @@ from pages.components.teaching import CHOOSE, PAGES, carried
 from trainer.lessons import WORDS
 
 STEPS = ("Predict", "Try", "Explain", "Check")
-NARROW = 760  # pixels: a line that is read without turning the head
+NARROW = 760  # pixels: a line that is read without turning the head; in large type as many letters are wider
+WIDE = 1040
 Record = Mapping[str, Any]
 
 
@@ -236,7 +237,7 @@ lessons, wrong = all_lessons()
 progress = kept("lessons")
 asked = st.query_params.get("lesson", "")
 chosen = next((lesson for lesson in lessons if str(lesson.number) == asked), None)
-with st.container(width=NARROW):
+with st.container(width=WIDE if "large" in st.query_params else NARROW):
     if chosen:
         card(chosen, lessons, progress.get(chosen.file, {}))
     else:

@@ -56,8 +56,8 @@ def answer(page, question, right):
         page.get_by_label("Your answer").press("Tab")
 
 
-def step(page):
-    return re.search(r"step=(\w+)", page.url)
+def arrives(page, step):
+    page.wait_for_url(re.compile(f"step={step}"))
 
 
 def visible(page):
@@ -77,7 +77,7 @@ def test_a_student_walks_through_all_lessons_and_finds_them_done_after_a_reload(
         assert page.get_by_role("button", name="3 Explain").is_disabled()
         answer(page, lesson.predict, right=lesson.number % 2)
         press(page, "Lock my guess")
-        until(lambda: step(page) and step(page)[1] == "Try")
+        arrives(page, "Try")
         if lesson.number in TRIED:
             press(page, f"Open: {lesson.link.label}")
             page.get_by_text(f"Lesson {lesson.number} · {lesson.title}.").wait_for()
@@ -125,15 +125,20 @@ def test_keys_lead_from_step_to_step_and_choose_answers(address, student):
     page.keyboard.press("Tab")
     until(lambda: "Lock my guess" in page.evaluate("document.activeElement.innerText"))
     page.keyboard.press("Enter")
-    until(lambda: step(page) and step(page)[1] == "Try")
-    for key, there in (("ArrowRight", "Explain"), ("ArrowRight", "Check"), ("ArrowLeft", "Explain"), ("ArrowLeft", "Try")):
+    arrives(page, "Try")
+    for key, there in (
+        ("ArrowRight", "Explain"),
+        ("ArrowRight", "Check"),
+        ("ArrowLeft", "Explain"),
+        ("ArrowLeft", "Try"),
+    ):
         page.wait_for_timeout(300)
         page.keyboard.press(key)
-        until(lambda there=there: step(page)[1] == there)
+        arrives(page, there)
     page.goto(f"{address}/lessons?lesson=4&step=Try&large=1")  # a presenter's keys
     page.get_by_text("Open: Margin lab").wait_for()
     page.keyboard.press("PageDown")
-    until(lambda: step(page)[1] == "Explain")
+    arrives(page, "Explain")
 
 
 def test_a_teacher_makes_a_link_that_leaves_one_control_and_large_type(address, student, chromium):
