@@ -137,7 +137,7 @@ def question(text: str) -> tuple[Question, str]:
         raise ValueError("there are no answers; write `- [ ]` options, one of them `- [x]`, or `Answer: 0.7 ± 0.1`.")
     asked, rest = "\n".join(lines[: places[0]]).strip(), "\n".join(lines[places[-1] + 1 :]).strip()
     if lines[places[0]].startswith("Answer: "):
-        number, sign, within = lines[places[0]].removeprefix("Answer: ").partition(" ± ")
+        number, _, within = lines[places[0]].removeprefix("Answer: ").partition(" ± ")
         try:
             return Question(asked, (), -1, number.strip(), float(within)), rest
         except ValueError:
@@ -186,7 +186,7 @@ def said(inside: str, words: Words) -> str:
 
 
 def worked_out(node: ast.expr, words: Words) -> Any:
-    """A number or word from numbers, words, arithmetic and calls of what `words` holds; ValueError for anything else."""
+    """A number or word from arithmetic and calls of what `words` holds; ValueError for anything else."""
     if isinstance(node, ast.Constant) and isinstance(node.value, int | float | str):
         return node.value
     if isinstance(node, ast.Name):

@@ -29,8 +29,8 @@ def worksheet(lessons: Sequence[Lesson], words: Words, answers: bool = False) ->
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>{STYLE}</style>'
         f'<h1>{title}</h1><div class="name">Name <span></span> Date <span></span></div>{cards}{solved}'
-        "<footer>Predict first, and write it down before you try. Numbers come from formulas and from the recorded runs "
-        "that come with Faces.</footer></html>"
+        "<footer>Predict first, and write it down before you try. Numbers come from formulas and from the "
+        "recorded runs that come with Faces.</footer></html>"
     )
 
 

@@ -112,16 +112,6 @@ def verdict(file: str, metric: str, *heads: str) -> str:
     return comparison.verdict(ranked(file, metric, *heads))
 
 
-def best(file: str, metric: str, *heads: str) -> str:
-    """The head with the best mean."""
-    return ranked(file, metric, *heads).standings[0].head
-
-
-def worst(file: str, metric: str, *heads: str) -> str:
-    """The head with the worst mean."""
-    return ranked(file, metric, *heads).standings[-1].head
-
-
 def terms(file: str) -> str:
     """What all runs of a file have in common, in words."""
     found, latest = runs(file)
@@ -171,8 +161,7 @@ def share(file: str, center: int, noise: int) -> float:
 
 def lead(file: str, head: str, other: str, metric: str, noise: int = 0) -> str:
     """The 95 % interval of how far one head is ahead of another, seed by seed."""
-    both = (values(file, each, metric, noise) for each in (head, other))
-    gap, within = comparison.paired(*both)
+    gap, within = comparison.paired(values(file, head, metric, noise), values(file, other, metric, noise))
     low, high = (MEASURES[metric].said(gap + side * within, sign=True, unit=False) for side in (-1, 1))
     return f"{low} to {high}"
 
@@ -184,7 +173,7 @@ def count(file: str) -> int:
 
 def run(file: str, head: str, seed: int = 0, **knobs: Value) -> str:
     """The id of a recorded run."""
-    found = next((one.id for one in of_head(file, head, **knobs) if one.config.seed == seed), "")
+    found = next((one.id for one in of_head(file, head, 0, **knobs) if one.config.seed == seed), "")
     if not found:
         raise ValueError(f"The recorded runs {file!r} have no seed {seed} of {head}.")
     return found
@@ -211,13 +200,6 @@ def probability(C: int, s: float, theta: float, m: float = 0.0) -> float:
 def half(C: int, s: float, m: float = 0.0) -> float:
     """The angle at which that probability is one half."""
     return math.degrees(math.acos(math.log(C - 1) / s) - m)
-
-
-def own(head: str, theta: float, **knobs: Value) -> float:
-    """What a head puts in place of the own cosine at an angle, its other knobs at their defaults."""
-    about = HEADS.about(head)
-    settled = settle(about.knobs, knobs, 10)
-    return float(feasibility.value(about.at_angle, theta=np.array([math.radians(theta)]), **settled)[0])
 
 
 def cosface_for(m: float, theta: float) -> float:
@@ -269,8 +251,9 @@ def share_of(logit: float, theta: float, s: float, m: float, C: int) -> float:
 
 
 FUNCTIONS: Sequence[Callable] = (
-    score, mean, lowest, highest, at_epoch, rank, verdict, best, worst, terms, variance, explained, kept, share, lead, count, run, group,
-    best_probability, probability, half, own, cosface_for, band, apart, largest, pull, push, push_of_arcface, fixed_scale, comparison.chance,
+    score, mean, lowest, highest, at_epoch, rank, verdict, terms, variance, explained, kept, share, lead, count, run,
+    group, best_probability, probability, half, cosface_for, band, apart, largest, pull, push, push_of_arcface,
+    fixed_scale, comparison.chance,
 )  # fmt: skip
 MATHS: Sequence[Callable] = (math.cos, math.sin, math.acos, math.exp, math.log, math.sqrt, math.radians, math.degrees)
 WORDS = {function.__name__: function for function in (*FUNCTIONS, *MATHS)}

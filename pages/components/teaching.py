@@ -16,7 +16,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from faces.lessons import files, read
+from faces.lessons import Lesson, files, read
 from trainer.lessons import WORDS
 
 PAGES = Path(__file__).parents[1]
@@ -74,7 +74,7 @@ def _all() -> None:
         st.query_params.pop(name, None)
 
 
-def asked_lesson():  # noqa: ANN201
+def asked_lesson() -> Lesson | None:
     """The lesson that the URL names, or None."""
     number, found = st.query_params.get("lesson", ""), files()
     if not number.isdigit() or not 1 <= int(number) <= len(found):

@@ -46,15 +46,15 @@ def overview(lessons: list[Lesson], progress: Mapping[str, Record]) -> None:
     """The list, with how far each has come."""
     st.title("What will happen, and why?")
     st.markdown(
-        "Say first what you expect. Then try it on the real pages, read why, and check yourself. Six to ten minutes each; "
-        "everything works from recorded runs, without a GPU."
+        "Say first what you expect. Then try it on the real pages, read why, and check yourself. Six to ten minutes "
+        "each; everything works from recorded runs, without a GPU."
     )
-    done = sum("check" in progress.get(lesson.file, {}) for lesson in lessons)
+    done = sum("check" in progress[lesson.file] for lesson in lessons)
     if done:
         st.progress(done / len(lessons), f"{done} of {len(lessons)} lessons done")
     with st.container(gap="xxsmall"):
         for lesson in lessons:
-            record = progress.get(lesson.file, {})
+            record = progress[lesson.file]
             icon = "check_circle" if "check" in record else "lock" if "guess" in record else "radio_button_unchecked"
             st.button(
                 f"{lesson.number} · {lesson.title}", key=f"open {lesson.number}", icon=f":material/{icon}:",
@@ -64,15 +64,15 @@ def overview(lessons: list[Lesson], progress: Mapping[str, Record]) -> None:
         "Worksheet to print", lambda: worksheet(lessons, words(lessons)), "faces-worksheet.html", "text/html",
         icon=":material/print:", on_click="ignore",
     )  # fmt: skip
-    for_teachers(lessons, bool(progress))
+    for_teachers(lessons, any(progress.values()))
 
 
 def for_teachers(lessons: list[Lesson], begun: bool) -> None:
     """Links with fewer controls, large type, the worksheet with answers, and a fresh start."""
     with st.expander("For teachers", icon=":material/school:"):
         st.markdown(
-            "**A link with fewer controls.** Open a page here, set it as you want it, choose which controls stay, and copy "
-            "the link. Hidden controls keep what you set."
+            "**A link with fewer controls.** Open a page here, set it as you want it, choose which controls stay, and "
+            "copy the link. Hidden controls keep what you set."
         )
         with st.container(horizontal=True):
             for file in sorted(PAGES.glob("*/*.py")):
@@ -109,6 +109,17 @@ def reached(record: Record) -> str:
 def words(lessons: list[Lesson]) -> dict[str, Any]:
     """What numbers are made of, all that can be turned being at its start."""
     return WORDS | {name: knob.start(2) for lesson in lessons for name, knob in lesson.turns.items()}
+
+
+def sound(lesson: Lesson, record: Record) -> Record:
+    """What a browser keeps of a lesson, without answers that are none (any more)."""
+    asked = {"guess": lesson.predict, "check": lesson.check}
+    return {
+        name: given
+        for name, given in record.items()
+        if name in asked and isinstance(given, int | float)
+        and (not asked[name].options or given in range(len(asked[name].options)))
+    }  # fmt: skip
 
 
 def card(lesson: Lesson, lessons: list[Lesson], record: Record) -> None:
@@ -152,6 +163,7 @@ def ask(lesson: Lesson, section: str, question: Question, given: float | None, w
     """A question, its answers, and the button that locks one; once locked it stays."""
     st.markdown(lesson.tell(section, question.text, words([lesson])))
     key = f"{lesson.file} {name}"
+    said: float | None
     if question.options:
         options = [lesson.tell(section, one, words([lesson])) for one in question.options]
         said = st.radio(
@@ -234,12 +246,13 @@ def check(lesson: Lesson, record: Record) -> None:
 
 
 lessons, wrong = all_lessons()
-progress = kept("lessons")
+records = kept("lessons")
+progress = {lesson.file: sound(lesson, records.get(lesson.file, {})) for lesson in lessons}
 asked = st.query_params.get("lesson", "")
 chosen = next((lesson for lesson in lessons if str(lesson.number) == asked), None)
 with st.container(width=WIDE if "large" in st.query_params else NARROW):
     if chosen:
-        card(chosen, lessons, progress.get(chosen.file, {}))
+        card(chosen, lessons, progress[chosen.file])
     else:
         overview(lessons, progress)
     for word in wrong:
