@@ -131,8 +131,8 @@ def card(lesson: Lesson, lessons: list[Lesson], record: Record) -> None:
         st.button("All lessons", icon=":material/arrow_back:", type="tertiary", on_click=go, args=(None,))
         st.caption(f"Lesson {lesson.number} of {len(lessons)}", width="content")
         st.download_button(
-            "Worksheet", lambda: worksheet([lesson], words([lesson])), f"faces-lesson-{lesson.number}.html", "text/html",
-            icon=":material/print:", on_click="ignore", type="tertiary",
+            "Worksheet", lambda: worksheet([lesson], words([lesson])), f"faces-lesson-{lesson.number}.html",
+            "text/html", icon=":material/print:", on_click="ignore", type="tertiary",
         )  # fmt: skip
     st.title(lesson.title)
     with st.container(horizontal=True, gap="small"):
