@@ -4,6 +4,8 @@ from pathlib import Path
 
 import streamlit as st
 
+from pages.components.teaching import frame
+
 ICON = Path(__file__).parents[1] / "assets" / "icon.png"
 
 st.set_page_config(page_title="Faces", page_icon=str(ICON), layout="wide")
@@ -12,7 +14,7 @@ if st.context.theme.type == "dark":  # the accent that reads on dark is too ligh
     main = "[data-testid=stBaseButton-primary]"
     st.html(f"<style>{main} p, {main} span {{ color: #0e1117 }}</style>")
 
-st.navigation(
+page = st.navigation(
     {
         "Explore": [
             st.Page(
@@ -33,6 +35,7 @@ st.navigation(
             st.Page("explore/which.py", title="Which Face should I use?", icon=":material/signpost:", url_path="which"),
         ],
         "Learn": [
+            st.Page("learn/lessons.py", title="Lessons", icon=":material/school:", url_path="lessons"),
             st.Page("learn/lab.py", title="Margin lab", icon=":material/tune:", url_path="lab"),
         ],
         "Manage": [
@@ -40,4 +43,6 @@ st.navigation(
             st.Page("manage/data.py", title="Data", icon=":material/photo_library:", url_path="data"),
         ],
     }
-).run()
+)
+frame()
+page.run()

@@ -15,7 +15,9 @@ import zipfile
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
@@ -28,7 +30,7 @@ from trainer.config import RunConfig
 from trainer.folder import Points
 from trainer.pictures import KNOWN, draw_past, keep, picture
 from trainer.snapshot import Snapshot
-from trainer.store import Store
+from trainer.store import Run, Store
 
 FOLDER = Path(__file__).parents[1] / "assets" / "runs"
 ASKED = ("embeddings", "labels", "predictions", "rows", "losses")  # arrays with a row per validation image
@@ -45,6 +47,38 @@ def names(file: Path) -> list[str]:
     """The ids of the runs in a file of recorded runs."""
     with zipfile.ZipFile(file) as archive:
         return sorted({member.split("/")[0] for member in archive.namelist()})
+
+
+@lru_cache
+def told(file: Path) -> dict[str, tuple[Run, list[dict[str, Any]]]]:
+    """The runs in a file by their ids, each with what its snapshots say in plain values, without opening any."""
+    found: dict[str, tuple[Run, list[dict[str, Any]]]] = {}
+    with zipfile.ZipFile(file) as archive:
+        for name in names(file):
+            facts = json.loads(archive.read(f"{name}/run.json"))
+            config = RunConfig.from_json(archive.read(f"{name}/config.json").decode())
+            times = facts["created"], facts["started"], facts["ended"]
+            run = Run(name, config, "finished", "", 1, 0, False, *times, facts["note"])
+            members = sorted(each for each in archive.namelist() if each.startswith(f"{name}/snapshots/"))
+            found[name] = run, [plain(archive, member) for member in members]
+    return found
+
+
+def plain(archive: zipfile.ZipFile, member: str) -> dict[str, Any]:
+    """The plain values of a snapshot in a zip, from the beginning of its file."""
+    with archive.open(member) as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    return json.loads(header["__metadata__"]["snapshot"])
+
+
+@lru_cache(64)
+def last_arrays(file: Path, name: str, kind: str = "snapshots") -> dict[str, np.ndarray]:
+    """The arrays of a run's last snapshot, or, where `kind` is points/tsne-2, of that picture. ValueError for none."""
+    with zipfile.ZipFile(file) as archive:
+        found = [member for member in archive.namelist() if member.startswith(f"{name}/{kind}/")]
+        if not found:
+            raise ValueError(f"Run {name} of {file.name} was recorded without {kind}.")
+        return load(archive.read(max(found)))
 
 
 def record(

@@ -17,6 +17,7 @@ from pages.components.knobs import sliders
 from pages.components.runs import class_names, names, plain, work
 from pages.components.session import the_store
 from pages.components.shown import sheets
+from pages.components.teaching import folded
 from trainer.naming import plain_name
 from trainer.pictures import AT_ONCE, KNOWN, TOUR, picture_name, warming_file
 from trainer.scene import alignment
@@ -74,7 +75,8 @@ def projection_choice() -> Look:
             label_visibility="collapsed",
         )  # fmt: skip
         projection, fixed = names[title or "PCA"], False
-        with st.popover("Settings", icon=":material/tune:"):
+        asked = PROJECTIONS[projection].knobs
+        with folded("Settings", ":material/tune:", "shuffled", "basis", *(f"{projection}.{name}" for name in asked)):
             shuffled = st.toggle("Shuffle the labels", key="shuffled", bind="query-params", help=SHUFFLED)
             if projection == "pca":
                 ways = ["each moment", "the last moment"]
@@ -83,7 +85,7 @@ def projection_choice() -> Look:
                     help="Axes of each moment are turned to lie as those before. Axes of the last moment, the same for "
                     "all, are there when a run has ended; early moments then show less of their variance.",
                 )  # fmt: skip
-            knobs = sliders(PROJECTIONS[projection].knobs, 2, projection)
+            knobs = sliders(asked, 2, projection)
             if knobs:
                 st.caption("A picture with other settings is computed once and kept.")
     return Look(projection, int((axes or "2-D")[0]), knobs, fixed, shuffled)

@@ -1,0 +1,81 @@
+// The form that makes a teacher's link from the page as it is: which controls stay, whether the others are locked
+// instead of hidden, and large type. The link keeps all that the page has in its address.
+
+const STYLE = `
+.form { font: .875rem/1.5 var(--st-font, sans-serif); color: var(--st-text-color); padding: .9rem 1rem;
+  border: 1px solid var(--st-border-color, #dfe4ea); border-radius: var(--st-base-radius, .5rem); }
+b { font-weight: 600; }
+fieldset { display: flex; flex-wrap: wrap; gap: .25rem 1.25rem; border: 0; margin: .4rem 0 .7rem; padding: 0; }
+label { display: inline-flex; gap: .4rem; align-items: center; cursor: pointer; max-width: 22rem; }
+label span { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+input[type=checkbox] { accent-color: var(--st-primary-color); width: 1rem; height: 1rem; margin: 0; flex: none; }
+.link { display: flex; flex-wrap: wrap; gap: .5rem; }
+input[type=text] { flex: 1 1 16rem; min-width: 0; font: inherit; color: inherit; padding: .35rem .6rem; border-radius: inherit;
+  background: var(--st-secondary-background-color); border: 1px solid var(--st-border-color, #dfe4ea); }
+button { font: inherit; font-weight: 600; padding: .35rem .9rem; border: 0; border-radius: var(--st-base-radius, .5rem);
+  background: var(--st-primary-color); color: #fff; cursor: pointer; }
+:focus-visible { outline: 2px solid var(--st-primary-color); outline-offset: 2px; }
+@media (hover: none) { label { min-height: 2.4rem; } }
+`;
+const AGAIN = 700; // ms between two looks at which controls there are
+
+// The page's controls by their keys, which Streamlit writes into classes; the mark of a key, not the key itself.
+function controls(kinds) {
+  const found = new Map();
+  for (const box of document.querySelectorAll(".stMain .stElementContainer[class*='st-key-']")) {
+    if (box.closest(".st-key-teaching") || !box.querySelector(kinds)) continue;
+    const key = [...box.classList].find((one) => one.startsWith("st-key-")).slice("st-key-".length);
+    const named = box.querySelector("label, [data-testid=stWidgetLabel]")?.textContent || box.textContent;
+    const words = named.trim().split("\n")[0];
+    found.set(key, words.length > 60 ? `${words.slice(0, 58)}…` : words || key);
+  }
+  return found;
+}
+
+export default ({ parentElement, data: { kinds } }) => {
+  if (parentElement.querySelector(".form")) return;
+  const stay = new Set(), form = document.createElement("div");
+  form.className = "form";
+  form.innerHTML = `<style>${STYLE}</style><b>Which controls stay?</b> Set the page as you want it, then copy the link.
+    <fieldset class=controls></fieldset><fieldset><label><input type=checkbox name=lock> Lock the others, do not hide them</label>
+    <label><input type=checkbox name=large> Large type</label></fieldset>
+    <div class=link><input type=text readonly aria-label="The link"><button type=button>Copy link</button></div>`;
+  parentElement.append(form);
+  const [list, link, copy] = [".controls", "input[type=text]", "button"].map((one) => form.querySelector(one));
+  const set = (name) => form.querySelector(`[name=${name}]`).checked;
+
+  const tell = () => {
+    const url = new URL(location.href);
+    for (const name of ["teach", "lock", "large", "lesson"]) url.searchParams.delete(name);
+    url.searchParams.set("teach", [...stay].join(","));
+    for (const name of ["lock", "large"]) if (set(name)) url.searchParams.set(name, "1");
+    if (link.value !== url.href) link.value = url.href;
+  };
+  let shown = "";
+  const look = () => {
+    const found = controls(kinds), now = JSON.stringify([...found]);
+    if (now !== shown) {
+      shown = now;
+      list.replaceChildren(...[...found].map(([key, words]) => {
+        const label = document.createElement("label"), box = document.createElement("input"), said = document.createElement("span");
+        Object.assign(box, { type: "checkbox", checked: stay.has(key), value: key });
+        box.onchange = () => { stay[box.checked ? "add" : "delete"](key); tell(); };
+        said.textContent = said.title = words;
+        label.append(box, said);
+        return label;
+      }));
+    }
+    tell();
+  };
+  form.addEventListener("change", tell);
+  copy.onclick = async () => {
+    tell();
+    link.select();
+    try { await navigator.clipboard.writeText(link.value); } catch { document.execCommand("copy"); } // no HTTPS: no clipboard
+    copy.textContent = "Copied";
+    setTimeout(() => { copy.textContent = "Copy link"; }, 1500);
+  };
+  look();
+  const looking = setInterval(look, AGAIN);
+  return () => setTimeout(() => { if (!form.isConnected) clearInterval(looking); });
+};
