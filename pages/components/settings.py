@@ -17,7 +17,7 @@ OWN = "own"  # in the URL: the controls are not set to the settings of the run t
 WORDS = {
     "epochs": "Epochs", "dim": "Embedding size D", "batch": "Batch", "lr": "Learning rate",
     "weight_decay": "Weight decay", "optimizer": "Optimizer", "schedule": "Schedule", "crop": "Crop, pixels",
-    "seed": "Seed",
+    "seed": "Seed", "ramp": "Margin ramp",
 }  # fmt: skip
 
 
@@ -58,13 +58,13 @@ def ask_held_out(dataset: str) -> int:
     )  # fmt: skip
 
 
-def ask_budget(dataset: str, seed: bool = True, noise: bool = True) -> dict[str, Any]:
-    """Encoder, image size, epochs and the other settings that every head shares."""
+def ask_budget(dataset: str, seed: bool = True, noise: bool = True, ramp: bool = True) -> dict[str, Any]:
+    """Encoder, image size, epochs and the other settings that every head shares; without `ramp` no margin can rise."""
     with st.grid(min_column_width=130):
-        return _budget(dataset, seed, noise)
+        return _budget(dataset, seed, noise, ramp)
 
 
-def _budget(dataset: str, seed: bool, noise: bool) -> dict[str, Any]:
+def _budget(dataset: str, seed: bool, noise: bool, ramp: bool) -> dict[str, Any]:
     data = find(dataset)
     size = data.sizes[0]
     with st.container():  # keeps the places of what follows: a widget that moves drops out of the URL
@@ -88,6 +88,7 @@ def _budget(dataset: str, seed: bool, noise: bool) -> dict[str, Any]:
         asked[name] = st.number_input(
             WORDS[name], kind(term.low), kind(term.high), kind(term.start(2)), key=name, bind="query-params",
             help=term.meaning, format=None if term.whole else "%g", step=1 if term.whole else None,
+            disabled=name == "ramp" and not ramp,
         )  # fmt: skip
     if noise and len(data.noise) > 1:
         asked["noise"] = st.selectbox(
