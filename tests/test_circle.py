@@ -1,20 +1,31 @@
 """The circle and the sphere: margins that rise, arcs that are forbidden, features as long as they are, and the page."""
 
 import json
+import math
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from faces.curves import Sketch, angles
+from faces.datasets import find
 from faces.heads import HEADS, angled, margined
+from faces.heads.base import CosineHead
 from faces.knobs import raised
+from pages.components import blocks
 from tests.test_training import SHORT, equal, last
-from trainer import RunConfig, train
+from trainer import RunConfig, batches, train
+from trainer.folder import RunFolder
+from trainer.measuring import ROUND, forbidden_arcs
+from trainer.pictures import ShownFacts, draw, shown_facts
+from trainer.snapshot import Snapshot
+from trainer.training import fresh_model
 from trainer.worker import pack, unpack
 
 ANGLED = [name for name in HEADS if angled(name)]
+EDGE = 1.1 * 360 / ROUND  # degrees that an arc is known to
 RAMPED = {**SHORT, "epochs": 4, "ramp": 0.5}
 
 few = settings(max_examples=20, deadline=None, derandomize=True)
@@ -101,5 +112,100 @@ def test_a_record_from_before_there_was_a_ramp_has_none():
     values = json.loads(RunConfig(head="CosFace").to_json())
     assert values.pop("ramp") == 0.0
     assert RunConfig.from_json(json.dumps(values)) == RunConfig(head="CosFace")
-    with pytest.raises(ValueError, match="ramp = 1.5 is out of range"):
+    with pytest.raises(ValueError, match=r"ramp = 1\.5 is out of range"):
         RunConfig(ramp=1.5)
+
+
+def crossing(quarters, m, name="ArcFace", **knobs):
+    """The arcs of a head with centers at these quarters of a turn, in degrees."""
+    turns = np.array(quarters) * np.pi / 2
+    centers = np.stack([np.cos(turns), np.sin(turns)], 1).astype(np.float32)
+    return np.degrees(forbidden_arcs(HEADS[name](2, len(quarters), m=m, **knobs).eval(), centers))
+
+
+def test_the_forbidden_arcs_of_a_margin_on_the_angle_by_hand():
+    m = math.degrees(0.5)
+    wide = [
+        (45 - m / 2, 45 + m / 2),
+        (135 - m / 2, 135 + m / 2),
+        (225 - m / 2, 225 + m / 2),
+        (315 - m / 2, 315 + m / 2),
+    ]
+    np.testing.assert_allclose(crossing([0, 1, 2, 3], 0.5), wide, atol=EDGE)
+    np.testing.assert_allclose(crossing([0.5, 1.5, 2.5, 3.5], 0.5)[-1], (360 - m / 2, 360 + m / 2), atol=EDGE)
+
+
+def test_the_forbidden_arcs_of_a_margin_on_the_cosine_by_hand():
+    ((start, end), *_) = np.radians(crossing([0, 1, 2, 3], 0.3, "CosFace"))
+    assert math.cos(start) - 0.3 == pytest.approx(math.cos(math.pi / 2 - start), abs=0.01)
+    assert end == pytest.approx(math.pi / 2 - start, abs=math.radians(EDGE))
+
+
+def test_without_a_margin_an_arc_is_a_boundary_and_one_that_cannot_be_met_takes_the_whole_circle():
+    boundaries = crossing([0, 1, 2, 3], 0.0)
+    np.testing.assert_allclose(boundaries.mean(1), [45, 135, 225, 315], atol=EDGE)
+    assert np.ptp(boundaries, axis=1).max() < EDGE
+    ten = np.arange(10) * 0.4  # 0.628 apart
+    assert crossing(ten, 0.6).shape == (10, 2)
+    np.testing.assert_allclose(crossing(ten, 0.7), [(0, 360)])
+
+
+@pytest.mark.parametrize("name", [name for name in ANGLED if not getattr(HEADS.about(name), "simplex", False)])
+def test_in_a_forbidden_arc_no_label_wins_the_training_logits_and_outside_of_all_one_does(name):
+    torch.manual_seed(2)
+    head = HEADS[name](2, 3).eval()
+    if type(head).margins is not CosineHead.margins:
+        pytest.skip("Its margin differs from sample to sample.")
+    centers = torch.nn.functional.normalize(head.weight.detach().flatten(0, -2)).numpy()
+    arcs, turns = forbidden_arcs(head, centers), np.linspace(0, 2 * np.pi, 360, endpoint=False)
+    near = np.abs((turns[:, None] - arcs.ravel() + np.pi) % (2 * np.pi) - np.pi).min(1)
+    turns = turns[near > 2 * math.radians(EDGE)]
+    inside = (((turns[:, None] - arcs[:, 0]) % (2 * np.pi)) < (arcs[:, 1] - arcs[:, 0])).any(1)
+    places = torch.from_numpy(np.stack([np.cos(turns), np.sin(turns)], 1)).float()
+    with torch.no_grad():
+        won = [head(places, torch.full((len(turns),), label)).argmax(1) == label for label in range(3)]
+    assert np.array_equal(~torch.stack(won).any(0).numpy(), inside)
+
+
+def test_a_head_without_angles_and_longer_embeddings_have_no_arcs():
+    assert forbidden_arcs(HEADS["Classification"](2, 3), np.eye(3, 2, dtype=np.float32)).shape == (0, 2)
+    assert forbidden_arcs(HEADS["ArcFace"](3, 3), np.eye(3, dtype=np.float32)).shape == (0, 2)
+
+
+@pytest.fixture(scope="module")
+def flat():
+    *_, last = train(RunConfig(epochs=1, batch=256, dim=2, probe=100))
+    return last
+
+
+def test_a_run_in_two_dimensions_keeps_arcs_and_lengths_through_its_files(tmp_path, flat):
+    (tmp_path / "config.json").write_text(RunConfig(dim=2, probe=100).to_json())
+    (tmp_path / "a.safetensors").write_bytes(flat.to_bytes())
+    back = Snapshot.read(tmp_path / "a.safetensors")
+    draw(RunFolder(tmp_path), back, "pca-2")
+    draw(RunFolder(tmp_path), back, "pca-3")
+    found = RunFolder(tmp_path).points("pca-2", flat.step)
+    assert np.array_equal(found.arcs, flat.arcs)
+    assert len(found.arcs)
+    assert not len(RunFolder(tmp_path).points("pca-3", flat.step).arcs)
+    assert np.array_equal(blocks.read_block(blocks.points_block(found)).arcs, found.arcs)
+    assert back.lengths.shape == back.labels.shape
+    assert (back.lengths > 0).all()
+    assert np.array_equal(shown_facts(back, 100).lengths, flat.lengths[:100])
+
+
+def test_lengths_are_those_of_the_features_before_they_are_made_unit_rows(flat):
+    images = find("digits").load(8)
+    state, model = flat.state()["tensors"], fresh_model(RunConfig(dim=2), images)
+    model.load_state_dict({name[6:]: value for name, value in state.items() if name.startswith("model.")})
+    with torch.no_grad():
+        features = model.eval().encoder(batches.ready(batches.tensor(images.pixels[flat.rows]))).numpy()
+    np.testing.assert_allclose(flat.embeddings * flat.lengths[:, None], features, atol=1e-4)
+
+
+def test_facts_carry_lengths_and_say_where_there_are_none():
+    facts = ShownFacts(np.arange(2), np.array([0, 1]), np.zeros(2), np.zeros(2), np.array([2.0, 8.0]))
+    block = blocks.facts_block(facts)
+    assert (block[:4], np.frombuffer(block, "<f4", 2, 8)[1]) == (b"FF02", 8)
+    assert np.frombuffer(block, "<u2", 2, len(block) - 4).tolist() == [round(65534 / 4), 65534]
+    assert np.frombuffer(blocks.facts_block(facts._replace(lengths=np.empty(0))), "<u2").tolist()[-2:] == [65535] * 2

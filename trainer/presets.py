@@ -13,6 +13,8 @@ ARTICLE: dict[str, Any] = {
     "lr": 1e-3, "weight_decay": 1e-5, "optimizer": "momentum", "schedule": "constant",
 }  # fmt: skip
 
+CIRCLE: dict[str, Any] = {"dataset": "digits", "dim": 2, "epochs": 20, "ramp": 0.5}
+
 
 class Preset(NamedTuple):
     """Settings with a title for people."""
@@ -22,6 +24,7 @@ class Preset(NamedTuple):
 
 
 PRESETS = {
+    "circle": Preset("The circle", CIRCLE),
     "live": Preset("A live training on digits", {"dataset": "digits"}),
     "article": Preset("The article's experiment", ARTICLE),
     "article-64px": Preset("The article's, at 64 px", {**ARTICLE, "size": 64, "crop": 0, "epochs": 5}),

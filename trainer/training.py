@@ -25,7 +25,7 @@ from faces.knobs import Value, Values, raised
 from faces.model import EncoderWithHead
 from trainer import batches
 from trainer.config import RunConfig
-from trainer.measuring import asked_losses, last_metrics, margin_cones, predicted
+from trainer.measuring import asked_losses, forbidden_arcs, last_metrics, margin_cones, predicted
 from trainer.snapshot import Snapshot
 
 KS = (1, 3, 5, 10, 15, 20, 30, 50)  # the k of KNN accuracy; 5 is the one that tables show
@@ -199,6 +199,7 @@ class Probe:
         unseen = self.unseen if last else self.unseen[:0]
         head = model.head.eval()
         features = self.features(model, np.concatenate([asked, known, unseen]), silent if not last else self.progress)
+        lengths = torch.linalg.vector_norm(features[: len(asked)], dim=1).cpu().numpy()
         embeddings, known_embeddings, unseen_embeddings = np.split(
             normalize(features, eps=1e-6).cpu().numpy(), np.cumsum([len(asked), len(known)])
         )
@@ -238,7 +239,8 @@ class Probe:
             variance=explained_variance(embeddings, COMPONENTS).astype(np.float32),
             knn=np.array(list(knn.items()), dtype=np.float32).reshape(-1, 2),
             unseen=unseen_embeddings, unseen_labels=self.labels[unseen], losses=shortfall,
-            cones=margin_cones(head, centers, owners), state=lambda: saved(model, optimizer, state),
+            cones=margin_cones(head, centers, owners), arcs=forbidden_arcs(head, centers), lengths=lengths,
+            state=lambda: saved(model, optimizer, state),
         )  # fmt: skip
         return replace(snapshot, metrics={**metrics, **last_metrics(snapshot)}) if last else snapshot
 
