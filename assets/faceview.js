@@ -114,9 +114,10 @@ class Panel {
     return `${head}${many}${apart}${extra ? `, beside ${extra.n} training images` : ""}.`;
   }
 
-  // What the axes are called; nothing where they mean nothing.
+  // What the axes are called; nothing where they mean nothing, as when panels were turned to look alike.
   names(shown) {
     const { block, spec } = this;
+    if (spec.raw && shown === 2 && (spec.title || this.note.textContent)) return [];
     return block && (spec.raw || spec.linear || block.axes > 3) ? named(this, shown) : [];
   }
 

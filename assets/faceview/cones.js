@@ -47,7 +47,7 @@ export function arcsSaid({ block, spec }) {
   const wide = block.arcs.map((edge, at) => (at % 2 ? edge - block.arcs[at - 1] : 0)).filter((one) => one > NARROW);
   const share = wide.reduce((sum, one) => sum + one, 0) / (2 * Math.PI);
   if (share > 0.999) return "The margin forbids the whole circle: no place is left";
-  return wide.length ? `Shaded: the ${Math.round(share * 100)}% of the circle where no class meets the margin` : "";
+  return wide.length ? `Shaded, ${Math.round(share * 100)}%: no class meets the margin here` : "";
 }
 
 // The centers as arrows: [{ label, shaft: x, y, z of its two ends, head: x, y, z of a triangle, on the circle only }].

@@ -192,7 +192,7 @@ def picture(
             mine = (run.id, step, name, looks)
             first = first or mine
             rotate, residual = _fit(first, mine)
-            if mine != first and residual == residual:
+            if mine != first and residual == residual and run.config.dim != look.axes:
                 told.append(f"residual {residual:.2f}")
         if still:
             told.append(f"{'paused' if paused(run, name) else 'refining'} {still[0]}/{still[1]}, KL {still[2]:.2f}")

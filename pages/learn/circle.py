@@ -7,6 +7,7 @@ front of the reader. Both runs have the same start, order of images and budget: 
 import math
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,19 +20,19 @@ from faces.feasibility import angle_asked, limits, spacing, warning
 from faces.heads import FAMILIES, HEADS, margined
 from faces.knobs import Choice, Knob, Value
 from pages.components import runs as told
-from pages.components.feasibility import feasibility
 from pages.components.knobs import sliders
 from pages.components.live import live
 from pages.components.picture import Look, pending, picture
 from pages.components.session import head_colors, the_store
 from trainer.config import RunConfig
-from trainer.presets import PRESETS
+from trainer.presets import PRESETS, circle_knobs
 from trainer.store import Run
 
 SOFTMAX = "Classification"
 NOTE = "Circle"  # how the note of runs that were trained here begins
 TERMS = PRESETS["circle"].terms
-PLACES = {"circle": 2, "sphere": 3}
+PLACES = {"Circle": 2, "Sphere": 3}
+EVERY = len(find(TERMS["dataset"]).class_names)
 NAMES = sorted((name for name in HEADS if name != SOFTMAX), key=lambda name: FAMILIES.index(HEADS.about(name).family))
 
 store = the_store()
@@ -40,39 +41,38 @@ store = the_store()
 def ask() -> RunConfig | None:
     """The settings of the head's run, as the controls say; None where there is no such run, which is said."""
     place = st.segmented_control(
-        "Embeddings on", list(PLACES), default="circle", required=True, key="dims", bind="query-params",
-        format_func=lambda place: f"{place.capitalize()} · {PLACES[place]} numbers", label_visibility="collapsed",
+        "Embeddings on", list(PLACES), default="Circle", required=True, key="dims", bind="query-params",
+        label_visibility="collapsed", width="stretch",
     )  # fmt: skip
-    dim = PLACES[place or "circle"]
     head = st.selectbox("Head", NAMES, index=NAMES.index("ArcFace"), key="head", bind="query-params") or "ArcFace"
     about = HEADS.about(head)
-    st.caption(f"{about.title[0].upper()}{about.title[1:]}, [{about.born[:4]}]({about.source})")
-    numbers = st.container()  # filled when it is known how many classes there are
+    st.caption(f"{about.family}: {about.title}, [{about.born[:4]}]({about.source})")
+    knobs = ask_knobs(head, Knob)
     ramp = st.toggle(
-        "Margin ramp", value=TERMS["ramp"] > 0, key="ramp", bind="query-params", disabled=not margined(head), help=RAMP
-    )
+        "Margin ramp", value=True, key="ramp", bind="query-params", disabled=not margined(head), help=RAMP
+    )  # fmt: skip
+    room, below, after = st.container(), st.container(), st.container()
     with st.expander("Classes, seed and terms", icon=":material/settings:"):
-        choices = st.container()
-        every = len(find(TERMS["dataset"]).class_names)
+        knobs |= ask_knobs(head, Choice)
         classes = st.segmented_control(
-            "Classes", [every, every - 2], default=every, required=True, key="classes", bind="query-params",
+            "Classes", [EVERY, EVERY - 2], default=EVERY, required=True, key="classes", bind="query-params",
             help="Digits has ten. With eight, two that the seed draws are left out.",
         )  # fmt: skip
         seed = st.number_input("Seed", 0, 99, 0, key="seed", bind="query-params")
         st.caption(said_terms())
-    count = classes or every
-    with choices:
-        knobs = ask_knobs(head, count, Choice)
-    with numbers:
-        knobs |= ask_knobs(head, count, Knob)
-    terms = {**TERMS, "dim": dim, "seed": seed, "held_out": every - count, "ramp": TERMS["ramp"] if ramp else 0.0}
+    held_out = EVERY - (classes or EVERY)
+    terms = {**TERMS, "dim": PLACES[place or "Circle"], "seed": seed, "held_out": held_out}
     try:
-        config = RunConfig(head=head, knobs=knobs, **terms)
+        config = RunConfig(head=head, knobs=knobs, **{**terms, "ramp": TERMS["ramp"] if ramp else 0.0})
     except ValueError as error:
-        st.warning(str(error), icon=":material/warning:")
-        return None
-    with st.container():
-        show_room(config, count)
+        room.warning(str(error), icon=":material/warning:")
+        config = None
+    with room:
+        announce(config)
+    with below:
+        offer(config)
+    with after:
+        show_room(config)
     return config
 
 
@@ -82,10 +82,15 @@ RAMP = (
 )
 
 
-def ask_knobs(head: str, classes: int, kind: type[Knob | Choice]) -> dict[str, Value]:
-    """The head's knobs of a kind. Those that are live turn the run that trains."""
-    knobs = {name: knob for name, knob in HEADS.about(head).knobs.items() if isinstance(knob, kind)}
-    return sliders(knobs, classes, head, turn)
+def ask_knobs(head: str, kind: type[Knob | Choice]) -> dict[str, Value]:
+    """The head's knobs of a kind, from values that fit the circle. Those that are live turn the run that trains."""
+    usual = circle_knobs(head)
+    knobs = {
+        name: knob if isinstance(knob, Choice) or callable(knob.default) else replace(knob, default=usual[name])
+        for name, knob in HEADS.about(head).knobs.items()
+        if isinstance(knob, kind)
+    }
+    return sliders(knobs, EVERY, head, turn)
 
 
 def turn(knob: str, key: str) -> None:
@@ -108,24 +113,43 @@ def said_terms() -> str:
     )
 
 
-def show_room(config: RunConfig, classes: int) -> None:
-    """Whether the margin fits, before anything is trained."""
-    about, apart = HEADS.about(config.head), spacing(classes, config.dim)
-    there, asked = math.degrees(apart.angle), angle_asked(about, config.knobs, classes, config.dim)
-    where = "circle" if config.dim == 2 else "sphere"
+def announce(config: RunConfig | None) -> None:
+    """Say of a margin that cannot fit, before it is trained, that it cannot."""
+    if config:
+        classes = EVERY - config.held_out
+        cases = limits(HEADS.about(config.head), config.knobs, classes, config.dim).values()
+        for word in sorted({warning(found, classes, config.dim) for found in cases} - {""}):
+            st.warning(f"{word} Try it all the same: which classes find no place?", icon=":material/warning:")
+
+
+def show_room(config: RunConfig | None) -> None:
+    """How much of the room between centers the margin asks for."""
+    if config is None:
+        return
+    about, classes, dim = HEADS.about(config.head), EVERY - config.held_out, config.dim
+    apart, asked = spacing(classes, dim), angle_asked(about, config.knobs, classes, dim)
+    there, where = math.degrees(apart.angle), "circle" if dim == 2 else "sphere"
+    words = f"{classes} centers on the {where} can be {'' if apart.exact else 'at best '}{there:.1f}° apart"
     if asked is not None and margined(config.head):
         st.echarts_chart(
             figures.angle_gauge(math.degrees(asked), there, head_colors([config.head])[config.head]), height=72,
             key="gauge", alt=f"{math.degrees(asked):.1f}° between centers are asked for, and there are {there:.1f}°",
         )  # fmt: skip
-        words = f"The margin asks for centers {math.degrees(asked):.1f}° apart. "
-    else:
-        words = ""
-    most = "" if apart.exact else "at best "
-    st.caption(f"{words}{classes} centers on the {where} are {most}{there:.1f}° apart.")
-    feasibility({config.head: config.knobs}, classes, config.dim)
-    if any(warning(found, classes, config.dim) for found in limits(about, config.knobs, classes, config.dim).values()):
-        st.caption(":material/science: Train it all the same, and see which classes find no place.")
+        words += f"; the margin asks for {math.degrees(asked):.1f}°"
+    st.caption(f"{words}.")
+
+
+def offer(config: RunConfig | None) -> None:
+    """The button that trains, and one that stops."""
+    st.button(
+        "Train both", type="primary", icon=":material/play_arrow:", width="stretch", disabled=config is None,
+        on_click=train, args=(config,),
+    )  # fmt: skip
+    pair = current(config)
+    with st.container():  # keeps the places of what follows
+        if any(run.open for run in pair):
+            st.button("Stop", icon=":material/stop:", width="stretch", on_click=stop, args=([run.id for run in pair],))
+            st.caption(":material/tune: The sliders above turn the head while it trains.")
 
 
 def beside(config: RunConfig) -> RunConfig:
@@ -142,6 +166,16 @@ def shown() -> list[Run]:
         return []
     pair = [other for other in store.runs() if other.note == run.note != ""] or [run]
     return sorted(pair, key=lambda run: run.config.head != SOFTMAX)[:2]
+
+
+def current(config: RunConfig | None) -> list[Run]:
+    """The pair that the URL names, else the newest of these settings; on a first visit one that starts by itself."""
+    if config and not shown():
+        if known := trained(config):
+            st.query_params["pair"] = known[0].id
+        elif not st.query_params and not any(run.note.startswith(NOTE) for run in store.runs()):
+            train(config)
+    return shown()
 
 
 def trained(config: RunConfig) -> list[Run]:
@@ -229,9 +263,9 @@ def outcome(pair: Sequence[Run], latest: Mapping[str, Mapping[str, Any]]) -> Non
 
 
 COLUMNS = {
-    "KNN accuracy": st.column_config.NumberColumn(format="percent", help="Vote of 5 nearest training images."),
-    "Named right": st.column_config.NumberColumn(
-        format="percent", help="Share of validation images whose largest inference logit is the true class; without "
+    "KNN accuracy": st.column_config.TextColumn(help="Vote of 5 nearest training images, by angle."),
+    "Named right": st.column_config.TextColumn(
+        help="Share of validation images whose largest inference logit is the true class; without "
         "logits, that lie nearest to the mean of their class.",
     ),
     "Spread": st.column_config.TextColumn(help="Median angle between an image and the middle of its class."),
@@ -250,8 +284,8 @@ def measured(name: str, step: int) -> tuple[dict[str, Any], list[int]]:
     between = np.arccos(np.clip(middles @ middles.T - 2 * np.eye(len(middles)), -1, 1)).min()
     known = (snapshot.predictions >= 0).any()
     row = {
-        "KNN accuracy": snapshot.metrics.get("knn_accuracy"),
-        "Named right": float((snapshot.predictions == snapshot.labels).mean()) if known else None,
+        "KNN accuracy": f"{knn:.1%}" if (knn := snapshot.metrics.get("knn_accuracy")) is not None else "–",
+        "Named right": f"{(snapshot.predictions == snapshot.labels).mean():.1%}" if known else "–",
         "Spread": f"{math.degrees(float(np.median(own))):.1f}°",
         "Nearest two": f"{math.degrees(float(between)):.1f}°",
     }
@@ -277,18 +311,7 @@ st.markdown(
 controls, view = st.columns([1, 2.6], gap="large")
 with controls:
     config = ask()
-    pair = shown()
-    if not pair and config and (known := trained(config)):
-        st.query_params["pair"] = known[0].id
-        pair = shown()
-    st.button(
-        "Train both", type="primary", icon=":material/play_arrow:", width="stretch", disabled=config is None,
-        on_click=train, args=(config,),
-    )  # fmt: skip
-    with st.container():
-        if any(run.open for run in pair):
-            st.button("Stop", icon=":material/stop:", width="stretch", on_click=stop, args=([run.id for run in pair],))
-            st.caption(":material/tune: The sliders turn the head while it trains.")
+pair = shown()
 with view:
     if not pair:
         st.info(

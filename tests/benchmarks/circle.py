@@ -18,7 +18,7 @@ import torch
 from faces.evaluation import lost_classes
 from faces.heads import HEADS
 from trainer import RunConfig, train
-from trainer.presets import PRESETS
+from trainer.presets import PRESETS, circle_knobs
 
 os.environ["FACES_DEVICE"] = "cpu"
 
@@ -35,7 +35,8 @@ class Found(NamedTuple):
 
 def measure(head: str, dim: int, seed: int, **terms: Any) -> Found:
     """Train once. ValueError for a head that needs more dimensions."""
-    config = RunConfig(head=head, seed=seed, **{**PRESETS["circle"].terms, **terms, "dim": dim})
+    own = {"knobs": circle_knobs(head), **PRESETS["circle"].terms, **terms, "dim": dim}
+    config = RunConfig(head=head, seed=seed, **own)
     began, track = time.process_time(), list[tuple[float, float]]()
     for last in train(config):
         if "knn_accuracy" in last.metrics:
