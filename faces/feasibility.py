@@ -229,12 +229,11 @@ def room(about: SimpleNamespace, own: str, knobs: Values, classes: int, dim: int
 def angle_asked(about: SimpleNamespace, knobs: Values, classes: int, dim: int) -> float | None:
     """How far apart centers must be, in radians, for a sample on its own to win by the margin; pi: no angle is enough.
 
-    Of several cases the most demanding one, to 0.001. None for a head that says nothing of angles.
+    Of several cases the most demanding one. None for a head that says nothing of angles.
     """
     alike = value(getattr(about, "likeness", "cos(theta)"), theta=ANGLES)
     rooms = [found for found in limits(about, knobs, classes, dim).values() if isinstance(found, Room)]
-    ways = [alike <= found.at_center + 1e-9 for found in rooms]
-    return max((float(ANGLES[way.argmax()]) if way.any() else math.pi for way in ways), default=None)
+    return max((float(np.interp(-found.at_center, -alike, ANGLES)) for found in rooms), default=None)
 
 
 def note(about: SimpleNamespace, knobs: Values, classes: int, dim: int) -> str:

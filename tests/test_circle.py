@@ -8,19 +8,25 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from streamlit.testing.v1 import AppTest
 
 from faces.curves import Sketch, angles
 from faces.datasets import find
+from faces.evaluation import lost_classes
+from faces.feasibility import angle_asked
 from faces.heads import HEADS, angled, margined
 from faces.heads.base import CosineHead
-from faces.knobs import raised
+from faces.knobs import raised, settle
 from pages.components import blocks
+from tests.test_pages import ROOT, button
 from tests.test_training import SHORT, equal, last
 from trainer import RunConfig, batches, train
 from trainer.folder import RunFolder
 from trainer.measuring import ROUND, forbidden_arcs
 from trainer.pictures import ShownFacts, draw, shown_facts
+from trainer.presets import PRESETS, circle_knobs
 from trainer.snapshot import Snapshot
+from trainer.store import Store
 from trainer.training import fresh_model
 from trainer.worker import pack, unpack
 
@@ -209,3 +215,158 @@ def test_facts_carry_lengths_and_say_where_there_are_none():
     assert (block[:4], np.frombuffer(block, "<f4", 2, 8)[1]) == (b"FF02", 8)
     assert np.frombuffer(block, "<u2", 2, len(block) - 4).tolist() == [round(65534 / 4), 65534]
     assert np.frombuffer(blocks.facts_block(facts._replace(lengths=np.empty(0))), "<u2").tolist()[-2:] == [65535] * 2
+
+
+def circle(**params):
+    """The page as a link opens it, without another page before it."""
+    app = AppTest.from_file(str(ROOT / "pages" / "learn" / "circle.py"), default_timeout=60)
+    for name, value in params.items():
+        app.query_params[name] = value
+    app.run()
+    assert not app.exception
+    return app
+
+
+def here(store):
+    """The runs of the page, oldest first."""
+    return sorted((run for run in store.runs() if run.note.startswith("Circle")), key=lambda run: run.id)
+
+
+def finished(store, **terms):
+    """A pair that was trained for a moment, as the page leaves it; the id of the head's run."""
+    terms = {"dim": 2, "batch": 256, "probe": 100, "epochs": 1, **terms}
+    store.submit(RunConfig(head="Classification", **{**terms, "knobs": {}}), "Circle · then")
+    name = store.submit(RunConfig(**terms), "Circle · then")
+    for _ in range(2):
+        while (run := store.claim()).note != "Circle · then":
+            store.end(run.id, run.attempt, "stopped")
+        *_, last = train(run.config)
+        store.folder(run.id).begin("", [str(digit) for digit in range(10)])
+        store.folder(run.id).keep(run.attempt, last)
+        draw(store.folder(run.id), last, "pca-2")
+        store.index(run.id, run.attempt)
+        store.end(run.id, run.attempt, "finished")
+    return name
+
+
+def test_a_first_visit_trains_a_pair_on_equal_terms_and_a_second_one_watches_it(faces_home):
+    store = Store(faces_home)
+    for _ in range(2):
+        app = circle()
+        softmax, head = here(store)
+        assert app.query_params["pair"] == head.id
+    assert (softmax.config.head, head.config.head) == ("Classification", "ArcFace")
+    unlike = {name for name, value in vars(head.config).items() if getattr(softmax.config, name) != value}
+    assert unlike == {"head", "knobs"}
+    assert (head.config.dim, head.config.ramp) == (2, PRESETS["circle"].terms["ramp"])
+
+
+def test_a_link_sets_the_controls_and_waits_to_be_asked(faces_home):
+    store = Store(faces_home)
+    app = circle(head="CosFace", dims="Sphere", ramp="false", classes="8", seed="3", **{"CosFace.m": "0.4"})
+    assert not here(store)
+    assert "Nothing has been trained" in app.info[0].value
+    button(app, "Train both").click().run()
+    assert not app.exception
+    config = here(store)[1].config
+    assert (config.head, config.dim, config.ramp, config.held_out, config.seed) == ("CosFace", 3, 0.0, 2, 3)
+    assert config.knobs["m"] == 0.4
+
+
+def test_who_asks_for_what_trains_already_watches_it(faces_home):
+    store = Store(faces_home)
+    for _ in range(2):
+        app = circle(head="CosFace")
+        button(app, "Train both").click().run()
+        assert app.query_params["pair"] == here(store)[1].id
+    assert len(here(store)) == 2
+    button(app, "Stop").click().run()
+    assert {run.state for run in here(store)} == {"stopped"}
+    button(app, "Train both").click().run()
+    assert len(here(store)) == 4
+
+
+def test_every_head_opens_on_the_circle_and_on_the_sphere_or_is_refused_in_a_sentence(faces_home):
+    app = circle(seed="1")
+    assert "Classification" not in app.selectbox(key="head").options
+    for name in app.selectbox(key="head").options:
+        app.selectbox(key="head").select(name)
+        for place in ("Sphere", "Circle"):
+            app.segmented_control(key="dims").set_value(place).run()
+            assert not app.exception, name
+            fits = not getattr(HEADS.about(name), "simplex", False)
+            assert button(app, "Train both").disabled != fits
+            assert [warning.value for warning in app.warning] == ([] if fits else [
+                f"ETF needs embeddings of 9 numbers or more for 10 classes, not {3 if place == 'Sphere' else 2}."
+            ])  # fmt: skip
+    assert not here(Store(faces_home))
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_the_knobs_that_the_circle_starts_with_leave_room(head):
+    knobs = circle_knobs(head)
+    asked = angle_asked(HEADS.about(head), knobs, 10, 2)
+    assert asked is None or asked <= 0.7 * 2 * math.pi / 10 + 1e-9
+    assert settle(HEADS.about(head).knobs, knobs, 10) == knobs
+
+
+def test_a_margin_that_cannot_fit_is_announced_and_can_be_tried(faces_home):
+    store = Store(faces_home)
+    app = circle(**{"ArcFace.m": "0.8"})
+    assert "m = 0.80 cannot be met by 10 classes in 2 dimensions: m at most 0.62" in app.warning[0].value
+    assert any("the margin asks for 45.8°" in caption.value for caption in app.caption)
+    button(app, "Train both").click().run()
+    assert here(store)[1].config.knobs["m"] == 0.8
+    app = circle(**{"ArcFace.m": "0.6"})
+    assert not app.warning
+
+
+def test_a_slider_turns_the_head_that_trains(faces_home):
+    store = Store(faces_home)
+    app = circle(head="CosFace")
+    button(app, "Train both").click().run()
+    app.slider(key="CosFace.m").set_value(0.15).run()
+    assert not app.exception
+    assert store.folder(here(store)[1].id).wishes == {"m": 0.15}
+    assert not store.folder(here(store)[0].id).wishes
+
+
+def test_classes_that_were_lost_are_said_by_name(faces_home):
+    store = Store(faces_home)
+    app = circle(pair=finished(store, knobs={"m": 1.5}))
+    (said,) = [warning.value for warning in app.warning if "ArcFace" in warning.value]
+    snapshot = store.snapshot(here(store)[1].id, 5)
+    lost = lost_classes(snapshot.predictions, snapshot.labels)
+    assert 0 < len(lost) < 10
+    assert f"ArcFace has lost {len(lost)} of 10 classes" in said
+    assert ", ".join(map(str, lost)) in said
+    assert "Turn the margin ramp on" in said
+    table = app.dataframe[0].value
+    assert list(table["Head"]) == ["Classification", "ArcFace"]
+    assert any("Shown is ArcFace" in caption.value for caption in app.caption)
+
+
+def test_a_class_is_lost_when_less_than_half_of_it_is_named_right():
+    labels = np.array([0, 0, 1, 1, 2, 2])
+    assert lost_classes(np.array([0, 1, 1, 1, 0, 0]), labels).tolist() == [2]
+    assert lost_classes(labels, labels).tolist() == []
+
+
+def test_a_link_to_a_pair_that_is_gone_breaks_nothing(faces_home):
+    app = circle(pair="01ARZ3NDEKTSV4RRFFQ69G5FAV", head="CosFace")
+    assert "Nothing has been trained" in app.info[0].value
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in ANGLED if isinstance(getattr(HEADS.about(name), "at_angle", 0), str)]
+)
+@given(share=st.floats(0.0, 1.0))
+@few
+def test_the_angle_that_is_asked_for_is_the_one_the_lab_shows(name, share):
+    knobs = HEADS[name].knobs
+    given_ = {"m": share * min(knobs["m"].high, 1.4)} if "m" in knobs else {}
+    if name == "ElasticFace":  # drawn at its mean margin, and noted by its mean value
+        given_ |= {"sigma": 0.0}
+    drawn = Sketch(name, 10, 16, given_)
+    asked = angle_asked(HEADS.about(name), drawn.head.knob_values(), 10, 16)
+    assert asked == pytest.approx(drawn.asks(), abs=2e-3)

@@ -24,6 +24,7 @@ from pages.components.knobs import sliders
 from pages.components.live import live
 from pages.components.picture import Look, pending, picture
 from pages.components.session import head_colors, the_store
+from pages.components.settings import forget
 from trainer.config import RunConfig
 from trainer.presets import PRESETS, circle_knobs
 from trainer.store import Run
@@ -86,11 +87,16 @@ def ask_knobs(head: str, kind: type[Knob | Choice]) -> dict[str, Value]:
     """The head's knobs of a kind, from values that fit the circle. Those that are live turn the run that trains."""
     usual = circle_knobs(head)
     knobs = {
-        name: knob if isinstance(knob, Choice) or callable(knob.default) else replace(knob, default=usual[name])
-        for name, knob in HEADS.about(head).knobs.items()
-        if isinstance(knob, kind)
+        name: started(knob, usual[name]) for name, knob in HEADS.about(head).knobs.items() if isinstance(knob, kind)
     }
     return sliders(knobs, EVERY, head, turn)
+
+
+def started(knob: Knob | Choice, usual: Value) -> Knob | Choice:
+    """The knob with this value at first. One that follows from the classes stays as it is."""
+    if isinstance(knob, Choice):
+        return replace(knob, options=(str(usual), *(option for option in knob.options if option != usual)))
+    return knob if usual == knob.start(EVERY) else replace(knob, default=usual)
 
 
 def turn(knob: str, key: str) -> None:
@@ -308,6 +314,7 @@ st.markdown(
     "shaded is where a direction meets the margin of no class."
 )
 
+forget()
 controls, view = st.columns([1, 2.6], gap="large")
 with controls:
     config = ask()

@@ -10,6 +10,7 @@ import argparse
 import os
 import platform
 import statistics
+import sys
 import time
 from typing import Any, NamedTuple
 
@@ -71,6 +72,7 @@ def main() -> None:
             for head in asked.heads:
                 try:
                     found.setdefault(head, []).append(measure(head, dim, seed, **terms))
+                    print(dim, seed, head, found[head][-1], file=sys.stderr, flush=True)
                 except ValueError as error:
                     refused[head] = str(error)
         print(f"\nD = {dim}\n")
