@@ -117,7 +117,7 @@ class Panel {
   // What the axes are called; nothing where they mean nothing, as when panels were turned to look alike.
   names(shown) {
     const { block, spec } = this;
-    if (spec.raw && shown === 2 && (spec.title || this.note.textContent)) return [];
+    if (spec.raw && (spec.title || this.note.textContent)) return [];
     return block && (spec.raw || spec.linear || block.axes > 3) ? named(this, shown) : [];
   }
 
@@ -710,10 +710,12 @@ class Picture {
     return true;
   }
 
-  // The margin cones of the classes that the legend shows alone.
+  // The margin cones of the classes that the legend shows alone; on the sphere the rings of all, if it shows all.
   cones(panel) {
-    if (!this.isolated.size || !panel.n) return [];
-    return conesOf(panel, panel.now().centers, this.isolated).map((cone) => ({ ...cone, rgb: this.classes[cone.label]?.rgb ?? this.theme.line }));
+    const faint = !this.isolated.size;
+    if ((faint && this.axes === 2) || !panel.n) return [];
+    const wanted = faint ? new Set(panel.centerLabels) : this.isolated;
+    return conesOf(panel, panel.now().centers, wanted).map((cone) => ({ ...cone, faint, rgb: this.classes[cone.label]?.rgb ?? this.theme.line }));
   }
 
   // The centers as arrows, where there is a circle or sphere that they reach to.

@@ -41,8 +41,9 @@ export function arcsOf({ block, spec, basis, rim = 1 }) {
   return { fill: new Float32Array(fill), rims, boundaries };
 }
 
-// The same in words: how much of the circle is forbidden.
+// The same in words: how much of the circle is forbidden, or what the rings on the sphere are.
 export function arcsSaid({ block, spec }) {
+  if (spec.raw && block?.axes === 3 && block.cones) return "Inside its ring a class meets the margin";
   if (!spec.raw || block?.axes !== 2 || !block.arcs.length) return "";
   const wide = block.arcs.map((edge, at) => (at % 2 ? edge - block.arcs[at - 1] : 0)).filter((one) => one > NARROW);
   const share = wide.reduce((sum, one) => sum + one, 0) / (2 * Math.PI);

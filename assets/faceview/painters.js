@@ -275,9 +275,9 @@ export function glPainter(canvas) {
           for (const outline of arcs.rims) sweep(outline, line, BAND, 5);
           for (const outline of arcs.boundaries) sweep(outline, line, 0.22, 1);
         }
-        for (const { rgb: ink, outline, fill } of cones) {
-          shade(fill, ink, 0.13);
-          sweep(outline, ink, 0.8, 1.25);
+        for (const { rgb: ink, faint, outline, fill } of cones) {
+          if (!faint) shade(fill, ink, 0.13);
+          sweep(outline, ink, faint ? 0.45 : 0.8, 1.25);
         }
         for (const { rgb: ink, alpha, shaft } of arrows) sweep(shaft, ink, alpha, deep ? 1.75 : 2.25);
         for (const [at, held] of (trails.get(panel) ?? []).entries()) {
@@ -406,10 +406,10 @@ export function flatPainter(canvas) {
         }
         for (const outline of arcs?.rims ?? []) sweep(outline, line, BAND, 5);
         for (const outline of arcs?.boundaries ?? []) sweep(outline, line, 0.22, 1);
-        for (const { rgb: ink, outline } of cones) {
+        for (const { rgb: ink, faint, outline } of cones) {
           path(outline, ink, 0.13);
-          pen.fill();
-          pen.globalAlpha = 0.8;
+          if (!faint) pen.fill();
+          pen.globalAlpha = faint ? 0.45 : 0.8;
           pen.stroke();
         }
         for (const { rgb: ink, alpha, shaft } of arrows) sweep(shaft, ink, alpha, deep ? 1.75 : 2.25);

@@ -175,11 +175,16 @@ def shown() -> list[Run]:
 
 
 def current(config: RunConfig | None) -> list[Run]:
-    """The pair that the URL names, else the newest of these settings; on a first visit one that starts by itself."""
+    """The pair that the URL names, else the newest of these settings.
+
+    Who comes without wishes sees the newest of any, and on a first visit one that starts by itself.
+    """
     if config and not shown():
-        if known := trained(config):
+        wishless = not st.query_params
+        earlier = [run for run in store.runs() if run.note.startswith(NOTE) and run.config.head != SOFTMAX]
+        if known := trained(config) or earlier * wishless:
             st.query_params["pair"] = known[0].id
-        elif not st.query_params and not any(run.note.startswith(NOTE) for run in store.runs()):
+        elif wishless:
             train(config)
     return shown()
 
