@@ -15,7 +15,7 @@ import streamlit as st
 
 from faces import figures
 from faces.datasets import find
-from faces.evaluation import angles, lost_classes
+from faces.evaluation import angles, class_means, lost_classes
 from faces.feasibility import angle_asked, limits, spacing, warning
 from faces.heads import FAMILIES, HEADS, margined
 from faces.knobs import Choice, Knob, Value
@@ -288,17 +288,15 @@ COLUMNS = {
 def measured(name: str, step: int) -> tuple[dict[str, Any], list[int]]:
     """What a moment of a run is worth, and the classes it has lost."""
     snapshot = store.snapshot(name, step)
-    classes = np.unique(snapshot.labels)
-    sums = np.stack([snapshot.embeddings[snapshot.labels == label].sum(0) for label in classes])
-    middles = sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-9)
+    classes, middles = class_means(snapshot.embeddings, snapshot.labels)
     own, _ = angles(snapshot.embeddings, snapshot.labels, middles, classes)
-    between = np.arccos(np.clip(middles @ middles.T - 2 * np.eye(len(middles)), -1, 1)).min()
+    _, between = angles(middles, classes, middles, classes)
     known = (snapshot.predictions >= 0).any()
     row = {
         "KNN accuracy": f"{knn:.1%}" if (knn := snapshot.metrics.get("knn_accuracy")) is not None else "–",
         "Named right": f"{(snapshot.predictions == snapshot.labels).mean():.1%}" if known else "–",
         "Spread": f"{math.degrees(float(np.median(own))):.1f}°",
-        "Nearest two": f"{math.degrees(float(between)):.1f}°",
+        "Nearest two": f"{math.degrees(float(between.min())):.1f}°",
     }
     return row, lost_classes(snapshot.predictions, snapshot.labels).tolist() if known else []
 
@@ -314,9 +312,9 @@ def hint(config: RunConfig) -> str:
 
 st.title("What does a head do to the circle?")
 st.markdown(
-    "The encoder may use two numbers per image, or three: then the picture is the embedding itself. **Classification** "
-    "(softmax) trains beside the head you choose, on the same images from the same start. Arrows are class centers; "
-    "shaded is where a direction meets the margin of no class."
+    "Here the encoder gets two numbers for each image, or three, so the picture is the embedding itself. "
+    "**Classification** (softmax) trains beside the head you choose, on the same images from the same start. Arrows "
+    "are class centers. Shaded: an image here would fail the margin, whatever its class."
 )
 
 forget()
