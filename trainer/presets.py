@@ -23,7 +23,7 @@ CIRCLE: dict[str, Any] = {  # for embeddings of two or three numbers; tests/benc
 ROOM = 0.7  # of the angle that ten classes on a circle keep; margins that ask for no more leave some to the images
 UNFIT: dict[str, dict[str, Value]] = {  # knobs whose usual values let classes fall together on a circle
     "Triplet": {"mining": "all"}, "Quadruplet": {"m1": 0.3}, "SoftTriple": {"lam": 20.0, "gamma": 0.05},
-    "Circle": {"m": 0.9, "gamma": 20.0},
+    "Circle": {"m": 0.9, "gamma": 20.0}, "SubCenterArcFace": {"start": "together"},
 }  # fmt: skip
 
 
