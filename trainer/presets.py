@@ -24,6 +24,7 @@ ROOM = 0.7  # of the angle that ten classes on a circle keep; margins that ask f
 UNFIT: dict[str, dict[str, Value]] = {  # knobs whose usual values let classes fall together on a circle
     "Triplet": {"mining": "all"}, "Quadruplet": {"m1": 0.3}, "SoftTriple": {"lam": 20.0, "gamma": 0.05},
     "Circle": {"m": 0.9, "gamma": 20.0}, "SubCenterArcFace": {"start": "together"},
+    "SupCon": {"tau": 0.3},
 }  # fmt: skip
 
 

@@ -87,16 +87,18 @@ def ask_knobs(head: str, kind: type[Knob | Choice]) -> dict[str, Value]:
     """The head's knobs of a kind, from values that fit the circle. Those that are live turn the run that trains."""
     usual = circle_knobs(head)
     knobs = {
-        name: started(knob, usual[name]) for name, knob in HEADS.about(head).knobs.items() if isinstance(knob, kind)
+        name: started(name, knob, usual[name])
+        for name, knob in HEADS.about(head).knobs.items()
+        if isinstance(knob, kind)
     }
     return sliders(knobs, EVERY, head, turn)
 
 
-def started(knob: Knob | Choice, usual: Value) -> Knob | Choice:
+def started(name: str, knob: Knob | Choice, usual: Value) -> Knob | Choice:
     """The knob with this value at first. One that follows from the classes stays as it is."""
     if isinstance(knob, Choice):
         return replace(knob, options=(str(usual), *(option for option in knob.options if option != usual)))
-    return knob if usual == knob.start(EVERY) else replace(knob, default=usual)
+    return knob if usual == knob.start(EVERY) else replace(knob, default=knob.check(name, usual))
 
 
 def turn(knob: str, key: str) -> None:
