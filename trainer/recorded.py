@@ -33,8 +33,14 @@ from trainer.snapshot import Snapshot
 from trainer.store import Run, Store
 
 FOLDER = Path(__file__).parents[1] / "assets" / "runs"
-ASKED = ("embeddings", "labels", "predictions", "rows", "losses")  # arrays with a row per validation image
-HALF = ("embeddings", "centers", "known", "unseen")  # arrays kept in half precision: a thousandth at most is lost
+ASKED = ("embeddings", "labels", "predictions", "rows", "losses", "lengths")  # arrays with a row per validation image
+HALF = (
+    "embeddings",
+    "centers",
+    "known",
+    "unseen",
+    "lengths",
+)  # arrays kept in half precision: a thousandth at most is lost
 MOST_MEMBERS, MOST_BYTES = 20_000, 512 << 20
 
 
@@ -56,9 +62,9 @@ def told(file: Path) -> dict[str, tuple[Run, list[dict[str, Any]]]]:
     with zipfile.ZipFile(file) as archive:
         for name in names(file):
             facts = json.loads(archive.read(f"{name}/run.json"))
-            config = RunConfig.from_json(archive.read(f"{name}/config.json").decode())
+            settings = archive.read(f"{name}/config.json").decode()
             times = facts["created"], facts["started"], facts["ended"]
-            run = Run(name, config, "finished", "", 1, 0, False, *times, facts["note"])
+            run = Run(name, settings, "finished", "", 1, 0, False, *times, facts["note"])
             members = sorted(each for each in archive.namelist() if each.startswith(f"{name}/snapshots/"))
             found[name] = run, [plain(archive, member) for member in members]
     return found
