@@ -16,12 +16,12 @@
 
 import { Axes } from "./faceview/axes.js";
 import { Clock } from "./faceview/clock.js";
-import { coneSaid, conesOf } from "./faceview/cones.js";
+import { arcsOf, arcsSaid, arrowsOf, coneSaid, conesOf, TIP } from "./faceview/cones.js";
 import { Inspector } from "./faceview/inspector.js";
 import { clamp, ease, glide, HOME, inside, lensOf, nearest, project, turned } from "./faceview/lens.js";
 import { button, choice, degrees, element, press, swatch, tell, thumbnail, told } from "./faceview/page.js";
 import { FADED, flatPainter, glPainter, PICKED } from "./faceview/painters.js";
-import { between, load, place, reachOf } from "./faceview/points.js";
+import { between, load, place, reachOf, stretch } from "./faceview/points.js";
 import { COLOURS, ENDS, table, tonesOf } from "./faceview/tones.js";
 import { after, alike, frame, named, STRIDE } from "./faceview/tour.js";
 
@@ -55,7 +55,7 @@ class Panel {
     this.note = element("p", "note", this.view);
     this.axes = new Axes(this.view);
     this.box = { x: 0, y: 0, w: 1, h: 1 };
-    Object.assign(this, { n: 0, m: 0, t: 1, asked: 0, got: 0, held: null, reach: 1, oldReach: 1, trails: [], step: null });
+    Object.assign(this, { n: 0, m: 0, t: 1, asked: 0, got: 0, held: null, reach: 1, oldReach: 1, rim: 1, trails: [], step: null });
   }
 
   describe(spec) {
@@ -69,7 +69,8 @@ class Panel {
     const { step, quality, spec } = this;
     this.subtitle.textContent = step === null ? spec.subtitle ?? "" : `step ${step}`;
     if (this.block?.axes > 3) return; // the numbers below are about another view
-    if (step !== null && quality) {
+    if (step !== null && quality && spec.raw) this.subtitle.append(` · KNN ${percent(quality[1])}`); // nothing is lost here
+    else if (step !== null && quality) {
       element("span", "", this.subtitle, ` · trust ${quality[0].toFixed(2)}`); // left out where it is narrow
       this.subtitle.append(` · KNN ${percent(quality[1])}`);
       if (quality[2] >= 0) element("span", "", this.subtitle, ` of ${percent(quality[2])}`);
@@ -113,9 +114,10 @@ class Panel {
     return `${head}${many}${apart}${extra ? `, beside ${extra.n} training images` : ""}.`;
   }
 
-  // What the axes are called; nothing where they mean nothing.
+  // What the axes are called; nothing where they mean nothing, as when panels were turned to look alike.
   names(shown) {
     const { block, spec } = this;
+    if (spec.raw && (spec.title || this.note.textContent)) return [];
     return block && (spec.raw || spec.linear || block.axes > 3) ? named(this, shown) : [];
   }
 
@@ -125,12 +127,16 @@ class Panel {
     this.extra = block && { n: block.n, labels: block.labels, from: was?.n === block.n ? was.to : to, to };
   }
 
-  // Takes a block in. The points that were there before travel for some ms, new ones are simply there.
-  take(block, rotate, ms, steady) {
+  // Takes a block in. The points that were there before travel for some ms, new ones are simply there. With `lengths`
+  // they are drawn that far from the origin instead of on the circle or sphere.
+  take(block, rotate, ms, steady, lengths) {
     const { points, centers } = this.now(), { n, m, axes, unit } = block;
     Object.assign(this, { block, basis: rotate });
     this.to = place(block.points, axes, unit, rotate);
-    this.centers = place(block.centers, axes, unit, rotate);
+    if (lengths) stretch(this.to, lengths);
+    this.rim = lengths ? reachOf(this.to) : 1;
+    const tip = this.spec.raw && axes === 2 ? this.rim * TIP : this.rim;
+    this.centers = place(block.centers, axes, unit * tip, rotate);
     this.from = this.to;
     if (this.n) {
       this.from = this.to.slice();
@@ -138,7 +144,7 @@ class Panel {
     }
     this.oldCenters = n === this.n && m === this.m ? centers : this.centers;
     const known = this.n > 0, near = reachOf(this.to);
-    const far = m && this.spec.centers !== false ? reachOf(this.centers) * 1.05 : 0, reach = clamp(far, near, near * 1.6);
+    const far = this.spec.raw ? this.rim * 1.08 : m && this.spec.centers !== false ? reachOf(this.centers) * 1.05 : 0, reach = clamp(far, near, near * 1.6);
     this.oldReach = this.oldReach + (this.reach - this.oldReach) * this.t;
     if (!known || Math.abs(reach / this.reach - 1) > 0.12) this.reach = reach; // else: do not breathe
     if (!known) this.oldReach = this.reach;
@@ -269,14 +275,15 @@ class Picture {
     const { spec } = panel, touring = this.tour && spec.tour, step = panel.stepAt(this.clock.share), { playing } = this.clock;
     const rotate = touring ? null : spec.rotate;
     const url = step === null ? null : step === undefined ? spec.url : (touring || spec.url)?.replace("*", step);
-    const plain = playing && this.mode === "class"; // nobody can look at a single point then
+    const long = this.long && spec.raw;
+    const plain = playing && this.mode === "class" && !long; // nobody can look at a single point then
     const factsUrl = plain || step === undefined ? null : spec.facts?.replace("*", step);
     const firstUrl = this.mode === "moved" && step !== undefined && !touring ? spec.url.replace("*", spec.steps[0]) : null;
     const split = this.mode === "split" && !touring, knownUrl = split && spec.known_steps?.includes(step) ? spec.known.replace("*", step) : null;
     panel.empty = step === null;
     if (panel.empty) panel.note.textContent = "No picture of this moment yet";
     else if (!url && !panel.n) panel.note.textContent = "No points yet";
-    const held = [url, rotate, factsUrl, firstUrl, knownUrl].join(" ");
+    const held = [url, rotate, factsUrl, firstUrl, knownUrl, long].join(" ");
     if (!url || held === panel.held) return;
     const turn = ++panel.asked;
     panel.held = held;
@@ -287,7 +294,8 @@ class Picture {
       if (turn < panel.got || this.panels.get(panel.spec.id) !== panel) return;
       panel.got = turn;
       if (panel === this.hot?.panel && panel.n !== block.n) this.point(null);
-      panel.take(block, block.axes > 3 ? this.frame(panel, block) : rotate, this.still() ? 0 : ms, playing);
+      const lengths = long && facts?.n === block.n && facts.longest ? facts.lengths : null;
+      panel.take(block, block.axes > 3 ? this.frame(panel, block) : rotate, this.still() ? 0 : ms, playing, lengths);
       panel.beside(known, rotate);
       panel.learn(facts);
       panel.origin = first && place(first.points, first.axes, first.unit, rotate);
@@ -328,7 +336,7 @@ class Picture {
     const { spec, step } = panel, keys = this.picked.size <= RINGS ? [...this.picked] : [], turn = (panel.way = {});
     const before = (spec.steps ?? []).filter((one) => one <= step), stride = Math.ceil(before.length / WAY);
     const found = keys.map((key) => panel.find(key)).filter((at) => at >= 0);
-    const wanted = this.trailing && !this.tour && found.length && before.length > 1;
+    const wanted = this.trailing && !this.tour && !this.long && found.length && before.length > 1;
     const moments = wanted ? before.filter((_, at) => (before.length - 1 - at) % stride === 0) : [];
     Promise.all(moments.map((one) => load(spec.url.replace("*", one)))).then((blocks) => {
       if (turn !== panel.way) return;
@@ -479,8 +487,8 @@ class Picture {
       }
       const rings = [...ringed].map((key) => panel.find(key)).filter((at) => at >= 0), lens = lensOf(this, panel);
       panel.axes.tell(panel.names(this.axes), deep);
-      if (deep) panel.axes.place(lens, panel.spec.raw ? 1 : panel.reach);
-      return { panel, deep, rings, lens, cones: this.cones(panel) };
+      if (deep) panel.axes.place(lens, panel.spec.raw ? panel.rim : panel.reach);
+      return { panel, deep, rings, lens, cones: this.cones(panel), arcs: panel.n ? arcsOf(panel) : null, arrows: this.arrows(panel) };
     });
     this.painter.paint(seen, { dpr: this.dpr, ...this.theme });
     if (this.hot) this.placeTip();
@@ -510,6 +518,7 @@ class Picture {
     this.inspected = this.picked.size === 1 ? [...this.picked][0] : /^\d+$/.test(told("image")) ? Number(told("image")) : null;
     this.versus = /^\d_\d$/.test(told("versus")) ? told("versus").split("_").map(Number) : [0, 1];
     this.alone = told("alone");
+    this.long = told("lengths") === "1";
     this.trailing = true;
     const tour = Number(told("tour") ?? NaN);
     this.tour = tour >= 0 ? { at: tour, playing: false } : null;
@@ -528,6 +537,7 @@ class Picture {
         image: this.picked.size > 1 && this.inspected !== null ? String(this.inspected) : "",
         camera: short(this.camera) === short(HOME) ? "" : short(this.camera),
         alone: this.alone ?? "",
+        lengths: this.long && this.data.panels.some((spec) => spec.raw) ? "1" : "",
         tour: this.tour && this.data.panels.some((spec) => spec.tour) ? this.tour.at.toFixed(2) : "",
       });
     }, 250);
@@ -542,6 +552,7 @@ class Picture {
       this.remark();
     }));
     this.key = element("span", "key", this.tools);
+    this.longButton = button("Lengths", "Draw features as long as they are, not on the circle or sphere (f)", this.tools, () => this.stretch());
     this.lassoButton = button("Lasso", "Draw around points to select them (l)", this.tools, () => this.lasso(!this.lassoing));
     this.trailButton = button("Trails", "Show the way of the selected points", this.tools, () => {
       this.trailing = !this.trailing;
@@ -559,8 +570,9 @@ class Picture {
   // Which of the tools make sense, and what the colours mean.
   offer() {
     const { data, mode } = this, facts = data.panels.some((spec) => spec.facts), moments = this.clock.moments.length > 1;
-    const possible = { class: true, right: facts, angle: facts, loss: facts, moved: moments, versus: facts && data.panels.length > 1 };
-    possible.split = data.panels.some((spec) => spec.known);
+    const raw = facts && data.panels.some((spec) => spec.raw), flat = !(raw && this.long);
+    const possible = { class: true, right: facts, angle: facts, loss: facts, length: facts, versus: facts && data.panels.length > 1 };
+    Object.assign(possible, { moved: moments && flat, split: flat && data.panels.some((spec) => spec.known) });
     for (const option of this.colourChoice.options) option.hidden = option.disabled = !possible[option.value];
     if (!possible[mode] && this.panels.size) return this.colour("class");
     this.colourChoice.value = mode;
@@ -587,10 +599,20 @@ class Picture {
     this.clearButton.textContent = `${size} selected ✕`;
     this.trailButton.hidden = !moments || !size || size > RINGS;
     press(this.trailButton, this.trailing);
+    this.longButton.hidden = !raw;
+    press(this.longButton, Boolean(this.long));
     press(this.lassoButton, Boolean(this.lassoing));
     this.tourButton.hidden = !data.panels.some((spec) => spec.tour);
     this.tourEnd.hidden = this.tourButton.hidden || !this.tour;
     press(this.tourButton, Boolean(this.tour?.playing));
+  }
+
+  // From directions to features as long as they are, and back.
+  stretch() {
+    this.long = !this.long;
+    this.point(null);
+    this.offer();
+    this.travel(2 * MORPH);
   }
 
   colour(mode) {
@@ -688,17 +710,29 @@ class Picture {
     return true;
   }
 
-  // The margin cones of the classes that the legend shows alone.
+  // The margin cones of the classes that the legend shows alone; on the sphere the rings of all, if it shows all.
   cones(panel) {
-    if (!this.isolated.size || !panel.n) return [];
-    return conesOf(panel, panel.now().centers, this.isolated).map((cone) => ({ ...cone, rgb: this.classes[cone.label]?.rgb ?? this.theme.line }));
+    const faint = !this.isolated.size;
+    if ((faint && this.axes === 2) || !panel.n) return [];
+    const wanted = faint ? new Set(panel.centerLabels) : this.isolated;
+    return conesOf(panel, panel.now().centers, wanted).map((cone) => ({ ...cone, faint, rgb: this.classes[cone.label]?.rgb ?? this.theme.line }));
   }
 
-  // The line at the foot of a panel: what is missing in it, or the cone of the class shown alone.
+  // The centers as arrows, where there is a circle or sphere that they reach to.
+  arrows(panel) {
+    if (!panel.n) return [];
+    return arrowsOf(panel, panel.now().centers, this.camera.zoom).map((arrow) => {
+      const { rgb = this.theme.line, shown = true } = this.classes[arrow.label] ?? {};
+      return { ...arrow, rgb, alpha: shown ? 1 : 0.2 };
+    });
+  }
+
+  // The line at the foot of a panel: what is missing in it, the cone of the class shown alone, or what is forbidden.
   comment(panel) {
     const split = this.mode === "split" && panel.n && !panel.extra && !this.tour, [alone] = this.isolated;
     if (panel.empty || !panel.n) return;
-    panel.note.textContent = split ? "Training images were not embedded at this moment" : this.isolated.size === 1 ? coneSaid(panel, alone) : "";
+    const said = this.isolated.size === 1 ? coneSaid(panel, alone) : arcsSaid(panel);
+    panel.note.textContent = split ? "Training images were not embedded at this moment" : said;
   }
 
   only(id) {
@@ -792,6 +826,7 @@ class Picture {
       else if (many && ids[Number(key) - 1]) this.only(ids[Number(key) - 1]);
       else if (key === "l") this.lasso(!this.lassoing);
       else if (key === "c") this.nextColour();
+      else if (key === "f" && !this.longButton.hidden) this.stretch();
       else if (key === "g" && !this.tourButton.hidden) this.roam();
       else if (key === "n" || key === "N") this.next(event.shiftKey ? -1 : 1);
       else if (this.data.wishes && (projection || axes)) this.emit?.("wished", projection ? { projection } : { axes });
@@ -883,7 +918,8 @@ class Picture {
     if (index >= 0 && facts) {
       const guess = facts.predictions[index], angle = facts.angles[index], loss = facts.losses[index];
       if (guess >= 0) element("div", guess === hot.label ? "right" : "wrong", words, guess === hot.label ? "✓ named right" : `✗ taken for ${this.classes[guess]?.name}`);
-      const told = [angle >= 0 && `${degrees(angle)} to its center`, loss >= 0 && `loss ${loss.toFixed(2)}`].filter(Boolean);
+      const long = facts.lengths[index];
+      const told = [angle >= 0 && `${degrees(angle)} to its center`, loss >= 0 && `loss ${loss.toFixed(2)}`, long >= 0 && `length ${long.toFixed(1)}`].filter(Boolean);
       if (told.length) element("div", "quiet", words, told.join(" · "));
     }
     this.placeTip();

@@ -93,6 +93,13 @@ def nearest_mean_accuracy(
     return float((nearest_means(known, known_labels, asked) == asked_labels).mean())
 
 
+def lost_classes(predictions: Int[ndarray, " N"], labels: Int[ndarray, " N"]) -> Int[ndarray, " lost"]:
+    """The classes of which less than half of the images are named right, in order."""
+    return np.array(
+        [label for label in np.unique(labels) if 2 * (predictions == label)[labels == label].mean() < 1], int
+    )
+
+
 def explained_variance(
     embeddings: Float[ndarray, "N D"], components: int | None = None
 ) -> Float[ndarray, " components"]:

@@ -226,6 +226,16 @@ def room(about: SimpleNamespace, own: str, knobs: Values, classes: int, dim: int
     )  # fmt: skip
 
 
+def angle_asked(about: SimpleNamespace, knobs: Values, classes: int, dim: int) -> float | None:
+    """How far apart centers must be, in radians, for a sample on its own to win by the margin; pi: no angle is enough.
+
+    Of several cases the most demanding one. None for a head that says nothing of angles.
+    """
+    alike = value(getattr(about, "likeness", "cos(theta)"), theta=ANGLES)
+    rooms = [found for found in limits(about, knobs, classes, dim).values() if isinstance(found, Room)]
+    return max((float(np.interp(-found.at_center, -alike, ANGLES)) for found in rooms), default=None)
+
+
 def note(about: SimpleNamespace, knobs: Values, classes: int, dim: int) -> str:
     """What a head says about its limits in a sentence, with their numbers; empty for one that says nothing."""
     found = {name: most for case in limits(about, knobs, classes, dim).values() for name, most in case.largest.items()}

@@ -18,7 +18,8 @@ class Knob:
     """A number with its range. A whole default makes it a whole number.
 
     `default` may be a function of the number of classes (`fixed_scale` is one). `meaning` ends
-    with the unit or "no unit". A knob that is not `live` takes effect only in a new run.
+    with the unit or "no unit". A knob that is not `live` takes effect only in a new run. `neutral` is
+    where a margin asks for nothing, and None for a knob that is no margin.
     """
 
     default: Number | Callable[[int], Number]
@@ -26,6 +27,7 @@ class Knob:
     high: Number
     meaning: str
     live: bool = True
+    neutral: Number | None = None
 
     @property
     def whole(self) -> bool:
@@ -83,6 +85,19 @@ def settle(knobs: Mapping[str, Knob | Choice], given: Values, classes: int) -> d
     if unknown := sorted(set(given) - set(knobs)):
         raise ValueError(f"Unknown knob {unknown}. Knobs here: {list(knobs)}.")
     return {name: knob.check(name, given.get(name, knob.start(classes))) for name, knob in knobs.items()}
+
+
+def raised(knobs: Mapping[str, Knob | Choice], wanted: Values, share: float) -> dict[str, Value]:
+    """The margins among the knobs after a share of their way, in a line from asking for nothing to what is wanted.
+
+    From 1 on they are what is wanted, to the bit. Empty for knobs without a margin.
+    """
+    ends = {
+        name: (knob.neutral, float(wanted[name]))
+        for name, knob in knobs.items()
+        if isinstance(knob, Knob) and knob.neutral is not None
+    }
+    return {name: end if share >= 1 else start + share * (end - start) for name, (start, end) in ends.items()}
 
 
 def fixed_scale(classes: int) -> float:

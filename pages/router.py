@@ -32,6 +32,12 @@ page = st.navigation(
         "Learn": [
             st.Page("learn/lessons.py", title="Lessons", icon=":material/school:", url_path="lessons"),
             st.Page("learn/lab.py", title="Margin lab", icon=":material/tune:", url_path="lab"),
+            st.Page(
+                "learn/circle.py",
+                title="Circle and sphere",
+                icon=":material/circle:",
+                url_path="circle",
+            ),
         ],
         "Manage": [
             st.Page("manage/runs.py", title="Runs", icon=":material/history:", url_path="runs"),

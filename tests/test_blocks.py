@@ -48,7 +48,7 @@ def test_what_goes_into_a_block_comes_out(axes, M):
 
 def test_a_block_has_the_documented_layout():
     block = blocks.points_block(Points(np.array([[0.5, -1], [1, 0]], np.float32), np.array([3, 700]), *NONE))
-    head = b"FV03" + np.array([2, 0, 2], "<u4").tobytes() + np.array([1], "<f4").tobytes()
+    head = b"FV04" + np.array([2, 0, 2, 0], "<u4").tobytes() + np.array([1], "<f4").tobytes()
     places = np.array([16384, -32767, 32767, 0], "<i2").tobytes() + np.array([3, 700], "<u2").tobytes()
     assert block == head + places + np.full(5, np.nan, "<f4").tobytes()
 
@@ -70,7 +70,7 @@ def test_points_on_their_way_are_waited_for_and_impossible_ones_say_why():
 
 
 def test_a_picture_of_imagewoof_takes_32_kilobytes():
-    assert len(encoded(some(3929))) == 20 + (3929 + 10) * 8 + 4 * 15 < 32_000
+    assert len(encoded(some(3929))) == 24 + (3929 + 10) * 8 + 4 * 15 < 32_000
 
 
 def test_all_points_in_one_place_can_be_drawn():
@@ -93,7 +93,7 @@ def test_what_cannot_be_drawn_is_refused_in_words(points, labels, said):
         blocks.points_block(Points(points.astype(np.float32), labels, points[:0], labels[:0]))
 
 
-@pytest.mark.parametrize("spoilt", [b"", b"FV03" + bytes(40), encoded(some())[:-1]])
+@pytest.mark.parametrize("spoilt", [b"", b"FV04" + bytes(40), encoded(some())[:-1]])
 def test_other_bytes_are_not_read_as_points(spoilt):
     with pytest.raises(ValueError, match="block of"):
         blocks.read_block(spoilt)

@@ -72,7 +72,9 @@ def parser() -> argparse.ArgumentParser:
     data_words(add(commands, "data", None, "list, fetch, import or decode datasets"))
 
     some = add(commands, "serve", serve)
-    some.add_argument("--slots", type=int, help="runs at a time (default: one per GPU, or cores less one)")
+    some.add_argument(
+        "--slots", type=int, help="runs at a time (default: one per GPU, or cores less one, from two cores on two)"
+    )
     some.add_argument("--idle", type=float, help="leave after so many seconds with nothing to do")
     some.add_argument("--app", type=int, help="stay as long as the process of this id lives")
     some = add(commands, "export", export)

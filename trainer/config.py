@@ -30,6 +30,7 @@ TERMS: dict[str, Knob | Choice] = {
     "crop": Knob(0, 0, 224, "side of the random crops that training sees, pixels; 0: whole images, moved", live=False),
     "seed": Knob(0, 0, 2**31 - 1, "start of every random draw, no unit", live=False),
     "probe": Knob(500, 100, 100_000, "validation images embedded for the picture, images", live=False),
+    "ramp": Knob(0.0, 0.0, 1.0, "share of training in which the margin rises to its value; 0: it is there", live=False),
     "held_out": Knob(0, 0, 254, "classes kept out of training, to verify on; drawn from the seed", live=False),
 }  # fmt: skip
 
@@ -41,7 +42,8 @@ class RunConfig:
     `size` is the image size in pixels, `crop` the side of what the encoder sees of it (0: all), `noise` the
     percentage of wrong training labels, `drop_duplicates` whether to leave out training images that nearly equal
     a validation image, `knobs` the head's (s, m, ...), whose defaults follow from the number of classes trained
-    on, `held_out` not among them. Raises ValueError, in one sentence, for a name or value that does not exist.
+    on, `held_out` not among them. A head without a margin takes any `ramp`, with nothing to raise. Raises ValueError,
+    in one sentence, for a name or value that does not exist.
     """
 
     head: str = "ArcFace"
@@ -64,6 +66,7 @@ class RunConfig:
     seed: int = 0
     probe: int = 500
     held_out: int = 0
+    ramp: float = 0.0
 
     def __post_init__(self) -> None:
         data = find(self.dataset)

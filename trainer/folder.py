@@ -36,9 +36,9 @@ class Points(NamedTuple):
 
     `quality` is what `trainer.pictures.measured` gives; empty when nobody has measured it. `spread` is the variance of
     the embeddings, summed over their axes, where the points' own is a share of it (PCA). `cones` are the centers'
-    margin cones (`Snapshot.cones`) where the axes are those of the embeddings. `refining` is the iterations done, of
-    how many, and the KL divergence of a picture that is still being refined; empty once it is finished, and then it
-    never changes.
+    margin cones and `arcs` the forbidden arcs (as in `Snapshot`) where the axes are those of the embeddings.
+    `refining` is the iterations done, of how many, and the KL divergence of a picture that is still being refined;
+    empty once it is finished, and then it never changes.
     """
 
     points: Float[ndarray, "N axes"]
@@ -49,6 +49,7 @@ class Points(NamedTuple):
     spread: Float[ndarray, " one"] = np.empty(0, np.float32)
     cones: Float[ndarray, " M"] = np.empty(0, np.float32)
     refining: Float[ndarray, " three"] = np.empty(0, np.float32)
+    arcs: Float[ndarray, "A 2"] = np.empty((0, 2), np.float32)
 
 
 @dataclass(frozen=True)

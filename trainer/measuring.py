@@ -19,6 +19,7 @@ MOST = 4000  # images that are compared pair by pair: the first of an order that
 CHUNK = 4096  # features a head takes at once
 DRAWN = 3  # numbers of the longest embedding that is drawn as it is
 FINE = 1024  # angles at which a cone's edge is looked for
+ROUND = 2048  # directions of the circle at which a forbidden arc is looked for
 FARS = (0.1, 0.01, 0.001)  # false accept rates at which the true accept rate is told
 
 
@@ -108,6 +109,36 @@ def margin_cones(head: Head, centers: Float[ndarray, "M D"], center_labels: Int[
     satisfied = (logits[:, 0] >= logits[:, 1]).reshape(own.shape).numpy()
     kept = np.logical_and.accumulate(satisfied, 1).sum(1)  # angles up to the edge
     return (nearest * np.maximum(kept - 1, 0) / (FINE - 1)).astype(np.float32)
+
+
+@torch.no_grad()
+def forbidden_arcs(head: Head, centers: Float[ndarray, "M D"]) -> Float[ndarray, "A 2"]:
+    """The arcs of the circle where no class would win by the head's margin: start and end of each, radians.
+
+    An embedding there fails the margin whatever its class. Arcs go counter-clockwise and are known to 2 pi / ROUND;
+    where two classes meet without a margin between them, one as narrow as that marks the boundary. Empty for other
+    than 2 numbers, and for a head that does not decide by angles. A head whose margin depends on more than the angle
+    gives the arcs that its drawing shows.
+    """
+    if not isinstance(head, CosineHead) or centers.shape[1] != 2 or not len(centers):
+        return np.empty((0, 2), np.float32)
+    angles = np.arange(ROUND) * 2 * np.pi / ROUND
+    head = copy.deepcopy(head).cpu()
+    cosine = head.of_classes(torch.from_numpy(np.stack([np.cos(angles), np.sin(angles)], 1) @ centers.T).float())
+    count = cosine.shape[1]
+    labels = torch.arange(count).repeat_interleave(ROUND)  # every direction as one of every class
+    every = cosine.repeat(count, 1)  # (C * ROUND, C)
+    own = every.gather(1, labels[:, None]).squeeze(1)
+    won = (head.logits(every, own, labels, head.margin(own)).argmax(1) == labels).reshape(count, ROUND)
+    allowed = np.flatnonzero(won.any(0).numpy())
+    if not len(allowed):
+        return np.array([[0, 2 * np.pi]], np.float32)
+    winner = cosine.where(won.T, -2.0).argmax(1).numpy()[allowed]
+    after, later = np.roll(allowed, -1), np.roll(winner, -1)
+    ends = (after > allowed + 1) | (winner != later)
+    ends[-1] = (after[-1] + ROUND > allowed[-1] + 1) or winner[-1] != later[-1]  # over the first axis
+    start, end = angles[allowed[ends]], angles[after[ends]]
+    return np.stack([start, np.where(end <= start, end + 2 * np.pi, end)], 1).astype(np.float32)
 
 
 def predicted(head: Head, features: Features, labels: Labels | None = None) -> Int[ndarray, " B"]:

@@ -51,6 +51,7 @@ class ShownFacts(NamedTuple):
     predictions: Int[ndarray, " N"]  # -1 for none
     angles: Float[ndarray, " N"]  # to the nearest center of the own class, radians
     losses: Float[ndarray, " N"]  # cross-entropy of the inference logits
+    lengths: Float[ndarray, " N"] = np.empty(0, np.float32)  # of the features; empty where nobody measured them
 
 
 def shown_facts(snapshot: Snapshot, probe: int) -> ShownFacts:
@@ -62,7 +63,7 @@ def shown_facts(snapshot: Snapshot, probe: int) -> ShownFacts:
     if own.any():
         to_own[own] = angles(embeddings[own], labels[own], snapshot.centers, snapshot.center_labels)[0]
     losses = snapshot.losses[:probe] if len(snapshot.losses) else none
-    return ShownFacts(snapshot.rows[:probe], snapshot.predictions[:probe], to_own, losses)
+    return ShownFacts(snapshot.rows[:probe], snapshot.predictions[:probe], to_own, losses, snapshot.lengths[:probe])
 
 
 def known_knobs(projection: str) -> dict[str, Knob | Choice]:
@@ -157,8 +158,9 @@ def keep(folder: RunFolder, snapshot: Snapshot, name: str, points: Points) -> No
     embeddings, known = snapshot.embeddings[: len(points.points)], snapshot.known[:TRAINED]
     linear = name.startswith("pca-")
     if linear:
-        cones = snapshot.cones if embeddings.shape[1] == points.points.shape[1] else snapshot.cones[:0]
-        points = points._replace(spread=embeddings.var(0).sum(keepdims=True), cones=cones)
+        points = points._replace(spread=embeddings.var(0).sum(keepdims=True))
+        if embeddings.shape[1] == points.points.shape[1]:
+            points = points._replace(cones=snapshot.cones, arcs=snapshot.arcs)
     if name != TOUR:
         points = points._replace(quality=measured(embeddings, points.points, points.labels, linear))
     if name in AT_ONCE and len(known):  # there before whoever reads the picture may ask for them
@@ -242,7 +244,7 @@ def with_shuffled_labels(points: Points) -> Points:
         quality = np.array([quality[0], quality[4], np.nan, quality[3], quality[4]], np.float32)
     return points._replace(
         labels=shuffled(points.labels), centers=points.centers[:0], center_labels=points.center_labels[:0],
-        quality=quality if len(quality) == 5 else quality[:0],
+        quality=quality if len(quality) == 5 else quality[:0], cones=points.cones[:0], arcs=points.arcs[:0],
     )  # fmt: skip
 
 

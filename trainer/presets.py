@@ -8,9 +8,22 @@ weights, which have seen most of Imagewoof's validation images: set `pretrained`
 
 from typing import Any, NamedTuple
 
+from faces.feasibility import angle_asked, spacing
+from faces.heads import HEADS
+from faces.knobs import Value, raised, settle
+
 ARTICLE: dict[str, Any] = {
     "dataset": "imagewoof", "size": 256, "crop": 224, "encoder": "ResNet18", "dim": 128, "epochs": 20, "batch": 128,
     "lr": 1e-3, "weight_decay": 1e-5, "optimizer": "momentum", "schedule": "constant",
+}  # fmt: skip
+
+CIRCLE: dict[str, Any] = {  # for embeddings of two or three numbers; tests/benchmarks/results/circle.md
+    "dataset": "digits", "dim": 2, "epochs": 20, "lr": 0.02, "optimizer": "adamw", "ramp": 0.5,
+}  # fmt: skip
+ROOM = 0.7  # of the angle that ten classes on a circle keep; margins that ask for no more leave some to the images
+UNFIT: dict[str, dict[str, Value]] = {  # knobs whose usual values let classes fall together on a circle
+    "Triplet": {"mining": "all"}, "Quadruplet": {"m1": 0.3}, "SoftTriple": {"lam": 20.0, "gamma": 0.05},
+    "Circle": {"m": 0.9, "gamma": 20.0},
 }  # fmt: skip
 
 
@@ -22,7 +35,23 @@ class Preset(NamedTuple):
 
 
 PRESETS = {
+    "circle": Preset("The circle", CIRCLE),
     "live": Preset("A live training on digits", {"dataset": "digits"}),
     "article": Preset("The article's experiment", ARTICLE),
     "article-64px": Preset("The article's, at 64 px", {**ARTICLE, "size": 64, "crop": 0, "epochs": 5}),
 }
+
+
+def circle_knobs(head: str, classes: int = 10) -> dict[str, Value]:
+    """A head's knobs for a circle of so many classes: mostly its defaults, margins lowered until they ask for `ROOM`.
+
+    ValueError for an unknown head.
+    """
+    about = HEADS.about(head)
+    usual = settle(about.knobs, UNFIT.get(head, {}), classes)
+    for share in (1.0, 0.8, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1):
+        knobs = usual | {name: round(float(value), 2) for name, value in raised(about.knobs, usual, share).items()}
+        asked = angle_asked(about, knobs, classes, 2)
+        if asked is None or asked <= ROOM * spacing(classes, 2).angle:
+            break
+    return knobs

@@ -32,8 +32,14 @@ from trainer.snapshot import Snapshot
 from trainer.store import Run, Store
 
 FOLDER = Path(__file__).parents[1] / "assets" / "runs"
-ASKED = ("embeddings", "labels", "predictions", "rows", "losses")  # arrays with a row per validation image
-HALF = ("embeddings", "centers", "known", "unseen")  # arrays kept in half precision: a thousandth at most is lost
+ASKED = ("embeddings", "labels", "predictions", "rows", "losses", "lengths")  # arrays with a row per validation image
+HALF = (
+    "embeddings",
+    "centers",
+    "known",
+    "unseen",
+    "lengths",
+)  # arrays kept in half precision: a thousandth at most is lost
 MOST_MEMBERS, MOST_BYTES = 20_000, 512 << 20
 
 

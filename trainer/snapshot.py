@@ -15,7 +15,7 @@ from faces.knobs import Value
 
 ARRAYS = (
     "embeddings", "labels", "predictions", "rows", "centers", "center_labels", "known", "known_labels",
-    "variance", "knn", "unseen", "unseen_labels", "losses", "cones",
+    "variance", "knn", "unseen", "unseen_labels", "losses", "cones", "lengths", "arcs",
 )  # fmt: skip
 
 
@@ -31,9 +31,10 @@ class Snapshot:
     component, `knn` rows of (k, KNN accuracy). `unseen` are validation images of the classes kept out of
     training, embedded at the end only. `losses` are the cross-entropies of the asked images' inference logits,
     none where there are no such logits. `cones` are the angles around the centers within which the head's margin
-    is satisfied, radians, for embeddings that can be drawn as they are. `knobs` are those in force, `turned` the
-    ones that a person has turned so far: (step, name, value). `state` gives what a resumed run starts from, valid
-    until the run goes on.
+    is satisfied, radians, for embeddings that can be drawn as they are; `arcs`, for embeddings of two numbers, those
+    of the circle where it is for no class. `lengths` are those of the features that `embeddings` are the directions
+    of. `knobs` are those in force, `turned` the ones that a person has turned so far: (step, name, value). `state`
+    gives what a resumed run starts from, valid until the run goes on.
     """
 
     step: int
@@ -57,6 +58,8 @@ class Snapshot:
     unseen_labels: Int[ndarray, " U"] = field(default_factory=lambda: np.empty(0, np.int64))
     losses: Float[ndarray, " L"] = field(default_factory=lambda: np.empty(0, np.float32))
     cones: Float[ndarray, " M"] = field(default_factory=lambda: np.empty(0, np.float32))
+    lengths: Float[ndarray, " L"] = field(default_factory=lambda: np.empty(0, np.float32))
+    arcs: Float[ndarray, "A 2"] = field(default_factory=lambda: np.empty((0, 2), np.float32))
     state: Callable[[], Mapping[str, Any]] | None = field(default=None, compare=False, repr=False)
 
     @property

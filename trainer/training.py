@@ -21,11 +21,11 @@ from faces.encoders import ENCODERS
 from faces.evaluation import explained_variance, knn_accuracies, nearest_means
 from faces.heads import HEADS
 from faces.heads.base import Head
-from faces.knobs import Value
+from faces.knobs import Value, Values, raised
 from faces.model import EncoderWithHead
 from trainer import batches
 from trainer.config import RunConfig
-from trainer.measuring import asked_losses, last_metrics, margin_cones, predicted
+from trainer.measuring import asked_losses, forbidden_arcs, last_metrics, margin_cones, predicted
 from trainer.snapshot import Snapshot
 
 KS = (1, 3, 5, 10, 15, 20, 30, 50)  # the k of KNN accuracy; 5 is the one that tables show
@@ -80,7 +80,9 @@ def train(
     state: dict[str, Any] = {"step": 0, "seconds": 0.0, "turned": []}
     if start is not None:
         state = restored(model, optimizer, start)
-        model.head.turn(**{name: value for _, name, value in state["turned"]})
+    wanted = model.head.knob_values() | {name: value for _, name, value in state["turned"]}
+    model.head.turn(**news(wanted, model.head.knob_values()))
+    model.head.turn(**margins(config, wanted, state["step"] / steps))
     probe = Probe(config, images, parts, pixels, labels, progress)
 
     first = state["step"]
@@ -92,8 +94,10 @@ def train(
         shot = time.perf_counter()
         for step in range(first, steps):
             began = time.perf_counter()
-            if wish := news(turned(), model.head.knob_values()):
+            if wish := news(turned(), wanted):
                 model.head.turn(**wish)
+                wanted |= wish
+                model.head.turn(**margins(config, wanted, step / steps))
                 state["turned"] += [(step, name, value) for name, value in wish.items()]
 
             epoch, place = divmod(step, steps_per_epoch)
@@ -118,6 +122,7 @@ def train(
             losses.append(loss.detach())
 
             state["step"] = step + 1
+            model.head.turn(**margins(config, wanted, state["step"] / steps))
             state["seconds"] += (now := time.perf_counter()) - began
             done, whole = (step + 1) / steps_per_epoch, place + 1 == steps_per_epoch
             if device == "cpu" and not math.isfinite(loss.item()):
@@ -194,6 +199,7 @@ class Probe:
         unseen = self.unseen if last else self.unseen[:0]
         head = model.head.eval()
         features = self.features(model, np.concatenate([asked, known, unseen]), silent if not last else self.progress)
+        lengths = torch.linalg.vector_norm(features[: len(asked)], dim=1).cpu().numpy()
         embeddings, known_embeddings, unseen_embeddings = np.split(
             normalize(features, eps=1e-6).cpu().numpy(), np.cumsum([len(asked), len(known)])
         )
@@ -233,7 +239,8 @@ class Probe:
             variance=explained_variance(embeddings, COMPONENTS).astype(np.float32),
             knn=np.array(list(knn.items()), dtype=np.float32).reshape(-1, 2),
             unseen=unseen_embeddings, unseen_labels=self.labels[unseen], losses=shortfall,
-            cones=margin_cones(head, centers, owners), state=lambda: saved(model, optimizer, state),
+            cones=margin_cones(head, centers, owners), arcs=forbidden_arcs(head, centers), lengths=lengths,
+            state=lambda: saved(model, optimizer, state),
         )  # fmt: skip
         return replace(snapshot, metrics={**metrics, **last_metrics(snapshot)}) if last else snapshot
 
@@ -293,9 +300,14 @@ def schedule(done: float) -> float:
     return (done + 1e-3) / 0.101 if done < 0.1 else 0.5 + 0.5 * math.cos(math.pi * (done - 0.1) / 0.9)
 
 
-def news(wished: Mapping[str, Value], in_force: Mapping[str, Value]) -> dict[str, Value]:
-    """The wished knobs that differ from those in force."""
-    return {name: value for name, value in wished.items() if in_force[name] != value}
+def margins(config: RunConfig, wanted: Values, done: float) -> dict[str, Value]:
+    """The head's margins in force when this share of training is done: a ramp raises them to what is wanted."""
+    return raised(HEADS.about(config.head).knobs, wanted, done / config.ramp if config.ramp else 1.0)
+
+
+def news(wished: Mapping[str, Value], wanted: Mapping[str, Value]) -> dict[str, Value]:
+    """The wished knobs that differ from those wanted before."""
+    return {name: value for name, value in wished.items() if wanted[name] != value}
 
 
 def spread_out(rows: ndarray, labels: ndarray) -> ndarray:

@@ -4,13 +4,15 @@
 //   mark(panel)                  the panel's marks changed: per point a tone (tones.js), and PICKED or FADED
 //   trail(panel)                 the panel's trails changed: [{ rgb, places: x, y, z of one point at several moments }]
 //   colours(classes, tones)      rgb, shape and whether shown, per class; rgb and shape, if it has one, per tone
-//   paint(panels, { dpr, paper, line })    panels: [{ panel, lens, rings: indices with a ring, cones, deep: 3-D }]
+//   paint(panels, { dpr, paper, line })    panels: [{ panel, lens, rings: indices with a ring, cones, arcs, arrows (all
+//                                          three from cones.js, with rgb, arrows with alpha too), deep: 3-D }]
 
 import { project } from "./lens.js";
 import { TRAINED } from "./tones.js";
 
 export const PICKED = 1 << 14, FADED = 1 << 15; // beside the tone in a mark
 const TONE = 1023;
+const SHADE = 0.09, BAND = 0.42; // of a forbidden arc: its wedge, and the band along the rim
 const MOST = 2048; // classes, the narrowest texture that every WebGL2 offers
 const SHAPES = ["circle", "square", "triangle", "plus", "diamond", "ring"]; // as numbered in the shader
 export const OUTLINES = { // the same in a box of 16 x 16
@@ -230,7 +232,7 @@ export function glPainter(canvas) {
       gl.clearColor(0, 0, 0, 0);
       gl.clear(gl.COLOR_BUFFER_BIT | gl.DEPTH_BUFFER_BIT);
       gl.enable(gl.SCISSOR_TEST);
-      for (const { panel, lens, rings, cones, deep } of panels) {
+      for (const { panel, lens, rings, cones, arcs, arrows, deep } of panels) {
         const { x, y, w, h } = lens.box, corner = [Math.round(x * dpr), canvas.height - Math.round((y + h) * dpr)];
         gl.viewport(...corner, Math.round(w * dpr), Math.round(h * dpr));
         gl.scissor(...corner, Math.round(w * dpr), Math.round(h * dpr));
@@ -260,12 +262,24 @@ export function glPainter(canvas) {
         const { raw } = panel.spec, round = deep ? 3 * 64 + 3 : 64; // the first circle lies in the plane of 2-D
         if (deep || raw) trace(globe, round, line, raw ? 0.3 : 0.15, 1, raw ? 1 : panel.reach);
         if (!buffers.has(panel)) continue;
-        for (const { rgb: ink, outline, fill } of cones) {
+        const shade = (fill, ink, alpha) => {
           fresh(surface, fill);
-          trace(surface, fill.length / 3, ink, 0.13, 0);
+          trace(surface, fill.length / 3, ink, alpha, 0);
+        };
+        const sweep = (outline, ink, alpha, wide) => {
           fresh(sketch, outline);
-          trace(sketch, outline.length / 3 - 1, ink, 0.8, 1.25);
+          trace(sketch, outline.length / 3 - 1, ink, alpha, wide);
+        };
+        if (arcs) {
+          shade(arcs.fill, line, SHADE);
+          for (const outline of arcs.rims) sweep(outline, line, BAND, 5);
+          for (const outline of arcs.boundaries) sweep(outline, line, 0.22, 1);
         }
+        for (const { rgb: ink, faint, outline, fill } of cones) {
+          if (!faint) shade(fill, ink, 0.13);
+          sweep(outline, ink, faint ? 0.45 : 0.8, 1.25);
+        }
+        for (const { rgb: ink, alpha, shaft } of arrows) sweep(shaft, ink, alpha, deep ? 1.75 : 2.25);
         for (const [at, held] of (trails.get(panel) ?? []).entries()) {
           const { rgb: ink, places } = panel.trails[at];
           trace(held, places.length / 3 - 1, ink, 0.75, 1.25);
@@ -293,7 +307,11 @@ export function glPainter(canvas) {
         }
         draw(points, panel.n, -1, lens.size, lens.alpha, lens.size > 5 ? 0.6 : 0);
         gl.disable(gl.DEPTH_TEST);
-        if (panel.spec.centers !== false) draw(centers, panel.m, 4, lens.centers, 1, 2 * dpr);
+        if (arrows.some(({ head }) => head.length)) {
+          gl.useProgram(guide.made);
+          for (const { rgb: ink, alpha, head } of arrows) shade(head, ink, alpha);
+          gl.useProgram(dots.made);
+        } else if (panel.spec.centers !== false) draw(centers, panel.m, 4, lens.centers, 1, 2 * dpr);
         for (const at of rings) draw(points, 1, 5, lens.size + 9, 1, 0, at);
       }
       gl.bindVertexArray(null);
@@ -347,7 +365,7 @@ export function flatPainter(canvas) {
     paint(panels, { dpr, paper, line }) {
       pen.setTransform(1, 0, 0, 1, 0, 0);
       pen.clearRect(0, 0, canvas.width, canvas.height);
-      for (const { panel, lens, rings, cones, deep } of panels) {
+      for (const { panel, lens, rings, cones, arcs, arrows, deep } of panels) {
         const { x, y, w, h } = lens.box, now = panel.now();
         const stamp = (places, at, label, shape, size, alpha, mark = 0) => {
           const [px, py, , near] = project(lens, places[3 * at], places[3 * at + 1], places[3 * at + 2]);
@@ -376,12 +394,25 @@ export function flatPainter(canvas) {
             pen.stroke();
           }
         }
-        for (const { rgb: ink, outline } of cones) {
-          path(outline, ink, 0.13);
+        const sweep = (outline, ink, alpha, wide) => {
+          path(outline, ink, alpha);
+          pen.lineWidth = wide;
+          pen.stroke();
+          pen.lineWidth = 1;
+        };
+        for (let at = 0; arcs && at < arcs.fill.length; at += 9) {
+          path(arcs.fill.subarray(at, at + 9), line, SHADE);
           pen.fill();
-          pen.globalAlpha = 0.8;
+        }
+        for (const outline of arcs?.rims ?? []) sweep(outline, line, BAND, 5);
+        for (const outline of arcs?.boundaries ?? []) sweep(outline, line, 0.22, 1);
+        for (const { rgb: ink, faint, outline } of cones) {
+          path(outline, ink, 0.13);
+          if (!faint) pen.fill();
+          pen.globalAlpha = faint ? 0.45 : 0.8;
           pen.stroke();
         }
+        for (const { rgb: ink, alpha, shaft } of arrows) sweep(shaft, ink, alpha, deep ? 1.75 : 2.25);
         const { extra } = panel;
         for (let at = 0; extra && at < extra.n; at++) stamp(extra.to, at, extra.labels[at], null, lens.size * 0.8, lens.alpha * 0.7, TRAINED);
         let order = mixedOrder(panel.n).slice();
@@ -390,7 +421,12 @@ export function flatPainter(canvas) {
           order = order.sort((a, b) => depth[a] - depth[b]);
         }
         for (const at of order) stamp(now.points, at, panel.labels[at], null, lens.size, lens.alpha, panel.marks[at]);
-        for (let at = 0; panel.spec.centers !== false && at < panel.m; at++) {
+        const heads = arrows.filter(({ head }) => head.length);
+        for (const { rgb: ink, alpha, head } of heads) {
+          path(head, ink, alpha);
+          pen.fill();
+        }
+        for (let at = 0; panel.spec.centers !== false && !heads.length && at < panel.m; at++) {
           stamp(now.centers, at, panel.centerLabels[at], "diamond", lens.centers, 1);
           pen.lineWidth = 1.2;
           pen.strokeStyle = css(paper);

@@ -27,40 +27,45 @@ async function ask(url) {
   }
 }
 
-// Little-endian: "FV03", uint32 N, M, axes, float32 scale; int16 points (N, axes), int16 centers (M, axes),
+// Little-endian: "FV04", uint32 N, M, axes, A, float32 scale; int16 points (N, axes), int16 centers (M, axes),
 // uint16 labels (N), uint16 center labels (M); float32 trustworthiness, KNN accuracy, KNN accuracy of the embeddings,
-// share of variance, variance of the embeddings, and margin cones (M), nan where not measured.
+// share of variance, variance of the embeddings, and margin cones (M), nan where not measured; forbidden arcs (A, 2).
 // A coordinate is int16 / 32767 * scale. The origin is the middle.
-// "FV02" ends with the first two of these numbers, or with none.
+// "FV03" has no A, nor has "FV02", which ends with the first two of these numbers, or with none.
 export function decode(bytes) {
   const head = new DataView(bytes);
-  if (bytes.byteLength >= 12 && head.getUint32(0, true) === 0x31304646) return facts(bytes, head);
-  const older = bytes.byteLength >= 20 && head.getUint32(0, true) === 0x32305646;
-  if (!older && (bytes.byteLength < 20 || head.getUint32(0, true) !== 0x33305646)) throw new Error("This is no block of points.");
-  const [n, m, axes] = [4, 8, 12].map((at) => head.getUint32(at, true));
-  const places = 20 + 2 * axes * (n + m), end = places + 2 * (n + m);
-  const more = (bytes.byteLength - end) / 4;
-  if (older ? more !== 0 && more !== 2 : more !== 5 + m) throw new Error("This block of points is incomplete.");
+  const magic = bytes.byteLength >= 12 ? String.fromCharCode(...new Uint8Array(bytes, 0, 4)) : "";
+  if (magic === "FF02" || magic === "FF01") return facts(bytes, head, magic === "FF01");
+  const first = magic === "FV04" ? 24 : 20;
+  if (!["FV02", "FV03", "FV04"].includes(magic) || bytes.byteLength < first) throw new Error("This is no block of points.");
+  const [n, m, axes, arcs] = [4, 8, 12, 16].map((at) => head.getUint32(at, true));
+  const places = first + 2 * axes * (n + m), end = places + 2 * (n + m), many = 2 * (magic === "FV04" ? arcs : 0);
+  const more = (bytes.byteLength - end) / 4 - many;
+  if (magic === "FV02" ? more !== 0 && more !== 2 : more !== 5 + m) throw new Error("This block of points is incomplete.");
   const told = Array.from({ length: more }, (_, at) => head.getFloat32(end + 4 * at, true)), known = (value) => !Number.isNaN(value);
   return {
-    n, m, axes, unit: head.getFloat32(16, true) / 32767,
-    points: new Int16Array(bytes, 20, n * axes), centers: new Int16Array(bytes, 20 + 2 * n * axes, m * axes),
+    n, m, axes, unit: head.getFloat32(first - 4, true) / 32767,
+    points: new Int16Array(bytes, first, n * axes), centers: new Int16Array(bytes, first + 2 * n * axes, m * axes),
     labels: new Uint16Array(bytes, places, n), centerLabels: new Uint16Array(bytes, places + 2 * n, m),
     quality: told.length && told.slice(0, 2).every(known) ? told.slice(0, 4) : null, spread: told[4],
     cones: m && told.length > 5 && told.slice(5).every(known) ? told.slice(5) : null,
+    arcs: Array.from({ length: many }, (_, at) => head.getFloat32(end + 4 * (more + at), true)),
   };
 }
 
-// "FF01", uint32 N, float32 worst loss; uint32 rows of the dataset (N), int16 predicted classes (N), uint16 angles
-// (N, / 65534 * pi), uint16 losses (N, / 65534 * worst). What is not known is -1.
-function facts(bytes, head) {
-  const n = head.getUint32(4, true), worst = head.getFloat32(8, true);
-  if (bytes.byteLength !== 12 + 10 * n) throw new Error("This block of facts is incomplete.");
+// "FF02", uint32 N, float32 worst loss and longest feature; uint32 rows of the dataset (N), int16 predicted classes (N),
+// uint16 angles (N, / 65534 * pi), losses (N, / 65534 * worst) and lengths (N, / 65534 * longest). What is not known is
+// -1. "FF01" has neither lengths nor the longest.
+function facts(bytes, head, older) {
+  const n = head.getUint32(4, true), worst = head.getFloat32(8, true), first = older ? 12 : 16;
+  const longest = older ? 0 : head.getFloat32(12, true);
+  if (bytes.byteLength !== first + (older ? 10 : 12) * n) throw new Error("This block of facts is incomplete.");
   const shares = (from, most) =>
     Float32Array.from(new Uint16Array(bytes, from, n), (share) => (share === 65535 ? -1 : (share / 65534) * most));
   return {
-    n, rows: new Uint32Array(bytes, 12, n), predictions: new Int16Array(bytes, 12 + 4 * n, n),
-    angles: shares(12 + 6 * n, Math.PI), losses: shares(12 + 8 * n, worst),
+    n, rows: new Uint32Array(bytes, first, n), predictions: new Int16Array(bytes, first + 4 * n, n),
+    angles: shares(first + 6 * n, Math.PI), losses: shares(first + 8 * n, worst), longest,
+    lengths: older ? new Float32Array(n).fill(-1) : shares(first + 10 * n, longest),
   };
 }
 
@@ -91,6 +96,11 @@ export function place(quantised, axes, unit, turn, placed = new Float32Array((qu
     placed[to + 2] = g * x + h * y + i * z;
   }
   return placed;
+}
+
+// Places (N, 3) at these distances from the origin instead of at 1.
+export function stretch(placed, lengths) {
+  for (let at = 0; at < placed.length; at++) placed[at] *= Math.max(lengths[Math.floor(at / 3)], 0);
 }
 
 // The radius a panel shows at zoom 1: that of all points, but no more than 1.25 times that of 99 in 100.

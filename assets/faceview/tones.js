@@ -6,14 +6,14 @@ export const UNKNOWN = JUDGED; // the first of them
 export const ASKED = JUDGED + 7, TRAINED = JUDGED + 8; // validation and training images
 
 export const COLOURS = {
-  class: "Colour: class", right: "Right or wrong", angle: "Angle to own center", loss: "Loss",
+  class: "Colour: class", right: "Right or wrong", angle: "Angle to own center", loss: "Loss", length: "Feature length",
   moved: "Moved since the start", versus: "Right in A, wrong in B", split: "Training or validation",
 };
 
 // What the two ends of the scale mean, the same at every moment.
 export const ENDS = {
   angle: ["own center at 0°", "90° or more"], loss: ["loss 0", "0.7", "3 or more"],
-  moved: ["where it began", "as far as the picture's radius"],
+  length: ["length 0", "longest of the panel"], moved: ["where it began", "as far as the picture's radius"],
 };
 
 const onScale = (share) => 1 + Math.round(255 * Math.min(Math.max(share, 0), 1));
@@ -31,6 +31,7 @@ export function tonesOf(mode, panel, a, b) {
     right: (at) => JUDGED + { true: 1, false: 2, null: 0 }[right(panel, at)],
     angle: (at) => (facts && facts.angles[at] >= 0 ? onScale(facts.angles[at] / (Math.PI / 2)) : UNKNOWN),
     loss: (at) => (facts && facts.losses[at] >= 0 ? onScale((1 - Math.exp(-facts.losses[at])) / 0.95) : UNKNOWN),
+    length: (at) => (facts && facts.lengths[at] >= 0 ? onScale(facts.lengths[at] / facts.longest) : UNKNOWN),
     moved: (at) => {
       if (!panel.origin || 3 * at >= panel.origin.length) return UNKNOWN;
       const far = [0, 1, 2].map((axis) => panel.to[3 * at + axis] - panel.origin[3 * at + axis]);

@@ -20,3 +20,10 @@ def scored(name: str) -> bool:
 def angled(name: str) -> bool:
     """Whether a head's logits are made of angles to class centers, so that it has curves, without importing it."""
     return name in HEADS and scored(name) and name != "Classification"
+
+
+def margined(name: str) -> bool:
+    """Whether a head has a margin that can rise from nothing, without importing it."""
+    return name in HEADS and any(
+        getattr(knob, "neutral", None) is not None for knob in HEADS.about(name).knobs.values()
+    )

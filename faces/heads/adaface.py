@@ -31,7 +31,7 @@ class AdaFace(CosineHead):
     notice = "z = 0 is CosFace. Short, doubtful features are pulled most when near their class, long ones when far."
     knobs = {
         "s": Knob(fixed_scale, 0.5, 64.0, "scale of the logits, no unit"),
-        "m": Knob(0.25, 0.0, 1.0, "both margins, radians on the angle and no unit on the cosine"),
+        "m": Knob(0.25, 0.0, 1.0, "both margins, radians on the angle and no unit on the cosine", neutral=0.0),
         "h": Knob(0.333, 0.0, 1.0, "z of a length one standard deviation from the mean, no unit"),
         "t_alpha": Knob(0.1, 0.0, 1.0, "share of the new batch in mean and std, no unit"),
     }

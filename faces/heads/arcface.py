@@ -17,7 +17,7 @@ class ArcFace(CosineHead):
     notice = "The margin asks most of samples at a right angle to their class, and little of those already on it."
     knobs = {
         "s": Knob(fixed_scale, 0.5, 64.0, "scale of the logits, no unit"),
-        "m": Knob(0.25, 0.0, 1.5, "margin on the angle, radians"),
+        "m": Knob(0.25, 0.0, 1.5, "margin on the angle, radians", neutral=0.0),
         "seam": SEAM,
     }
     m: float

@@ -15,7 +15,7 @@ class CM1(UnitedMargin):
     notice = "The two margins together ask for more than either alone at every angle; the loss starts higher."
     knobs = {
         "s": Knob(fixed_scale, 0.5, 64.0, "scale of the logits, no unit"),
-        "m1": Knob(1.0, 0.5, 4.0, "factor on the angle, no unit"),
-        "m2": Knob(0.3, 0.0, 1.5, "margin on the angle, radians"),
-        "m3": Knob(0.2, 0.0, 1.0, "margin on the cosine, no unit"),
+        "m1": Knob(1.0, 0.5, 4.0, "factor on the angle, no unit", neutral=1.0),
+        "m2": Knob(0.3, 0.0, 1.5, "margin on the angle, radians", neutral=0.0),
+        "m3": Knob(0.2, 0.0, 1.0, "margin on the cosine, no unit", neutral=0.0),
     }

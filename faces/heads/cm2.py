@@ -15,7 +15,7 @@ class CM2(UnitedMargin):
     notice = "m1 below 1 takes back some of the margin far from the class, where CM1 asks most."
     knobs = {
         "s": Knob(fixed_scale, 0.5, 64.0, "scale of the logits, no unit"),
-        "m1": Knob(0.9, 0.5, 4.0, "factor on the angle, no unit"),
-        "m2": Knob(0.4, 0.0, 1.5, "margin on the angle, radians"),
-        "m3": Knob(0.15, 0.0, 1.0, "margin on the cosine, no unit"),
+        "m1": Knob(0.9, 0.5, 4.0, "factor on the angle, no unit", neutral=1.0),
+        "m2": Knob(0.4, 0.0, 1.5, "margin on the angle, radians", neutral=0.0),
+        "m3": Knob(0.15, 0.0, 1.0, "margin on the cosine, no unit", neutral=0.0),
     }

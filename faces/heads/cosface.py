@@ -16,7 +16,7 @@ class CosFace(CosineHead):
     notice = "The margin is the same at every angle, so even a sample right on its class is still asked for more."
     knobs = {
         "s": Knob(fixed_scale, 0.5, 64.0, "scale of the logits, no unit"),
-        "m": Knob(0.25, 0.0, 1.0, "margin on the cosine, no unit"),
+        "m": Knob(0.25, 0.0, 1.0, "margin on the cosine, no unit", neutral=0.0),
     }
     m: float
 

@@ -30,7 +30,7 @@ class CurricularFace(ArcFace):
     notice = "At first t is near 0 and hard wrong classes hardly push; as t grows they push more and more."
     knobs = {
         "s": Knob(fixed_scale, 0.5, 64.0, "scale of the logits, no unit"),
-        "m": Knob(0.25, 0.0, 1.5, "margin on the angle, radians"),
+        "m": Knob(0.25, 0.0, 1.5, "margin on the angle, radians", neutral=0.0),
         "seam": SEAM,
     }
     drawn = {"t": Knob(0.0, 0.0, 1.0, "running mean of the own-class cosine, set by training, no unit")}

@@ -27,7 +27,7 @@ class ElasticFace(ArcFace):
     )
     knobs = {
         "s": Knob(fixed_scale, 0.5, 64.0, "scale of the logits, no unit"),
-        "m": Knob(0.25, 0.0, 1.5, "mean margin on the angle, radians"),
+        "m": Knob(0.25, 0.0, 1.5, "mean margin on the angle, radians", neutral=0.0),
         "sigma": Knob(0.05, 0.0, 0.2, "standard deviation of the margin, radians"),
         "seam": SEAM,
     }

@@ -25,7 +25,7 @@ class LiArcFace(CosineHead):
     notice = "It pulls as hard at every angle, where a cosine lets go of samples that are nearly there."
     knobs = {
         "s": Knob(fixed_scale, 0.5, 64.0, "scale of the logits, no unit"),
-        "m": Knob(0.25, 0.0, 1.5, "margin on the angle, radians"),
+        "m": Knob(0.25, 0.0, 1.5, "margin on the angle, radians", neutral=0.0),
     }
     m: float
 

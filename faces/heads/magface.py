@@ -25,8 +25,8 @@ class MagFace(CosineHead):
     notice = "The length becomes a measure of quality: clear images get long features, doubtful ones short."
     knobs = {
         "s": Knob(fixed_scale, 0.5, 64.0, "scale of the logits, no unit"),
-        "l_m": Knob(0.15, 0.0, 1.5, "margin of the shortest features, radians"),
-        "u_m": Knob(0.45, 0.0, 1.5, "margin of the longest features, radians"),
+        "l_m": Knob(0.15, 0.0, 1.5, "margin of the shortest features, radians", neutral=0.0),
+        "u_m": Knob(0.45, 0.0, 1.5, "margin of the longest features, radians", neutral=0.0),
         "l_a": Knob(1.0, 0.1, 10.0, "length of the shortest features, no unit"),
         "u_a": Knob(20.0, 12.0, 200.0, "length of the longest features, no unit"),
         "lam": Knob(5.0, 0.0, 50.0, "weight of the wish for length in the loss, no unit"),

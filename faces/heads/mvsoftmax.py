@@ -22,7 +22,7 @@ class MVSoftmax(ArcFace):
     notice = "At first nearly every wrong class is hard and pushes more; CurricularFace spares the start of this."
     knobs = {
         "s": Knob(fixed_scale, 0.5, 64.0, "scale of the logits, no unit"),
-        "m": Knob(0.25, 0.0, 1.5, "margin on the angle, radians"),
+        "m": Knob(0.25, 0.0, 1.5, "margin on the angle, radians", neutral=0.0),
         "t": Knob(0.2, 0.0, 1.0, "what is added to hard wrong classes, no unit"),
         "seam": SEAM,
     }

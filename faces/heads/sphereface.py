@@ -22,7 +22,7 @@ class SphereFace(CosineHead):
     note = "The feature's length is its scale: longer features can lower the loss without end, so it has no floor."
     notice = "Long features are sure of themselves. Take lam down while it trains: a run that starts at 0 is slow."
     knobs = {
-        "m1": Knob(4.0, 1.0, 4.0, "factor on the angle, no unit"),
+        "m1": Knob(4.0, 1.0, 4.0, "factor on the angle, no unit", neutral=1.0),
         "lam": Knob(5.0, 0.0, 100.0, "weight of the plain cosine beside psi, no unit"),
     }
     drawn = {"length": Knob(fixed_scale, 0.5, 64.0, "length of the feature, which is the scale, no unit")}

@@ -33,7 +33,7 @@ class SphereFace2(CosineHead):
     )
     knobs = {
         "s": Knob(8.0, 0.5, 64.0, "scale of the logits, r in the paper, no unit"),
-        "m": Knob(0.2, 0.0, 1.0, "margin on g of the cosine, no unit"),
+        "m": Knob(0.2, 0.0, 1.0, "margin on g of the cosine, no unit", neutral=0.0),
         "t": Knob(3.0, 1.0, 10.0, "power in g, no unit"),
         "lam": Knob(0.7, 0.01, 0.99, "weight of the true class against the others, no unit"),
     }

@@ -19,7 +19,7 @@ class SphereFaceR(UnitedMargin):
     notice = "The factor asks nothing of a sample right on its class and most of one opposite to it."
     knobs = {
         "s": Knob(fixed_scale, 0.5, 64.0, "scale of the logits, no unit"),
-        "m1": Knob(1.35, 1.0, 4.0, "factor on the angle, no unit"),
+        "m1": Knob(1.35, 1.0, 4.0, "factor on the angle, no unit", neutral=1.0),
     }
     m2 = 0.0
     m3 = 0.0

@@ -28,7 +28,7 @@ class SubCenterArcFace(ArcFace):
     notice = "Clean data gather on one center of each class; mislabelled samples may find another."
     knobs = {
         "s": Knob(fixed_scale, 0.5, 64.0, "scale of the logits, no unit"),
-        "m": Knob(0.25, 0.0, 1.5, "margin on the angle, radians"),
+        "m": Knob(0.25, 0.0, 1.5, "margin on the angle, radians", neutral=0.0),
         "k": Knob(3, 1, 8, "centers per class, a whole number", live=False),
         "start": Choice(("apart", "together"), "where the centers of a class begin", live=False),
         "seam": SEAM,

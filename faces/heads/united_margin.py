@@ -21,9 +21,9 @@ class UnitedMargin(CosineHead):
     notice = "m1 asks most far from the class, m2 in between, m3 the same everywhere: mix them and watch the curve."
     knobs = {
         "s": Knob(fixed_scale, 0.5, 64.0, "scale of the logits, no unit"),
-        "m1": Knob(1.0, 0.5, 4.0, "factor on the angle, no unit"),
-        "m2": Knob(0.25, 0.0, 1.5, "margin on the angle, radians"),
-        "m3": Knob(0.0, 0.0, 1.0, "margin on the cosine, no unit"),
+        "m1": Knob(1.0, 0.5, 4.0, "factor on the angle, no unit", neutral=1.0),
+        "m2": Knob(0.25, 0.0, 1.5, "margin on the angle, radians", neutral=0.0),
+        "m3": Knob(0.0, 0.0, 1.0, "margin on the cosine, no unit", neutral=0.0),
     }
     m1: float
     m2: float

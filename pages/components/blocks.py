@@ -5,28 +5,30 @@
 A block of points never changes, so browsers keep it for good, but for a picture that is still being refined: that
 has an address of its own for each look at it, and is kept nowhere. Its layout, all little-endian:
 
-    offset 0    "FV03"                      magic and version
-           4    uint32 N, M, axes           points, class centers, 2 or 3, of a tour up to 16
-           16   float32 scale               a coordinate is int16 / 32767 * scale
-           20   int16 (N, axes), (M, axes)  points, then centers; the origin is the middle of the picture
+    offset 0    "FV04"                      magic and version
+           4    uint32 N, M, axes, A        points, class centers, 2 or 3, of a tour up to 16, forbidden arcs
+           20   float32 scale               a coordinate is int16 / 32767 * scale
+           24   int16 (N, axes), (M, axes)  points, then centers; the origin is the middle of the picture
            ..   uint16 (N,), (M,)           labels, then labels of the centers
            ..   float32 (4,)                trustworthiness and KNN accuracy of the picture, KNN accuracy of the same
                                             embeddings, share of variance shown
            ..   float32                     variance of the embeddings, summed over their axes
            ..   float32 (M,)                the centers' margin cones, radians
+           ..   float32 (A, 2)              start and end of the arcs where no margin is met, radians
 
-What is not known in the last three lines is nan. Browsers may still hold blocks of version FV02, which ended with
-two numbers, trustworthiness and KNN accuracy, or with none.
+What is not known in the three lines before the last is nan. Browsers may still hold blocks of version FV03, which had
+no A, and of FV02, which had none either and ended with two numbers, trustworthiness and KNN accuracy, or with none.
 
 What is known of each image of a snapshot is a block of its own, which every projection shares:
 
-    offset 0    "FF01"                      magic and version
+    offset 0    "FF02"                      magic and version
            4    uint32 N
-           8    float32 worst               a loss is uint16 / 65534 * worst
-           12   uint32 (N,)                 rows of the dataset
+           8    float32 worst, longest      a loss is uint16 / 65534 * worst, a length / 65534 * longest
+           16   uint32 (N,)                 rows of the dataset
            ..   int16 (N,)                  predicted classes, -1 for none
            ..   uint16 (N,)                 angles to the own center, / 65534 * pi; 65535 for none
            ..   uint16 (N,)                 losses of the inference logits; 65535 for none
+           ..   uint16 (N,)                 lengths of the features; 65535 for none. "FF01" had none and no longest
 
 What is known of a single image, with its nearest neighbours, is a few hundred characters of JSON: the fields of
 `trainer.inspection.Inspected`, null for what is not known.
@@ -64,7 +66,7 @@ PRINT = re.compile("[0-9a-f]{1,64}|-")
 WHOLE = re.compile("[0-9]{1,15}")
 MOST_AXES = 16
 MEMORY = 8_000_000  # bytes of answers that each route keeps at hand
-HEADER = np.dtype([("magic", "S4"), ("N", "<u4"), ("M", "<u4"), ("axes", "<u4"), ("scale", "<f4")])
+HEADER = np.dtype([("magic", "S4"), ("N", "<u4"), ("M", "<u4"), ("axes", "<u4"), ("A", "<u4"), ("scale", "<f4")])
 NONE = 65535  # no such angle or loss
 ACROSS, SIDE = 16, 64  # images in a row of a sheet, which has as many rows, and the pixels of a large one
 LARGE = 160  # pixels of a single image
@@ -92,7 +94,7 @@ def points_block(shown: Points) -> bytes:
     ValueError for other than 2 to 16 axes, for arrays that do not belong together, for more than 2,048
     classes, and for a coordinate that is not a number.
     """
-    points, labels, centers, center_labels, quality, spread, cones, _ = shown
+    points, labels, centers, center_labels, quality, spread, cones, _, arcs = shown
     axes = points.shape[1]
     if not 2 <= axes <= MOST_AXES or centers.shape[1] != axes:
         raise ValueError(
@@ -110,33 +112,37 @@ def points_block(shown: Points) -> bytes:
     if not np.isfinite(places).all():
         raise ValueError("Some coordinates are not finite numbers, so these points cannot be drawn.")
     scale = float(np.abs(places).max(initial=0)) or 1.0
-    header = np.array([(b"FV03", len(points), len(centers), axes, scale)], HEADER)
+    header = np.array([(b"FV04", len(points), len(centers), axes, len(arcs), scale)], HEADER)
     whole = np.rint(places / scale * 32767).astype("<i2"), every.astype("<u2")
     measured = np.full(5 + len(centers), np.nan, "<f4")
     for found, place, most in ((quality, 0, 4), (spread, 4, 1), (cones, 5, len(centers))):
         measured[place : place + min(most, len(found))] = found[:most]
-    return b"".join(array.tobytes() for array in (header, *whole, measured))
+    return b"".join(array.tobytes() for array in (header, *whole, measured, arcs.astype("<f4")))
 
 
 def read_block(block: bytes) -> Points:
     """The points of a block, as the browser reads them. ValueError when these are no such bytes."""
-    if len(block) < HEADER.itemsize or not block.startswith(b"FV03"):
-        raise ValueError("These bytes are no block of points; one starts with FV03.")
-    _, N, M, axes, scale = np.frombuffer(block, HEADER, 1)[0].item()
+    if len(block) < HEADER.itemsize or not block.startswith(b"FV04"):
+        raise ValueError("These bytes are no block of points; one starts with FV04.")
+    _, N, M, axes, A, scale = np.frombuffer(block, HEADER, 1)[0].item()
     end = HEADER.itemsize + (N + M) * (2 * axes + 2)
-    if len(block) != end + 4 * (5 + M):
+    if len(block) != end + 4 * (5 + M + 2 * A) or axes < 2:
         raise ValueError(f"This block of {N} points is incomplete: {len(block)} bytes came.")
     places = np.frombuffer(block, "<i2", (N + M) * axes, HEADER.itemsize).reshape(-1, axes)
     places = (places / 32767 * scale).astype(np.float32)
     every = np.frombuffer(block, "<u2", N + M, end - 2 * (N + M)).astype(np.int64)
-    quality, spread, cones = np.split(np.frombuffer(block, "<f4", 5 + M, end), [4, 5])
-    parts = (part if np.isfinite(part[:2]).all() else part[:0] for part in (quality, spread, cones))
-    return Points(places[:N], every[:N], places[N:], every[N:], *parts)
+    *told, arcs = np.split(np.frombuffer(block, "<f4", 5 + M + 2 * A, end), [4, 5, 5 + M])
+    parts = (part if np.isfinite(part[:2]).all() else part[:0] for part in told)
+    return Points(places[:N], every[:N], places[N:], every[N:], *parts, arcs=arcs.reshape(A, 2))
 
 
 def facts_block(facts: ShownFacts) -> bytes:
-    """The bytes of a block of facts. An angle moves by at most 2.4e-5 radians, a loss by 1/131068 of the worst."""
-    worst = float(np.nanmax(facts.losses, initial=0.0)) or 1.0
+    """The bytes of a block of facts.
+
+    An angle moves by at most 2.4e-5 radians, a loss or length by 1/131068 of the largest.
+    """
+    lengths = facts.lengths if len(facts.lengths) else np.full(len(facts.rows), np.nan)
+    worst, longest = (float(np.nanmax(values, initial=0.0)) or 1.0 for values in (facts.losses, lengths))
 
     def shares(values: Float[ndarray, " N"], most: float) -> bytes:
         known = np.isfinite(values)
@@ -144,9 +150,9 @@ def facts_block(facts: ShownFacts) -> bytes:
 
     return b"".join(
         [
-            b"FF01", np.array([len(facts.rows)], "<u4").tobytes(), np.array([worst], "<f4").tobytes(),
+            b"FF02", np.array([len(facts.rows)], "<u4").tobytes(), np.array([worst, longest], "<f4").tobytes(),
             facts.rows.astype("<u4").tobytes(), facts.predictions.astype("<i2").tobytes(),
-            shares(facts.angles, np.pi), shares(facts.losses, worst),
+            shares(facts.angles, np.pi), shares(facts.losses, worst), shares(lengths, longest),
         ]
     )  # fmt: skip
 

@@ -37,6 +37,8 @@ RESIDUAL = (
     "turn, mirroring and size: 0 is the same arrangement of the class centroids; ten classes thrown at random are 0.86 "
     "apart on 2 axes and 0.79 on 3 (medians of 2,000 throws), 1 is the most."
 )
+RAW = "The axes are the embeddings' own numbers: nothing is projected, and nothing is lost."
+TURNED = " Panels are turned as a whole, so that classes lie as in the first."
 SHUFFLED = (
     "Deals the labels out to the points anew, always in the same way: this is what chance looks like. Nothing else "
     "changes; KNN is then counted for these labels."
@@ -164,11 +166,14 @@ def paused(run: Run, name: str) -> bool:
     return the_store().folder(run.id).pause_file(name).exists()
 
 
-def picture(runs: Sequence[Run], newest: dict[str, int], look: Look, *, height: int, key: str) -> bool:
+def picture(
+    runs: Sequence[Run], newest: dict[str, int], look: Look, *, height: int, key: str, wishes: bool = True
+) -> bool:
     """Draw the runs side by side under one camera; True when every panel shows its newest snapshot, finished.
 
     With several runs each panel is turned, as a whole, so that its class centroids lie nearest to those
-    of the first: only then do two pictures differ because the embeddings do.
+    of the first: only then do two pictures differ because the embeddings do. Without `wishes` no key asks for
+    another picture.
     """
     follow_wish()
     panels, waits, first = [], [], None
@@ -189,7 +194,7 @@ def picture(runs: Sequence[Run], newest: dict[str, int], look: Look, *, height: 
             mine = (run.id, step, name, looks)
             first = first or mine
             rotate, residual = _fit(first, mine)
-            if mine != first and residual == residual:
+            if mine != first and residual == residual and run.config.dim != look.axes:
                 told.append(f"residual {residual:.2f}")
         if still:
             told.append(f"{'paused' if paused(run, name) else 'refining'} {still[0]}/{still[1]}, KL {still[2]:.2f}")
@@ -217,9 +222,11 @@ def picture(runs: Sequence[Run], newest: dict[str, int], look: Look, *, height: 
     live = any(run.open for run in runs)
     faceview(
         panels, classes, 3 if look.axes == 3 else 2, height=height, label=label, key=key, live=live,
-        on_wished=lambda: wish(st.session_state[key].wished or {}),
+        on_wished=(lambda: wish(st.session_state[key].wished or {})) if wishes else None,
     )  # fmt: skip
-    if any(panel.url for panel in panels):
+    if all(panel.raw for panel in panels):
+        st.caption(RAW + TURNED * (len(panels) > 1))
+    elif any(panel.url for panel in panels):
         st.caption(KEPT + _axes(look, runs, newest), help=KEPT_HELP + RESIDUAL * (len(panels) > 1))
     if any(going):
         _pause([(run, name) for run, name, still in zip(runs, called, going, strict=True) if still], key)

@@ -71,6 +71,8 @@ def subtitle(config: RunConfig) -> str:
         "1 epoch" if config.epochs == 1 else f"{config.epochs} epochs",
         f"seed {config.seed}",
     ]
+    if config.ramp:
+        words.append(f"margin ramp {config.ramp:g}")
     if config.noise:
         words.append(f"{config.noise} % wrong labels")
     if config.drop_duplicates:

@@ -14,10 +14,11 @@ from pages.components.runs import NO_LOGITS
 from trainer.config import TERMS, RunConfig
 
 OWN = "own"  # in the URL: the controls are not set to the settings of the run that is shown
+KEYS = {"ramp": "margin_ramp"}  # names in the URL where they are not the terms'; `ramp` is a switch of another page
 WORDS = {
     "epochs": "Epochs", "dim": "Embedding size D", "batch": "Batch", "lr": "Learning rate",
     "weight_decay": "Weight decay", "optimizer": "Optimizer", "schedule": "Schedule", "crop": "Crop, pixels",
-    "seed": "Seed",
+    "seed": "Seed", "ramp": "Margin ramp",
 }  # fmt: skip
 
 
@@ -58,13 +59,13 @@ def ask_held_out(dataset: str) -> int:
     )  # fmt: skip
 
 
-def ask_budget(dataset: str, seed: bool = True, noise: bool = True) -> dict[str, Any]:
-    """Encoder, image size, epochs and the other settings that every head shares."""
+def ask_budget(dataset: str, seed: bool = True, noise: bool = True, ramp: bool = True) -> dict[str, Any]:
+    """Encoder, image size, epochs and the other settings that every head shares; without `ramp` no margin can rise."""
     with st.grid(min_column_width=130):
-        return _budget(dataset, seed, noise)
+        return _budget(dataset, seed, noise, ramp)
 
 
-def _budget(dataset: str, seed: bool, noise: bool) -> dict[str, Any]:
+def _budget(dataset: str, seed: bool, noise: bool, ramp: bool) -> dict[str, Any]:
     data = find(dataset)
     size = data.sizes[0]
     with st.container():  # keeps the places of what follows: a widget that moves drops out of the URL
@@ -86,8 +87,9 @@ def _budget(dataset: str, seed: bool, noise: bool) -> dict[str, Any]:
             continue
         kind = int if term.whole else float
         asked[name] = st.number_input(
-            WORDS[name], kind(term.low), kind(term.high), kind(term.start(2)), key=name, bind="query-params",
-            help=term.meaning, format=None if term.whole else "%g", step=1 if term.whole else None,
+            WORDS[name], kind(term.low), kind(term.high), kind(term.start(2)), key=KEYS.get(name, name),
+            bind="query-params", help=term.meaning, format=None if term.whole else "%g", step=1 if term.whole else None,
+            disabled=name == "ramp" and not ramp,
         )  # fmt: skip
     if noise and len(data.noise) > 1:
         asked["noise"] = st.selectbox(
@@ -125,7 +127,7 @@ def adopt(config: RunConfig, over: bool = True) -> None:
         return
     data = find(config.dataset)
     values: dict[str, Any] = {"dataset": data.title, "head": config.head}
-    values |= {name: getattr(config, name) for name in WORDS}
+    values |= {KEYS.get(name, name): getattr(config, name) for name in WORDS}
     values[f"encoder{'-tiny' if config.size <= 16 else ''}"] = config.encoder
     if len(data.sizes) > 1:
         values["size"] = config.size
@@ -139,6 +141,18 @@ def adopt(config: RunConfig, over: bool = True) -> None:
         values[key_of(config.head, name, knob, classes)] = config.knobs.get(name, knob.start(classes))
     if over or not {*values, OWN} & set(st.query_params):
         st.session_state.update(values)
+        st.session_state["adopted names"] = list(values)
+
+
+def forget() -> None:
+    """Let go of what `adopt` has set, on a page whose controls have the same names and start from values of their own.
+
+    Streamlit would keep it for every page, where what a person sets ends with the page.
+    """
+    for name in st.session_state.pop("adopted names", ()):
+        if name in st.session_state:
+            del st.session_state[name]
+    st.session_state.pop("adopted", None)
 
 
 def mark(asked: dict[str, Any], config: RunConfig | None) -> None:

@@ -6,7 +6,7 @@ import streamlit as st
 
 from faces.datasets import find
 from faces.figures import history_curve, lines
-from faces.heads import HEADS, scored
+from faces.heads import HEADS, margined, scored
 from faces.knobs import Choice, Knob
 from faces.projections import PROJECTIONS
 from pages.components import runs as told
@@ -113,7 +113,7 @@ with controls:
     numbers = st.container()  # filled when it is known how many classes there are to train on
     with st.expander("Encoder, epochs, seed", icon=":material/settings:"):
         choices = st.container()
-        budget = {**ask_budget(dataset), "held_out": ask_held_out(dataset)}
+        budget = {**ask_budget(dataset, ramp=margined(head)), "held_out": ask_held_out(dataset)}
     classes = len(find(dataset).class_names) - budget["held_out"]
     with choices:
         knobs = ask_knobs(head, classes, Choice, turn if run else None)

@@ -316,7 +316,7 @@ def test_on_a_phone_the_tools_are_large_enough_and_nothing_overflows(chromium, a
 
 def test_a_block_of_an_older_faces_that_the_browser_kept_can_still_be_read(page):
     block = blocks.points_block(load_points(RUNS[0], 0, "pca-2")._replace(quality=np.array([0.9, 0.8], "f4")))
-    older = b"FV02" + block[4 : -4 * 6]  # two numbers, and no cones
+    older = b"FV02" + block[4:16] + block[20 : -4 * 6]  # no arcs, two numbers, and no cones
     read = page.evaluate(
         """async ([script, bytes]) => {
             const { decode } = await import(new URL("faceview/points.js", new URL(script, location.origin)));

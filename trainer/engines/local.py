@@ -1,4 +1,7 @@
-"""The local engine: one child process per attempt, one at a time per GPU, or per CPU core less one."""
+"""The local engine: one child process per attempt, one at a time per GPU, or per CPU core less one.
+
+Two cores take two, so that two heads can be watched side by side: workers have low priority, the pages go first.
+"""
 
 import os
 import shutil
@@ -38,7 +41,7 @@ class LocalEngine:
     """Attempts as child processes. A worker whose supervisor dies stops with a checkpoint."""
 
     def __init__(self, slots: int | None = None):
-        self.slots = gpus() or [f"cpu{core}" for core in range(max(1, cores() - 1))]
+        self.slots = gpus() or [f"cpu{core}" for core in range(min(cores(), max(2, cores() - 1)))]
         if slots:
             places = len(self.slots)
             self.slots = [self.slots[index % places] + "+" * (index // places) for index in range(slots)]

@@ -1,0 +1,345 @@
+"""The circle and the sphere: a head trained live beside softmax, on embeddings of two or three numbers.
+
+This is the toy figure of the ArcFace paper (https://arxiv.org/abs/1801.07698, figure 3), except that it is trained in
+front of the reader. Both runs have the same start, order of images and budget: the terms of the preset "circle".
+"""
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import streamlit as st
+
+from faces import figures
+from faces.datasets import find
+from faces.evaluation import angles, class_means, lost_classes
+from faces.feasibility import angle_asked, limits, spacing, warning
+from faces.heads import FAMILIES, HEADS, margined
+from faces.knobs import Choice, Knob, Value
+from pages.components import runs as told
+from pages.components.knobs import sliders
+from pages.components.live import live
+from pages.components.picture import Look, pending, picture
+from pages.components.session import head_colors, the_store
+from pages.components.settings import forget
+from trainer.config import RunConfig
+from trainer.presets import PRESETS, circle_knobs
+from trainer.store import Run
+
+SOFTMAX = "Classification"
+NOTE = "Circle"  # how the note of runs that were trained here begins
+TERMS = PRESETS["circle"].terms
+PLACES = {"Circle": 2, "Sphere": 3}
+EVERY = len(find(TERMS["dataset"]).class_names)
+NAMES = sorted((name for name in HEADS if name != SOFTMAX), key=lambda name: FAMILIES.index(HEADS.about(name).family))
+
+store = the_store()
+
+
+def ask() -> RunConfig | None:
+    """The settings of the head's run, as the controls say; None where there is no such run, which is said."""
+    place = st.segmented_control(
+        "Embeddings on", list(PLACES), default="Circle", required=True, key="dims", bind="query-params",
+        label_visibility="collapsed", width="stretch",
+    )  # fmt: skip
+    head = st.selectbox("Head", NAMES, index=NAMES.index("ArcFace"), key="head", bind="query-params") or "ArcFace"
+    about = HEADS.about(head)
+    st.caption(f"{about.family}: {about.title}, [{about.born[:4]}]({about.source})")
+    knobs = ask_knobs(head, Knob)
+    ramp = st.toggle(
+        "Margin ramp", value=True, key="ramp", bind="query-params", disabled=not margined(head), help=RAMP
+    )  # fmt: skip
+    room, below, after = st.container(), st.container(), st.container()
+    with st.expander("Classes, seed and terms", icon=":material/settings:"):
+        knobs |= ask_knobs(head, Choice)
+        classes = st.segmented_control(
+            "Classes", [EVERY, EVERY - 2], default=EVERY, required=True, key="classes", bind="query-params",
+            help="Digits has ten. With eight, two that the seed draws are left out.",
+        )  # fmt: skip
+        seed = st.number_input("Seed", 0, 99, 0, key="seed", bind="query-params")
+        st.caption(said_terms())
+    held_out = EVERY - (classes or EVERY)
+    terms = {**TERMS, "dim": PLACES[place or "Circle"], "seed": seed, "held_out": held_out}
+    try:
+        config = RunConfig(head=head, knobs=knobs, **{**terms, "ramp": TERMS["ramp"] if ramp else 0.0})
+    except ValueError as error:
+        room.warning(str(error), icon=":material/warning:")
+        config = None
+    with room:
+        announce(config)
+    with below:
+        offer(config)
+    with after:
+        show_room(config)
+    return config
+
+
+RAMP = (
+    f"The margin starts from nothing and rises to its value over the first {TERMS['ramp']:.0%} of training. With two "
+    "or three numbers a margin that is there from the start can catch classes on the wrong side of others for good."
+)
+
+
+def ask_knobs(head: str, kind: type[Knob | Choice]) -> dict[str, Value]:
+    """The head's knobs of a kind, from values that fit the circle. Those that are live turn the run that trains."""
+    usual = circle_knobs(head)
+    knobs = {
+        name: started(knob, usual[name]) for name, knob in HEADS.about(head).knobs.items() if isinstance(knob, kind)
+    }
+    return sliders(knobs, EVERY, head, turn)
+
+
+def started(knob: Knob | Choice, usual: Value) -> Knob | Choice:
+    """The knob with this value at first. One that follows from the classes stays as it is."""
+    if isinstance(knob, Choice):
+        return replace(knob, options=(str(usual), *(option for option in knob.options if option != usual)))
+    return knob if usual == knob.start(EVERY) else replace(knob, default=usual)
+
+
+def turn(knob: str, key: str) -> None:
+    """Hand a turned knob to the run that trains."""
+    for run in shown():
+        if run.open and run.config.head == st.session_state.get("head", "ArcFace"):
+            try:
+                store.turn(run.id, **{knob: st.session_state[key]})
+                st.toast(f"{told.said(knob, st.session_state[key])} from the next step on", icon=":material/tune:")
+            except ValueError as error:
+                st.toast(told.plain(str(error)), icon=":material/error:")
+
+
+def said_terms() -> str:
+    """What both runs share."""
+    config = RunConfig(**TERMS)
+    return (
+        f"{find(config.dataset).title}, {config.encoder}, {config.epochs} epochs, batch {config.batch}, "
+        f"{config.optimizer} with a learning rate of {config.lr:g}: chosen so that every head comes apart."
+    )
+
+
+def announce(config: RunConfig | None) -> None:
+    """Say of a margin that cannot fit, before it is trained, that it cannot."""
+    if config:
+        classes = EVERY - config.held_out
+        cases = limits(HEADS.about(config.head), config.knobs, classes, config.dim).values()
+        for word in sorted({warning(found, classes, config.dim) for found in cases} - {""}):
+            st.warning(f"{word} Try it all the same: which classes find no place?", icon=":material/warning:")
+
+
+def show_room(config: RunConfig | None) -> None:
+    """How much of the room between centers the margin asks for."""
+    if config is None:
+        return
+    about, classes, dim = HEADS.about(config.head), EVERY - config.held_out, config.dim
+    apart, asked = spacing(classes, dim), angle_asked(about, config.knobs, classes, dim)
+    there, where = math.degrees(apart.angle), "circle" if dim == 2 else "sphere"
+    words = f"{classes} centers on the {where} can be {'' if apart.exact else 'at best '}{there:.1f}° apart"
+    if asked is not None and margined(config.head):
+        st.echarts_chart(
+            figures.angle_gauge(math.degrees(asked), there, head_colors([config.head])[config.head]), height=72,
+            key="gauge", alt=f"{math.degrees(asked):.1f}° between centers are asked for, and there are {there:.1f}°",
+        )  # fmt: skip
+        words += f"; the margin asks for {math.degrees(asked):.1f}°"
+    st.caption(f"{words}.")
+
+
+def offer(config: RunConfig | None) -> None:
+    """The button that trains, and one that stops."""
+    st.button(
+        "Train both", type="primary", icon=":material/play_arrow:", width="stretch", disabled=config is None,
+        on_click=train, args=(config,),
+    )  # fmt: skip
+    pair = current(config)
+    with st.container():  # keeps the places of what follows
+        if any(run.open for run in pair):
+            st.button("Stop", icon=":material/stop:", width="stretch", on_click=stop, args=([run.id for run in pair],))
+            st.caption(":material/tune: The sliders above turn the head while it trains.")
+
+
+def beside(config: RunConfig) -> RunConfig:
+    """Softmax on the same terms."""
+    own = {name: getattr(config, name) for name in (*TERMS, "dim", "seed", "held_out", "ramp")}
+    return RunConfig(head=SOFTMAX, **own)
+
+
+def shown() -> list[Run]:
+    """The pair of runs that the URL names, softmax first; none when it names none that is here."""
+    try:
+        run = store.run(st.query_params.get("pair", ""))
+    except ValueError:
+        return []
+    pair = [other for other in store.runs() if other.note == run.note != ""] or [run]
+    return sorted(pair, key=lambda run: run.config.head != SOFTMAX)[:2]
+
+
+def current(config: RunConfig | None) -> list[Run]:
+    """The pair that the URL names, else the newest of these settings.
+
+    Who comes without wishes sees the newest of any, and on a first visit one that starts by itself.
+    """
+    if config and not shown():
+        wishless = not st.query_params
+        earlier = [run for run in store.runs() if run.note.startswith(NOTE) and run.config.head != SOFTMAX]
+        if known := trained(config) or earlier * wishless:
+            st.query_params["pair"] = known[0].id
+        elif wishless:
+            train(config)
+    return shown()
+
+
+def trained(config: RunConfig) -> list[Run]:
+    """Runs of exactly these settings that were trained here, newest first."""
+    return [run for run in store.runs() if run.note.startswith(NOTE) and run.config == config]
+
+
+def train(config: RunConfig) -> None:
+    """Train both, or join those who watch the same two train."""
+    open_runs = [run for run in trained(config) if run.open]
+    if open_runs:
+        st.query_params["pair"] = open_runs[0].id
+        return
+    note = f"{NOTE} · {config.head} · {time.strftime('%Y-%m-%d %H:%M:%S')}.{time.time_ns() // 10**6 % 1000:03d}"
+    store.submit(beside(config), note)
+    st.query_params["pair"] = store.submit(config, note)
+
+
+def stop(names: Sequence[str]) -> None:
+    """Stop what still trains."""
+    for name in names:
+        store.stop(name)
+
+
+@told.forgiving
+def show(names: list[str], look: Look) -> bool:
+    """The live part: how far both are, their picture, what came of it. True when nothing moves any more."""
+    pair = [store.run(name) for name in names]
+    latest = store.latest(names)
+    if any(run.open for run in pair):
+        share = sum(latest[name]["step"] / latest[name]["steps"] for name in names if name in latest) / len(names)
+        st.progress(share, "  ·  ".join(state(run, latest.get(run.id)) for run in pair))
+    for run in pair:
+        if run.state in ("failed", "interrupted"):
+            st.error(f"{run.config.head}: {told.plain(run.reason)}", icon=":material/error:")
+    newest = {name: facts["step"] for name, facts in latest.items()}
+    settled = picture(pair, newest, look, height=500, key="circle", wishes=False)
+    outcome(pair, latest)
+    return settled and not any(run.open for run in pair)
+
+
+def state(run: Run, facts: Mapping[str, Any] | None) -> str:
+    """How far one of the two is, with its margins on their way."""
+    if not facts or not run.open:
+        return f"{run.config.head}: {run.state if facts else 'starting'}"
+    words = f"{run.config.head}: epoch {facts['epoch']:.1f} of {run.config.epochs}"
+    if run.config.ramp and facts["epoch"] < run.config.ramp * run.config.epochs:
+        rising = [
+            name
+            for name, knob in HEADS.about(run.config.head).knobs.items()
+            if getattr(knob, "neutral", None) is not None
+        ]
+        words += "".join(f", {name} = {facts['knobs'][name]:.2f} and rising" for name in rising)
+    return words
+
+
+def outcome(pair: Sequence[Run], latest: Mapping[str, Mapping[str, Any]]) -> None:
+    """Scores of both, and the classes that found no place."""
+    rows, lost = [], {}
+    for run in pair:
+        if run.id in latest:
+            row, gone = measured(run.id, latest[run.id]["step"])
+            values = latest[run.id]["knobs"].items()
+            knobs = ", ".join(f"{name} {value:.3g}" for name, value in values if not isinstance(value, str))
+            rows.append(
+                {
+                    "Head": run.config.head,
+                    "Knobs now": knobs or "–",
+                    **row,
+                    "Training time": told.duration(latest[run.id]["seconds"]),
+                }
+            )
+            if not run.open:
+                lost[run] = gone
+    if rows:
+        st.dataframe(rows, hide_index=True, width="stretch", column_config=COLUMNS)
+    for run, gone in lost.items():
+        if gone:
+            names = ", ".join(told.class_names(store, run)[label] for label in gone)
+            st.warning(
+                f"{run.config.head} has lost {len(gone)} of {len(told.class_names(store, run)) - run.config.held_out} "
+                f"classes: less than half of the images of {names} are named right. {hint(run.config)}",
+                icon=":material/merge:",
+            )
+
+
+COLUMNS = {
+    "KNN accuracy": st.column_config.TextColumn(help="Vote of 5 nearest training images, by angle."),
+    "Named right": st.column_config.TextColumn(
+        help="Share of validation images whose largest inference logit is the true class; without "
+        "logits, that lie nearest to the mean of their class.",
+    ),
+    "Spread": st.column_config.TextColumn(help="Median angle between an image and the middle of its class."),
+    "Nearest two": st.column_config.TextColumn(help="Angle between the two nearest class middles."),
+}  # fmt: skip
+
+
+@st.cache_data(max_entries=1000, show_spinner=False)
+def measured(name: str, step: int) -> tuple[dict[str, Any], list[int]]:
+    """What a moment of a run is worth, and the classes it has lost."""
+    snapshot = store.snapshot(name, step)
+    classes, middles = class_means(snapshot.embeddings, snapshot.labels)
+    own, _ = angles(snapshot.embeddings, snapshot.labels, middles, classes)
+    _, between = angles(middles, classes, middles, classes)
+    known = (snapshot.predictions >= 0).any()
+    row = {
+        "KNN accuracy": f"{knn:.1%}" if (knn := snapshot.metrics.get("knn_accuracy")) is not None else "–",
+        "Named right": f"{(snapshot.predictions == snapshot.labels).mean():.1%}" if known else "–",
+        "Spread": f"{math.degrees(float(np.median(own))):.1f}°",
+        "Nearest two": f"{math.degrees(float(between.min())):.1f}°",
+    }
+    return row, lost_classes(snapshot.predictions, snapshot.labels).tolist() if known else []
+
+
+def hint(config: RunConfig) -> str:
+    """What to try when classes were lost."""
+    if not margined(config.head):
+        return "Another seed may come apart."
+    if not config.ramp:
+        return "Turn the margin ramp on, or take a smaller margin."
+    return "Take a smaller margin or a larger s, or try another seed."
+
+
+st.title("What does a head do to the circle?")
+st.markdown(
+    "Here the encoder gets two numbers for each image, or three, so the picture is the embedding itself. "
+    "**Classification** (softmax) trains beside the head you choose, on the same images from the same start. Arrows "
+    "are class centers. Shaded: an image here would fail the margin, whatever its class."
+)
+
+forget()
+controls, view = st.columns([1, 2.6], gap="large")
+with controls:
+    config = ask()
+pair = shown()
+with view:
+    if not pair:
+        st.info(
+            "Nothing has been trained with these settings yet. Guess where the ten digits will lie, then press "
+            "**Train both**: it takes some seconds.", icon=":material/arrow_back:",
+        )  # fmt: skip
+    else:
+        own = pair[-1].config
+        with st.container():
+            if config is not None and own != config:
+                st.caption(
+                    f":material/info: Shown is {own.head}, {told.subtitle(own)}. Train both to see these settings."
+                )
+        look = Look("pca", min(own.dim, 3))
+        newest = {name: facts["step"] for name, facts in store.latest([run.id for run in pair]).items()}
+        live(show, any(run.open for run in pair) or pending(pair, newest, look), [run.id for run in pair], look)
+        st.markdown(
+            "**What to notice.** Softmax may use length: press **Lengths** under the picture and its classes become "
+            "spokes, each image as far out as it is sure. A head on angles throws length away: all that it can do is "
+            f"to part the directions. {HEADS.about(own.head).notice}"
+        )
