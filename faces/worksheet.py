@@ -15,7 +15,8 @@ ul { list-style: none; margin: 0; padding: 0; } li { padding-left: 1.6em; text-i
 li::before { content: "\\2610"; display: inline-block; width: 1.6em; text-indent: 0; }
 .line { border-bottom: 1px solid #9aa5b1; height: .85cm; } .short { display: inline-block; width: 4cm; height: .6cm; }
 .name { display: flex; gap: 1cm; margin-bottom: .6cm; } .name span { flex: 1; border-bottom: 1px solid #9aa5b1; }
-.answers { break-before: page; } .answers li::before { content: none; } .answers li { padding: 0; text-indent: 0; }
+.answers { break-before: page; }
+.answers li::before { content: none; } .answers li { padding: 0 0 .15cm; text-indent: 0; }
 footer { font-size: 9pt; color: #5b6775; border-top: 1px solid #c9d1da; padding-top: .2cm; }
 @media print { body { margin: 0 auto; } @page { margin: 1.6cm; } }
 """

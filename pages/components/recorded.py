@@ -11,12 +11,18 @@ from faces.datasets.base import Progressed
 from pages.components.runs import work
 from pages.components.session import the_store
 from trainer import recorded
+from trainer.comparison import NOTE
 
 
 def offer() -> None:
-    """A button for each file of recorded runs that is not open here yet."""
+    """A button for each file of recorded runs that is not open here yet, of those that compare heads."""
     store = the_store()
-    files = [file for file in recorded.files() if not all(store.known(name) for name in recorded.names(file))]
+    files = [
+        file
+        for file in recorded.files()
+        if any(NOTE.match(run.note) for run, _ in recorded.told(file).values())
+        and not all(store.known(name) for name in recorded.names(file))
+    ]
     if not files:
         return
     with st.container(horizontal=True, vertical_alignment="center"):

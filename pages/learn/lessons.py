@@ -129,7 +129,11 @@ def card(lesson: Lesson, lessons: list[Lesson], record: Record) -> None:
         step = STEPS[0]
     with st.container(horizontal=True, vertical_alignment="center"):
         st.button("All lessons", icon=":material/arrow_back:", type="tertiary", on_click=go, args=(None,))
-        st.caption(f"Lesson {lesson.number} of {len(lessons)}")
+        st.caption(f"Lesson {lesson.number} of {len(lessons)}", width="content")
+        st.download_button(
+            "Worksheet", lambda: worksheet([lesson], words([lesson])), f"faces-lesson-{lesson.number}.html",
+            "text/html", icon=":material/print:", on_click="ignore", type="tertiary",
+        )  # fmt: skip
     st.title(lesson.title)
     with st.container(horizontal=True, gap="small"):
         for number, name in enumerate(STEPS, 1):
