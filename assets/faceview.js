@@ -294,7 +294,7 @@ class Picture {
       if (turn < panel.got || this.panels.get(panel.spec.id) !== panel) return;
       panel.got = turn;
       if (panel === this.hot?.panel && panel.n !== block.n) this.point(null);
-      const lengths = long && facts?.n === block.n && facts.longest ? facts.lengths : null;
+      const lengths = long && facts?.n === block.n && facts.lengths[0] >= 0 ? facts.lengths : null; // an older run has none
       panel.take(block, block.axes > 3 ? this.frame(panel, block) : rotate, this.still() ? 0 : ms, playing, lengths);
       panel.beside(known, rotate);
       panel.learn(facts);

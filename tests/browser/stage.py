@@ -13,6 +13,7 @@ from starlette.responses import HTMLResponse
 from starlette.routing import BaseRoute, Route
 
 from pages.components import blocks
+from tests.helpers import until
 
 # show(data) as Streamlit does it; renew(data) does so with a picture that is new, as after a reload.
 PAGE = """<!doctype html><link rel=icon href="data:,"><meta name=viewport content="width=device-width">
@@ -80,6 +81,7 @@ def staged(
     server, socket = uvicorn.Server(config), config.bind_socket()
     serving = threading.Thread(target=server.run, args=([socket],))
     serving.start()
+    until(lambda: server.started)
     try:
         yield f"http://127.0.0.1:{socket.getsockname()[1]}"
     finally:
