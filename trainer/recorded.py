@@ -62,7 +62,7 @@ def told(file: Path) -> dict[str, tuple[Run, list[dict[str, Any]]]]:
     with zipfile.ZipFile(file) as archive:
         for name in names(file):
             facts = json.loads(archive.read(f"{name}/run.json"))
-            settings = archive.read(f"{name}/config.json").decode()
+            settings = RunConfig.from_json(archive.read(f"{name}/config.json").decode()).to_json()
             times = facts["created"], facts["started"], facts["ended"]
             run = Run(name, settings, "finished", "", 1, 0, False, *times, facts["note"])
             members = sorted(each for each in archive.namelist() if each.startswith(f"{name}/snapshots/"))
