@@ -137,12 +137,14 @@ class CosineHead(Head):
         """What stands for the other classes' cosines in training; the own-class column is not used."""
         return cosine
 
-    def others_slope(self, cosine: CosineTable, own: Cosines) -> CosineTable | None:
-        """The derivative of `others` by its cosine, for the fused loss; None for 1 everywhere.
+    def others_and_slope(self, cosine: CosineTable, own: Cosines) -> tuple[CosineTable, CosineTable | None]:
+        """`others` and its derivative by the cosine, None for 1 everywhere: for the fused loss.
 
         For a head with `others` of its own this is a matter of speed. `own` may choose a rule there, not shift it.
         """
-        return None
+        return self.others(cosine, own), None
+
+    watches_own = False  # whether `observe` looks at no cosine but the own ones
 
     def observe(self, cosine: CosineTable, own: Cosines, labels: Labels, features: Features) -> None:
         """Update the buffers from a training batch, outside the graph."""

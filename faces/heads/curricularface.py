@@ -34,6 +34,7 @@ class CurricularFace(ArcFace):
         "seam": SEAM,
     }
     drawn = {"t": Knob(0.0, 0.0, 1.0, "running mean of the own-class cosine, set by training, no unit")}
+    watches_own = True
     t: Tensor
 
     def __init__(self, dim: int, classes: int, **knobs: Value):
@@ -46,8 +47,11 @@ class CurricularFace(ArcFace):
     def others(self, cosine: CosineTable, own: Cosines) -> CosineTable:
         return torch.where(self.hard(cosine, own), cosine * (self.t + cosine), cosine)
 
-    def others_slope(self, cosine: CosineTable, own: Cosines) -> CosineTable:
-        return torch.where(self.hard(cosine, own), self.t + 2 * cosine, 1.0)
+    def others_and_slope(self, cosine: CosineTable, own: Cosines) -> tuple[CosineTable, CosineTable]:
+        easy = ~self.hard(cosine, own)
+        weight = (cosine + self.t).masked_fill_(easy, 1.0)
+        slope = (weight + cosine).masked_fill_(easy, 1.0)
+        return weight.mul_(cosine), slope
 
     def hard(self, cosine: CosineTable, own: Cosines) -> Choices:
         """Which classes are nearer than cos(theta + m), whatever the seam: the authors' comparison."""

@@ -14,9 +14,9 @@ from torch.autograd.function import once_differentiable
 from faces.heads.base import CosineHead, direction, unit, widen
 from faces.shapes import Features, Labels, Loss, Table
 
-AT_ONCE = 1 << 20  # cosines worked on at a time on a CPU, 4 MiB
+AT_ONCE = 1 << 19  # cosines worked on at a time on a CPU, 2 MiB: with what they become still in its cache
 AT_ONCE_ELSEWHERE = 1 << 23  # on a GPU, where every step has a price of its own
-WAYS = ("of_classes", "others", "others_slope", "logits")  # from cosines to logits, beside `margin`
+WAYS = ("of_classes", "others", "others_and_slope", "logits")  # from cosines to logits, beside `margin`
 
 
 def fused_loss(head: CosineHead, features: Features, labels: Labels) -> Loss:
@@ -39,18 +39,21 @@ class Fused(torch.autograd.Function):
         known, inverse = (each.squeeze(1) for each in direction(rows))
         with torch.autocast(features.device.type, enabled=False):
             table = features @ rows.T
-        observed = head.training and type(head).observe is not CosineHead.observe
-        if observed:
-            cosine = head.of_classes(table.mul_(inverse))
-            head.observe(cosine, own_of(cosine, labels), labels, features)
+        watched = head.training and type(head).observe is not CosineHead.observe
+        whole = watched and not head.watches_own
+        if whole:
+            table.mul_(inverse)
+        if watched:
+            cosine = head.of_classes(table)  # of a head that watches its own, not yet divided
+            head.observe(cosine, own_of(cosine, labels) * (1 if whole else inverse[labels]), labels, features)
         own_ways = {name for name in WAYS if getattr(type(head), name) is not getattr(CosineHead, name)}
-        of_some = by_hand if own_ways in (set(), {"others", "others_slope"}) else by_autograd
+        of_some = by_hand if own_ways in (set(), {"others", "others_and_slope"}) else by_autograd
         loss = torch.zeros((), dtype=table.dtype, device=table.device)
         along = torch.zeros_like(inverse)  # of each row's gradient, the part in the row's own direction
         few = max(1, (AT_ONCE if table.device.type == "cpu" else AT_ONCE_ELSEWHERE) // table.shape[1])
         room = torch.empty_like(table[:few])
         for some, some_labels in zip(table.split(few), labels.split(few), strict=True):
-            if not observed:
+            if not whole:
                 some.mul_(inverse)
             summed, slope = of_some(head, some, some_labels, room[: len(some)])
             loss += summed
@@ -84,13 +87,14 @@ def by_hand(head: CosineHead, cosine: Table, labels: Labels, room: Table) -> tup
         value = head.s * head.margin(own)
         (slope,) = torch.autograd.grad(value.sum(), own)
     value, own = value.detach()[:, None], own.detach()  # (rows, 1), (rows,)
-    share = torch.mul(head.others(cosine, own), head.s, out=room).scatter_(1, places, value)
+    others, of_others = head.others_and_slope(cosine, own)
+    share = torch.mul(others, head.s, out=room).scatter_(1, places, value)
     largest = share.amax(1, keepdim=True)
     total = share.sub_(largest).exp_().sum(1, keepdim=True)
     loss = (total.log() + largest - value).sum()
     of_own = (share.gather(1, places) / total - 1) * slope[:, None]
     share.mul_(head.s / total)
-    if (of_others := head.others_slope(cosine, own)) is not None:
+    if of_others is not None:
         share.mul_(of_others)
     return loss, share.scatter_(1, places, of_own)
 

@@ -31,8 +31,9 @@ class MVSoftmax(ArcFace):
     def others(self, cosine: CosineTable, own: Cosines) -> CosineTable:
         return torch.where(self.hard(cosine, own), (self.t + 1) * cosine + self.t, cosine)
 
-    def others_slope(self, cosine: CosineTable, own: Cosines) -> CosineTable:
-        return self.hard(cosine, own).to(cosine) * self.t + 1
+    def others_and_slope(self, cosine: CosineTable, own: Cosines) -> tuple[CosineTable, CosineTable]:
+        more = self.hard(cosine, own).to(cosine).mul_(self.t)
+        return torch.addcmul(cosine + more, more, cosine), more + 1
 
     def hard(self, cosine: CosineTable, own: Cosines) -> Choices:
         """Which classes are nearer than cos(theta + m), whatever the seam: the authors' comparison."""
