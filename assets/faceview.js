@@ -187,6 +187,7 @@ class Picture {
     this.stage.setAttribute("role", "group");
     this.canvas = element("canvas", "", this.stage);
     this.canvas.setAttribute("role", "img");
+    this.canvas.setAttribute("aria-label", "A picture that is being drawn");
     this.legend = element("div", "legend", this.stage);
     this.legend.setAttribute("role", "group");
     this.legend.setAttribute("aria-label", "Classes: choose one to see it alone");

@@ -255,7 +255,7 @@ def test_a_head_without_class_logits_is_shown_without_dnn_accuracy_and_says_so(s
         store.end(names[-1], attempt, "finished")
     app = opened(run=names[0])
     assert not app.exception
-    assert any("Metric learning" in caption.value and NO_LOGITS in caption.value for caption in app.caption)
+    assert any("Metric learning" in said.value and NO_LOGITS in said.value for said in app.markdown)
     shown = {metric.label: metric.value for metric in app.metric}
     assert shown["DNN accuracy"] == "none"
     assert all(shown[name].endswith("%") for name in ("KNN accuracy, k = 5", "Class-mean accuracy"))

@@ -127,8 +127,11 @@ def _ask_frozen(dataset: str) -> Run | None:
     """The run whose encoder is kept, if one is."""
     store = the_store()
     able = {run.id: run for run in freezable(store, dataset)}
+    if not able:
+        st.caption("Once a run here has finished, its encoder can be frozen for fast sweeps.")
+        return None
     name = st.selectbox(
-        "Freeze the encoder", ["", *able], key=f"frozen.{dataset}", bind="query-params", disabled=not able,
+        "Freeze the encoder", ["", *able], key=f"frozen.{dataset}", bind="query-params",
         format_func=lambda name: _called(able[name]) if name else "no, train it in every run",
         help="The finished encoder of an earlier run stays as it is, and a run takes about a second.",
     )  # fmt: skip

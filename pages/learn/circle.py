@@ -47,7 +47,7 @@ def ask() -> RunConfig | None:
     )  # fmt: skip
     head = st.selectbox("Head", NAMES, index=NAMES.index("ArcFace"), key="head", bind="query-params") or "ArcFace"
     about = HEADS.about(head)
-    st.caption(f"{about.family}: {about.title}, [{about.born[:4]}]({about.source})")
+    st.markdown(f":small[{about.family}: {about.title}, [{about.born[:4]}]({about.source})]")
     knobs = ask_knobs(head, Knob)
     ramp = st.toggle(
         "Margin ramp", value=True, key="ramp", bind="query-params", disabled=not margined(head), help=RAMP

@@ -7,7 +7,7 @@ from trainer import RunConfig
 from trainer.store import Store
 from trainer.training import train
 
-PAGES = ("", "compare", "scoreboard", "which", "lab", "runs", "data")
+PAGES = ("", "compare", "scoreboard", "tune", "which", "lessons?lesson=3", "lab", "circle?ramp=true", "runs", "data")
 
 
 @pytest.fixture(scope="module")

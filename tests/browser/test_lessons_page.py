@@ -58,6 +58,8 @@ def answer(page, question, right):
 
 def arrives(page, step):
     page.wait_for_url(re.compile(f"step={step}"))
+    page.locator(f".st-key-card-{step}").wait_for()
+    page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()  # keys mean the new step now
 
 
 def visible(page):
@@ -140,7 +142,7 @@ def test_keys_lead_from_step_to_step_and_choose_answers(address, student):
         ("ArrowLeft", "Explain"),
         ("ArrowLeft", "Try"),
     ):
-        page.wait_for_timeout(300)
+        page.wait_for_timeout(100)
         page.keyboard.press(key)
         arrives(page, there)
     page.goto(f"{address}/lessons?lesson=4&step=Try&large=1")  # a presenter's keys
