@@ -261,6 +261,22 @@ def test_too_much_is_refused_before_it_is_read(tmp_path, monkeypatch):
             read(make(tmp_path / name))
 
 
+def test_a_few_bytes_that_stand_for_long_words_are_refused_before_they_are_spelled_out(tmp_path):
+    long = [("a" if row % 2 else "b") * 100_000 for row in range(1000)]
+    for column in ("note", "class"):
+        columns = {"class": [NAMES[row % 60] for row in range(1000)], "embedding": [[0.0, 1.0]] * 1000, column: long}
+        file = as_parquet(tmp_path / f"{column}.parquet", **columns)
+        with pytest.raises(ValueError, match="words of more than 200 letters"):
+            read(file)
+
+
+def test_words_that_are_not_utf_8_are_refused_not_mangled(tmp_path):
+    file = tmp_path / "excel.csv"
+    file.write_bytes("label,x,y\nSchäfer,1,2\nDackel,3,4\n".encode("cp1252"))
+    with pytest.raises(ValueError, match="not UTF-8"):
+        read(file)
+
+
 def test_lists_of_different_lengths_are_refused(tmp_path):
     table = pa.table({"class": ["a", "b"], "embedding": [[1.0, 2.0], [1.0]]})
     write_table(table, tmp_path / "a.parquet")

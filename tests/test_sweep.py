@@ -198,6 +198,15 @@ def test_stopping_leaves_the_runs_of_others_alone(store):
     assert store.run(shared).state == "queued"
 
 
+def test_a_sweep_trains_runs_of_its_own_where_another_one_was_stopped(store):
+    first = sweep.start(store, GRID)
+    sweep.stop(store, first)
+    second = sweep.start(store, GRID)
+    assert [run.state for run in store.runs()].count("queued") == 12
+    sweep.stop(store, second)
+    assert not any(run.open for run in store.runs())
+
+
 def test_a_forgotten_sweep_leaves_its_runs(store):
     name = sweep.start(store, GRID)
     play(store, hill)

@@ -10,8 +10,10 @@ before contents, names are cleaned, and what does not fit is refused in one sent
 """
 
 import json
+import re
 import time
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,6 +37,7 @@ from trainer.store import Store
 
 MOST_ROWS, MOST_DIMS, MOST_NUMBERS, MOST_BYTES = 100_000, 4096, 60_000_000, 1 << 30
 MOST_CLASSES = 1000
+MOST_LETTERS = 200  # of a word
 FEWEST = 10  # rows; KNN with k = 5 asks for some
 ASKED = 5000  # rows that are asked at most, of every class its share; the picture shows these
 LABEL = ("class", "label", "labels", "target", "y", "category")  # names of the column of labels, the first one counts
@@ -166,10 +169,36 @@ def read_parquet(path: Path, label: str) -> Brought:
         values = sum(group.column(at).num_values for group in groups for at in range(told.num_columns))
         if values > MOST_NUMBERS + MOST_ROWS * len(BESIDE) or sum(one.total_byte_size for one in groups) > MOST_BYTES:
             raise ValueError(f"{path.name} holds {values:,} values; {MOST_NUMBERS:,} numbers are the most.")
-        table = file.read()
+        texts = [one.name for one in file.schema_arrow if is_text(one.type)]
+        for one in file.schema_arrow:
+            if not (one.name in texts or is_number(one.type) or pa.types.is_boolean(one.type) or is_numbers(one.type)):
+                raise ValueError(
+                    f"Column {one.name[:40]!r} of {path.name} is {one.type}; numbers, words, lists of numbers are read."
+                )
+        batches = [
+            short(batch, texts, path.name)
+            for batch in ParquetFile(path, read_dictionary=texts).iter_batches(batch_size=1000)
+        ]
     except (pa.ArrowException, OSError) as why:
         raise ValueError(f"{path.name} is no Parquet file that can be read ({first(why)}).") from why
+    table = pa.Table.from_batches(batches) if batches else file.schema_arrow.empty_table()
     return from_table(table, label, path.name)
+
+
+def short(batch: Any, texts: Sequence[str], name: str) -> Any:
+    """Some rows with their words spelled out, once none is known to be long: few bytes may stand for gigabytes."""
+    import pyarrow as pa
+    from pyarrow import compute as pc
+
+    for text in texts:
+        column = batch.column(text)
+        spelled = column.dictionary if pa.types.is_dictionary(column.type) else column
+        if (pc.max(pc.binary_length(spelled)).as_py() or 0) > MOST_LETTERS:
+            raise ValueError(f"Column {text[:40]!r} of {name} has words of more than {MOST_LETTERS} letters.")
+        if pa.types.is_dictionary(column.type):
+            column = column.cast(column.type.value_type)
+        batch = batch.set_column(batch.schema.get_field_index(text), text, column)
+    return batch
 
 
 def from_table(table: Any, label: str, name: str) -> Brought:
@@ -178,6 +207,8 @@ def from_table(table: Any, label: str, name: str) -> Brought:
 
     if not table.num_rows:
         raise ValueError(f"{name} has no rows under its header.")
+    if any(pa.types.is_binary(one.type) or pa.types.is_large_binary(one.type) for one in table.schema):
+        raise ValueError(f"The words of {name} are not UTF-8; save it as UTF-8.")
     there = {column.casefold().strip(): column for column in reversed(table.column_names)}
     if len(set(table.column_names)) < len(table.column_names):
         raise ValueError(f"Two columns of {name} have the same name; give each its own.")
@@ -220,7 +251,7 @@ def read_npz(path: Path, label: str) -> Brought:
     """Arrays of an NPZ file; what their headers claim is checked before any is made. No pickle is ever opened."""
     try:
         arrays = dict(npz_arrays(path))
-    except (zipfile.BadZipFile, OSError, EOFError, SyntaxError) as why:
+    except (zipfile.BadZipFile, zlib.error, RuntimeError, OSError, EOFError, SyntaxError) as why:
         raise ValueError(f"{path.name} is no NPZ file that can be read ({first(why)}).") from why
     there = {key.casefold(): array for key, array in arrays.items()}
     numbers = next((there[one] for one in NUMBERS if one in there), None)
@@ -290,14 +321,16 @@ def enough(rows: int, columns: int, name: str) -> None:
 
 def stacked(column: Any, name: str) -> Float[ndarray, "N D"]:
     """A column of lists as rows. ValueError unless all have the same length."""
-    lists = column.to_pylist()
-    lengths = {len(one) if one is not None else 0 for one in lists}
+    from pyarrow import compute as pc
+
+    lists = column.combine_chunks()
+    lengths = {length or 0 for length in pc.unique(pc.list_value_length(lists)).to_pylist()}
     if len(lengths) != 1:
         raise ValueError(
             f"The lists in column {name!r} have {min(lengths)} to {max(lengths)} numbers; all need as many."
         )
     try:
-        return np.array(lists, np.float32)
+        return lists.flatten().to_numpy(zero_copy_only=False).astype(np.float32).reshape(len(lists), -1)
     except (TypeError, ValueError) as why:
         raise ValueError(f"Column {name!r} holds lists with more than numbers in them.") from why
 
@@ -307,6 +340,22 @@ def is_list(kind: Any) -> bool:
     import pyarrow as pa
 
     return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+
+
+def is_numbers(kind: Any) -> bool:
+    """Whether a column holds a list of numbers in every row."""
+    return is_list(kind) and is_number(kind.value_type)
+
+
+def is_text(kind: Any) -> bool:
+    """Whether a column holds words, as they are or by a dictionary."""
+    import pyarrow as pa
+
+    spelled = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return any(
+        test(spelled)
+        for test in (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
+    )
 
 
 def is_number(kind: Any) -> bool:
@@ -352,7 +401,7 @@ def named(labels: Sequence[str]) -> tuple[list[str], Int[ndarray, " N"]]:
         raise ValueError(
             f"There are {len(every):,} labels; {MOST_CLASSES:,} classes are the most. Is it the right column?"
         )
-    whole = all(label.lstrip("-").isdigit() for label in every)
+    whole = all(re.fullmatch("-?[0-9]{1,18}", label) for label in every)
     ordered = sorted(every, key=int) if whole else sorted(every)
     names = ordered if whole else [clean_name(label) for label in ordered]
     if len(set(names)) < len(names):

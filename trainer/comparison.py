@@ -3,8 +3,9 @@
 A ranking compares heads seed by seed: the same seed means the same start, order of images and held-out
 classes, so the difference of two heads on one seed is free of what that seed does to both. Of 2 to 20 such
 differences a t interval is the honest summary: a bootstrap of five numbers has too few to draw from and
-comes out too narrow. The intervals of all heads to the best one hold together (Bonferroni): each is as wide
-as it takes for the chance that any of them misses to stay at 5 %.
+comes out too narrow. The intervals of all pairs of heads hold together (Bonferroni): each is as wide as it takes
+for the chance that any of them misses to stay at 5 %. All pairs, for which head is the best, and so which pairs are
+told, is decided by the same scores.
 """
 
 import math
@@ -260,15 +261,17 @@ def ranking(runs: Iterable[Run], latest: Mapping[str, Mapping[str, Any]], metric
         alone = (Standing(head, row, row[0], None, row[0] - best, None, None) for head, row in rows.items())
         return Ranking(seeds, tuple(alone), missing)
 
+    pairs = math.comb(len(rows), 2)  # any of them may be compared, and which is best is told by the same scores
+
     def told_apart(head: str, other: str) -> int:
         """1 when `head` is shown to be better than `other`, -1 when worse, else 0."""
-        gap, within = paired(rows[head], rows[other], len(rows) - 1)
+        gap, within = paired(rows[head], rows[other], pairs)
         return 0 if abs(gap) <= within else better * int(math.copysign(1, gap))
 
     standings = []
     for head in ordered:
         against = [told_apart(head, other) for other in ordered if other != head]
-        gap, within = paired(rows[head], rows[ordered[0]], len(rows) - 1)
+        gap, within = paired(rows[head], rows[ordered[0]], pairs)
         ranks = 1 + against.count(-1), len(rows) - against.count(1)
         standings.append(Standing(head, rows[head], means[head], statistics.stdev(rows[head]), gap, within, ranks))
     return Ranking(seeds, tuple(standings), missing)

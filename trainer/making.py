@@ -20,7 +20,8 @@ from trainer.engines.children import child
 from trainer.exports import file_name
 from trainer.store import Store
 
-KEPT = 12  # exports on disk; those asked for longest ago go first
+VERSION = 1  # of what is made; raised when an export changes
+KEPT = 12  # exports on disk; the oldest go first
 PATIENCE = 600.0  # seconds that one may take
 _one = ThreadPoolExecutor(1, "export")  # a torch process takes half a gigabyte: the others wait
 _begun: dict[Path, Future[str]] = {}  # folder -> why it failed, "" when it did not
@@ -30,7 +31,9 @@ _guard = Lock()
 def folder(store: Store, kind: str, names: Sequence[str]) -> Path:
     """Where this export of these runs, as they are now, is kept."""
     latest = store.latest(names)
-    key = json.dumps([kind, [(name, latest.get(name, {}).get("step")) for name in names]])
+    steps = [(name, latest.get(name, {}).get("step")) for name in names]
+    drawn = [sorted(file.name for file in (store.folder(name).path / "points").glob("*")) for name in names]
+    key = json.dumps([VERSION, kind, steps, drawn])
     return store.path / "exports" / hashlib.sha256(key.encode()).hexdigest()[:16]
 
 
@@ -63,6 +66,13 @@ def told(store: Store, kind: str, names: Sequence[str]) -> tuple[bool, str, dict
 
 def _carry_out(home: Path, kind: str, names: Sequence[str], file: Path) -> str:
     """Make one and wait for it; why it failed, or ""."""
+    try:
+        return _made(home, kind, names, file)
+    except OSError as why:  # a full disk, say
+        return f"It could not be made: {why}"
+
+
+def _made(home: Path, kind: str, names: Sequence[str], file: Path) -> str:
     file.parent.mkdir(parents=True, exist_ok=True)
     words = ["--as", kind, "--to", str(file), "--report", str(file.with_name("progress.json"))]
     process = child("--home", str(home), "export", *names, *words, stdin=DEVNULL, stdout=DEVNULL, stderr=PIPE)

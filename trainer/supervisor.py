@@ -203,8 +203,9 @@ class Supervisor:
             name, process = self.search
             code = process.poll()
             if code is not None:
-                said = f"The search ended early (exit {code}); supervisor.log in the home says more."
-                sweep.end_search(self.store, name, said if code else "")
+                if code:  # else it has said so itself, and may have been asked to go on since
+                    said = f"The search ended early (exit {code}); supervisor.log in the home says more."
+                    sweep.end_search(self.store, name, said)
                 self.search = None
         elif wanted := sweep.searches(self.store):
             at_once = len(self.training) + self.engine.free()

@@ -14,7 +14,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -277,6 +277,8 @@ def look(store: Store, sweep: Sweep, metric: str = "knn_accuracy") -> list[Cell]
     parts: dict[tuple[Point, int], Part] = {}
     for run in runs:
         part = _part(run, latest.get(run.id), metric)
+        if not sweep.trials and part.state == "pruned":  # what a search gave up, a grid still wants
+            part = replace(part, state="stopped")
         here = found[run.config]
         before = parts.get(here)
         if part.state != "none" and (before is None or _counts(part) > _counts(before)):
@@ -312,7 +314,8 @@ def verdict(cells: Sequence[Cell], made: Sweep, measure: Measure) -> str:
     said = f"Best mean so far: {spelled(made, best.point)}, {measure.about(best.scores)}."
     if made.seeds == 1:
         return f"{said} One seed: what chance does to it, nobody can see."
-    others = [paired(best.scores, cell.scores, len(whole) - 1) for cell in whole if cell is not best]
+    pairs = math.comb(len(whole), 2)  # any of them might have been the best
+    others = [paired(best.scores, cell.scores, pairs) for cell in whole if cell is not best]
     tied = sum(abs(gap) <= within for gap, within in others)
     if not tied:
         return f"{said} Every other point is behind by more than chance."
@@ -360,9 +363,7 @@ def cost(store: Store, sweep: Sweep) -> Cost:
         for cell in look(store, sweep):
             for part in cell.parts:
                 states[part.state] += 1
-                left += (
-                    [sweep.config(cell.point, part.seed)] if part.state not in ("done", "waiting", "training") else []
-                )
+                left += [sweep.config(cell.point, part.seed)] if part.state in ("none", "stopped") else []
     groups: dict[tuple, list[RunConfig]] = defaultdict(list)
     for config in left:
         groups[(*(getattr(config, name) for name in COSTLY), config.epochs, config.frozen_from)].append(config)
@@ -475,9 +476,9 @@ def go_on(store: Store, name: str) -> int:
     for seed in range(sweep.seeds):  # so that the map is whole before the second seed begins
         for cell in cells:
             part = cell.parts[seed]
-            if part.state == "stopped" and part.run:
+            if part.state == "stopped" and part.run and part.run.note == sweep.note:
                 store.resume(part.run.id)
-            elif part.state == "none":
+            elif part.state in ("none", "stopped"):  # one that others stopped stays theirs
                 store.submit(sweep.config(cell.point, seed), sweep.note)
             else:
                 continue
@@ -573,7 +574,7 @@ def marks(sweep: Sweep) -> list[Mark]:
             if knob.default is fixed_scale:
                 across(place, fixed_scale(classes), "default s", f"√2·ln(C − 1) = {fixed_scale(classes):.2f}")
             bound = scale_bound(classes, PROBABILITY)
-            words = f"with s below {bound:.2f} no sample can reach a probability of {PROBABILITY}"
+            words = f"with s below {bound:.2f} not all classes can have a probability of {PROBABILITY} at once"
             across(place, bound, "CosFace's bound", words)
     found += _limits(sweep, ends, knobs, classes)
     return found

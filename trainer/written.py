@@ -8,7 +8,6 @@ Nothing is imported to find out: sources are read as the catalogue reads them.
 
 import ast
 import builtins
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -109,7 +108,7 @@ class Written:
         found = Flat(chain)
         lines = [f"class {name}(nn.Module):", f'    """{first_line(chain[0][1])}"""', ""]
         fixed = found.attributes() | dict(knobs)
-        lines += [f"    {knob} = {json.dumps(value)}" for knob, value in fixed.items()] + [""] * bool(fixed)
+        lines += [f"    {knob} = {value!r}" for knob, value in fixed.items()] + [""] * bool(fixed)
         text = "\n".join(lines) + "\n" + "\n\n".join(found.methods())
         for here, _ in chain:
             for other in names_in(text):
@@ -328,7 +327,9 @@ class Flat:
             for line in node.body:
                 if isinstance(line, ast.Assign) and len(line.targets) == 1 and isinstance(line.targets[0], ast.Name):
                     name = line.targets[0].id
-                    if name not in (*DECLARATIONS, "scored", "balanced") and isinstance(line.value, ast.Constant):
+                    if name not in (*DECLARATIONS, "scored", "balanced", "watches_own") and isinstance(
+                        line.value, ast.Constant
+                    ):
                         found[name] = line.value.value
         return found
 

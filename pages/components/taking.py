@@ -16,6 +16,7 @@ MEDIA = {
     ".zip": "application/zip", ".py": "text/x-python", ".html": "text/html", ".onnx": "application/octet-stream",
     ".safetensors": "application/octet-stream",
 }  # fmt: skip
+LARGE = 4_000_000  # numbers that a page may write out by itself
 PICTURES = "A picture as it is on the screen: **PNG** and **SVG**, under the picture itself."
 WIDTH = 420  # pixels of the menu, less where the screen is narrower
 
@@ -54,7 +55,7 @@ def _menu(runs: list[Run], drawn: list[Run], key: str) -> None:
         )
     elif any(run.open for run in chosen):
         st.caption("As it is at its newest moment; the run goes on.")
-    if export.slow:
+    if export.slow or large(chosen):
         _slow(kind, names, key)
     else:
         name = file_name(store, kind, names)
@@ -65,6 +66,14 @@ def _menu(runs: list[Run], drawn: list[Run], key: str) -> None:
         st.caption(f"`{name}`")
     if kind == "zip":
         st.caption(PICTURES)
+
+
+def large(runs: Sequence[Run]) -> bool:
+    """Whether tables of these would keep everybody waiting."""
+    latest = the_store().latest([run.id for run in runs])
+    counts = {run.id: latest.get(run.id, {"metrics": {}})["metrics"] for run in runs}
+    images = {name: found.get("asked", 0) + found.get("known", 0) for name, found in counts.items()}
+    return sum(images[run.id] * run.config.dim for run in runs) > LARGE
 
 
 def _slow(kind: str, names: list[str], key: str) -> None:

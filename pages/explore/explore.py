@@ -151,11 +151,13 @@ def show(run_id: str, look: Look) -> bool:
 def scores(run: Run, history: list[dict]) -> None:
     """The newest value of each score, with what it was counted on."""
     metrics: dict[str, float] = {}
+    looks: dict[str, dict[str, float]] = {}  # the look that each was counted at
     for facts in history:
         metrics |= facts["metrics"]
+        looks |= dict.fromkeys(facts["metrics"], facts["metrics"])
     with st.container(horizontal=True):
         for name, (label, form) in SCORES.items():
-            value, help = f"{metrics[name]:{form}}" if name in metrics else "–", explain(name, metrics)
+            value, help = f"{metrics[name]:{form}}" if name in metrics else "–", explain(name, looks.get(name, {}))
             if name == "loss" and told.brought(run.config):
                 continue
             if name == "dnn_accuracy" and not told.has_logits(run.config):

@@ -20,6 +20,8 @@ from trainer.comparison import MEASURES, Measure
 from trainer.store import Run
 from trainer.sweep import Cell, Mark, Sweep
 
+APART = ("noise", "drop_duplicates", "pretrained", "frozen_from", "crop", "ramp")  # settings that part equal ground
+
 SIGNS = {"failed": "✕", "training": "▸", "waiting": "…", "pruned": "⊘", "stopped": "■", "none": "·"}
 WORDS = {"none": "not trained", "done": "done"}
 SHARES = [name for name, measure in MEASURES.items() if measure.times == 100]
@@ -386,7 +388,9 @@ def page_front() -> None:
     for run in runs:
         config = run.config
         where = f"{told.dataset_title(config.dataset)}, {config.held_out} classes held out"
-        where += f", {config.encoder} {config.size} px"
+        where += f", {config.encoder} {config.size} px, D = {config.dim}, {config.epochs} epochs"
+        fixed = [f"{name} {value}" for name, value in vars(config).items() if name in APART and value]
+        where += "".join(f", {word}" for word in fixed)
         groups.setdefault(where, []).append(run)
     with st.container(horizontal=True):
         which = st.selectbox("Runs on equal ground", list(groups), key="ground", bind="query-params")

@@ -96,8 +96,9 @@ def which_s_and_m(classes: int, dim: int) -> None:
     best = max(room.probability for room in rooms.values() if isinstance(room, Room))
     short = f"s from {s:.1f} to {max(needed, s):.1f}, m up to {fits}: that is what fits. Within it, measure."
     why = (
-        f"For C = {classes} classes in D = {dim} dimensions √2·ln(C−1) is {s:.2f}; with it and m = 0.25 no probability "
-        f"can pass {best:.2f}. {WISHED} takes s ≥ {needed:.1f} (CosFace's bound). Centers stand at most "
+        f"For C = {classes} classes in D = {dim} dimensions √2·ln(C−1) is {s:.2f}; with it and m = 0.25 the classes' "
+        f"probabilities in training cannot be above {best:.2f} on average. {WISHED} for all takes s ≥ {needed:.1f} "
+        f"(CosFace's bound). Centers stand at most "
         f"{math.degrees(next(iter(rooms.values())).spacing.angle):.0f}° apart, which is what limits m."
     )
     answer(
@@ -143,7 +144,9 @@ def wrong_labels(runs: Sequence[Run], latest: Latest) -> None:
     leads: dict[int, tuple] = {}
     for group in noisy:
         levels = comparison.by_noise(group, latest, "knn_accuracy")
-        leads = comparison.lead(levels.get("SubCenterArcFace", {}), levels.get("ArcFace", {})) or leads
+        leads = comparison.lead(levels.get("SubCenterArcFace", {}), levels.get("ArcFace", {}))
+        if leads:  # the newest that can say
+            break
     if not leads:
         short, why = (
             "No run at hand can say.",
