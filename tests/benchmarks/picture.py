@@ -11,6 +11,7 @@ A picture of one panel with ten points shows what a frame costs without points.
 """
 
 import argparse
+import os
 import sys
 import tempfile
 import time
