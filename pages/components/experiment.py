@@ -10,7 +10,7 @@ from faces.heads import HEADS
 from faces.knobs import Value, fixed_scale, settle
 from pages.components.feasibility import feasibility
 from pages.components.recorded import offer
-from pages.components.runs import duration
+from pages.components.runs import duration, plain
 from pages.components.session import remember, the_store
 from pages.components.settings import adopt, ask_budget, ask_dataset, ask_held_out
 from trainer import comparison
@@ -123,7 +123,7 @@ def _train(
     try:
         note = comparison.submit_all(the_store(), knobs, budget, seeds, heads, noises)
     except ValueError as error:
-        st.toast(sentence(error), icon=":material/error:")
+        st.toast(plain(sentence(error)), icon=":material/error:")
         return
     st.session_state.update(together=note, source="Trained together")
 

@@ -49,6 +49,14 @@ def forgiving(show: Callable[..., T]) -> Callable[..., T | None]:
     return shown
 
 
+def tried(act: Callable[..., object], *arguments: Any) -> None:
+    """Do what was asked for; a refusal is told in words, not raised."""
+    try:
+        act(*arguments)
+    except ValueError as error:
+        st.toast(plain(str(error)), icon=":material/error:")
+
+
 def badge(state: str) -> None:
     """The state of a run as a coloured word."""
     icon, color = BADGES[state]

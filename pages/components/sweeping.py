@@ -200,7 +200,7 @@ def _start(made: Sweep) -> None:
         st.session_state["sweep"] = sweep.start(the_store(), made)
         st.session_state["tuneview"] = "Map"
     except ValueError as error:
-        st.toast(sentence(error), icon=":material/error:")
+        st.toast(plain(sentence(error)), icon=":material/error:")
 
 
 def called(name: str, made: Sweep) -> str:

@@ -1,6 +1,6 @@
 """Explore one head: train it, turn its knobs while it trains, and watch its embeddings move."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import streamlit as st
@@ -68,14 +68,6 @@ def turn(knob: str, key: str) -> None:
         st.toast(told.plain(str(error)), icon=":material/error:")
 
 
-def act(what: Callable[[str], None], name: str) -> None:
-    """Stop or resume a run; what another viewer did first is said in words."""
-    try:
-        what(name)
-    except ValueError as error:
-        st.toast(told.plain(str(error)), icon=":material/error:")
-
-
 with st.container():
     run = current()
 if run and "adopted" not in st.session_state:
@@ -121,11 +113,11 @@ with controls:
         except ValueError as error:
             st.error(str(error))
     if run and run.open:
-        st.button("Stop", icon=":material/stop:", width="stretch", on_click=act, args=(store.stop, run.id))
+        st.button("Stop", icon=":material/stop:", width="stretch", on_click=told.tried, args=(store.stop, run.id))
         if turns:
             st.caption(":material/tune: The sliders above turn this run while it trains.")
     elif run and run.state in ("stopped", "failed", "interrupted"):
-        st.button("Resume", icon=":material/resume:", width="stretch", on_click=act, args=(store.resume, run.id))
+        st.button("Resume", icon=":material/resume:", width="stretch", on_click=told.tried, args=(store.resume, run.id))
 
 
 @told.forgiving

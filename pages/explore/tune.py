@@ -102,26 +102,27 @@ def actions(name: str, made: Sweep, cells: Sequence[Cell]) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         st.progress(min(ended / max(total, 1), 1.0), " · ".join(said))
         if going:
-            st.button("Stop all", icon=":material/stop:", on_click=act, args=(sweep.stop, name))
+            st.button("Stop all", icon=":material/stop:", on_click=told.tried, args=(sweep.stop, store, name))
         elif ended < total and (not made.trials or states.count("stopped") or len(cells) < made.trials):
-            st.button("Go on", icon=":material/resume:", on_click=act, args=(sweep.go_on, name))
+            st.button("Go on", icon=":material/resume:", on_click=told.tried, args=(sweep.go_on, store, name))
         if not going and "failed" in states:
-            st.button("Try the failed again", icon=":material/refresh:", on_click=act, args=(sweep.try_again, name))
+            st.button(
+                "Try the failed again",
+                icon=":material/refresh:",
+                on_click=told.tried,
+                args=(sweep.try_again, store, name),
+            )
         if not going:
             st.button(
-                "Forget", icon=":material/delete:", type="tertiary", on_click=act, args=(sweep.forget, name),
+                "Forget",
+                icon=":material/delete:",
+                type="tertiary",
+                on_click=told.tried,
+                args=(sweep.forget, store, name),
                 help="Takes this sweep off the list. Its runs stay.",
-            )  # fmt: skip
+            )
     if reason := sweep.why_ended(store, name):
         st.warning(told.plain(reason), icon=":material/warning:")
-
-
-def act(what: Any, name: str) -> None:
-    """Stop a sweep or let it go on; a refusal is said, not raised."""
-    try:
-        what(store, name)
-    except ValueError as error:
-        st.toast(told.plain(str(error)), icon=":material/error:")
 
 
 def draw(made: Sweep, cells: Sequence[Cell], measure: Measure) -> dict[str, Any]:

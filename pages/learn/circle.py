@@ -7,7 +7,6 @@ front of the reader. Both runs have the same start, order of images and budget: 
 import math
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -211,8 +210,7 @@ def train(config: RunConfig) -> None:
 def stop(names: Sequence[str]) -> None:
     """Stop what still trains."""
     for name in names:
-        with suppress(ValueError):  # deleted meanwhile
-            store.stop(name)
+        told.tried(store.stop, name)
 
 
 @told.forgiving

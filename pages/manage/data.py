@@ -26,14 +26,6 @@ def ask(*arguments: str) -> None:
     store.ask_data(*arguments)
 
 
-def remove(name: str) -> None:
-    """Remove a set of one's own."""
-    try:
-        own.remove(name)
-    except ValueError as error:
-        st.toast(told.plain(str(error)), icon=":material/error:")
-
-
 def decoded(data: Dataset) -> list[int]:
     """The sizes at which a dataset can be used at once."""
     return [size for size in sorted(data.sizes) if data.ready(size)]
@@ -112,7 +104,13 @@ def shelf(data: Dataset) -> None:
             if data.skipped:
                 with st.expander(f"{len(data.skipped)} files were left out"):
                     st.dataframe([{"file": file, "reason": why} for file, why in data.skipped], hide_index=True)
-            st.button("Remove", key=f"remove {data.name}", icon=":material/delete:", on_click=remove, args=(data.name,))
+            st.button(
+                "Remove",
+                key=f"remove {data.name}",
+                icon=":material/delete:",
+                on_click=told.tried,
+                args=(own.remove, data.name),
+            )
         if data.counts and len(data.sizes) > 1:
             missing = [size for size in sorted(data.sizes) if size not in decoded(data)]
             if missing:

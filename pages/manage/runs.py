@@ -46,14 +46,6 @@ runs = store.runs(states, slice((page - 1) * PAGE, page * PAGE))
 names = [run.id for run in runs]
 
 
-def act(what: str, name: str) -> None:
-    """Stop, resume or delete a run; a refusal is said, not raised."""
-    try:
-        getattr(store, what)(name)
-    except ValueError as error:
-        st.toast(str(error), icon=":material/error:")
-
-
 @told.forgiving
 def show(names: list[str]) -> bool:
     """The cards, read anew. True when nothing moves any more."""
@@ -104,21 +96,29 @@ def card(run: Run, facts: dict | None) -> None:
                 st.session_state["adopted"] = True
                 st.switch_page("explore/explore.py", query_params={"run": run.id})
             if run.open:
-                st.button("Stop", key=f"stop {run.id}", icon=":material/stop:", on_click=act, args=("stop", run.id))
+                st.button(
+                    "Stop", key=f"stop {run.id}", icon=":material/stop:", on_click=told.tried, args=(store.stop, run.id)
+                )
             else:
                 if run.state != "finished":
                     st.button(
                         "Resume",
                         key=f"resume {run.id}",
                         icon=":material/resume:",
-                        on_click=act,
-                        args=("resume", run.id),
+                        on_click=told.tried,
+                        args=(store.resume, run.id),
                     )
                 if facts:
                     taking([run], run.id)
                 with st.popover("Delete", icon=":material/delete:"):
                     st.markdown("Delete this run with all its snapshots?")
-                    st.button("Delete", key=f"delete {run.id}", type="primary", on_click=act, args=("delete", run.id))
+                    st.button(
+                        "Delete",
+                        key=f"delete {run.id}",
+                        type="primary",
+                        on_click=told.tried,
+                        args=(store.delete, run.id),
+                    )
         details = st.expander("Curves, settings, log", key=f"details {run.id}", on_change="rerun")
         if details.open:
             with details:

@@ -100,7 +100,7 @@ def at(page, step, heads=2):
     """Wait until all panels show this step."""
     page.wait_for_function(
         """([step, heads]) => [...document.getElementById("host").shadowRoot.querySelectorAll(".panel")]
-            .filter((panel) => panel.dataset.url.includes(`/${step}/`)).length === heads""",
+            .filter((panel) => panel.dataset.url?.includes(`/${step}/`)).length === heads""",
         arg=[step, heads],
     )
 
