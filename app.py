@@ -4,6 +4,7 @@ import asyncio
 import gc
 import importlib
 import pkgutil
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from subprocess import Popen
@@ -52,6 +53,8 @@ async def lifespan(app: Any) -> AsyncIterator[None]:
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
+        if making := sys.modules.get("trainer.making"):  # loaded with the pages
+            making.end()
         for process in started[-1:]:
             await asyncio.to_thread(service.end, process)
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import types
 import zipfile
+from subprocess import Popen
 
 import numpy as np
 import pytest
@@ -355,6 +356,18 @@ def test_what_could_not_be_made_says_why_in_words(trained):
     until(lambda: not making.told(store, "html", [one])[0])
     assert "no snapshot yet" in making.told(store, "html", [one])[1]
     assert not making.folder(store, "html", names).exists()
+
+
+def test_an_app_that_stops_gives_up_what_is_being_made(trained, monkeypatch):
+    store, one, other = trained
+    monkeypatch.setattr(making, "child", lambda *_, **pipes: Popen(["sleep", "300"], text=True, **pipes))
+    making.make(store, "html", [other])
+    making.make(store, "html", [one, other])  # waits its turn
+    until(lambda: making._running)
+    making.end()
+    until(lambda: not making.told(store, "html", [other])[0], 10)
+    assert "exit -9" in making.told(store, "html", [other])[1]
+    assert making.told(store, "html", [one, other]) == (False, "", {})
 
 
 def test_the_web_process_loads_no_torch_for_what_is_quick():

@@ -2,6 +2,7 @@
 
 import math
 import statistics
+import threading
 
 import numpy as np
 import pytest
@@ -324,6 +325,28 @@ def test_a_search_that_was_interrupted_goes_on_as_if_it_had_not_been(store, tmp_
         play(other, hill)
     assert [cell.point for cell in sweep.look(other, made)] == whole
     assert len(set(whole)) == 10
+
+
+def test_a_run_that_is_queued_while_a_search_is_stopped_does_not_train(store, monkeypatch):
+    name = sweep.start(store, Sweep("ArcFace", SM, {"epochs": 2}, trials=9))
+    queue = store.submit
+
+    def late(*arguments):
+        sweep.stop(store, name)
+        return queue(*arguments)
+
+    monkeypatch.setattr(Store, "submit", lambda _, *arguments: late(*arguments))
+    monkeypatch.setattr("sys.stdin", Waiting())
+    monkeypatch.setattr(tuning, "Store", lambda: store)
+    assert tuning.tune(name, 1) == 0
+    assert [run.state for run in store.runs()] == ["stopped"]
+
+
+class Waiting:
+    """An input that does not end."""
+
+    def read(self):
+        threading.Event().wait()
 
 
 def test_the_other_seeds_follow_the_first_and_hopeless_runs_are_given_up(store):

@@ -11,7 +11,6 @@ told, is decided by the same scores.
 import math
 import re
 import statistics
-import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from faces.datasets import find
 from faces.heads import HEADS
 from faces.knobs import Value
 from trainer.config import RunConfig
+from trainer.naming import stamped
 from trainer.store import Run, Store
 
 SEVEN = ("Classification", "ArcMarginProduct", "ArcFace", "CosFace", "AdaCos", "SubCenterArcFace", "CurricularFace")
@@ -107,21 +107,17 @@ def submit_all(
         for noise in noises or (budget.get("noise", 0),)
         for head in heads
     ]
-    taken, note = {run.note for run in store.runs()}, ""
-    while not note or note in taken:  # two experiments within a second
-        time.sleep(0.2 if note else 0)
-        note = group_note(budget["dataset"], len(heads), seeds, budget.get("held_out", 0))
+    note = group_note(budget["dataset"], len(heads), seeds, budget.get("held_out", 0))
     for config in configs:
         store.submit(config, note)
     return note
 
 
 def group_note(dataset: str, heads: int, seeds: int = 1, held_out: int = 0) -> str:
-    """The note of runs that are queued together: what, on what, when; at most 64 characters."""
+    """The note of runs that are queued together: what, on what, when."""
     what = f"{heads} head{'s' * (heads > 1)} × {seeds} seed{'s' * (seeds > 1)}"
     what += f", {held_out} held out" if held_out else ""
-    when = time.strftime("%Y-%m-%d %H:%M:%S")
-    return f"{what} · {find(dataset).title[: 64 - len(what) - len(when) - 6]} · {when}"
+    return stamped(f"{what} · {find(dataset).title}")
 
 
 def shared(head: str, knobs: Mapping[str, Value]) -> dict[str, Value]:

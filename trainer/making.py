@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from subprocess import DEVNULL, PIPE, TimeoutExpired
+from subprocess import DEVNULL, PIPE, Popen, TimeoutExpired
 from threading import Lock
 from typing import Any
 
@@ -25,6 +25,7 @@ KEPT = 12  # exports on disk; the oldest go first
 PATIENCE = 600.0  # seconds that one may take
 _one = ThreadPoolExecutor(1, "export")  # a torch process takes half a gigabyte: the others wait
 _begun: dict[Path, Future[str]] = {}  # folder -> why it failed, "" when it did not
+_running: set[Popen] = set()
 _guard = Lock()
 
 
@@ -57,11 +58,19 @@ def told(store: Store, kind: str, names: Sequence[str]) -> tuple[bool, str, dict
     """Whether it is on its way, why it failed if it did, and the progress that it last reported."""
     place = folder(store, kind, names)
     begun = _begun.get(place)
-    if begun is None:
+    if begun is None or begun.cancelled():
         return False, "", {}
     if not begun.done():
         return True, "", read_json(place / "progress.json")
     return False, begun.result(), {}
+
+
+def end() -> None:
+    """Give up what is being made or waits to be: the app stops."""
+    for waiting in _begun.values():
+        waiting.cancel()
+    for process in list(_running):
+        process.kill()
 
 
 def _carry_out(home: Path, kind: str, names: Sequence[str], file: Path) -> str:
@@ -76,12 +85,15 @@ def _made(home: Path, kind: str, names: Sequence[str], file: Path) -> str:
     file.parent.mkdir(parents=True, exist_ok=True)
     words = ["--as", kind, "--to", str(file), "--report", str(file.with_name("progress.json"))]
     process = child("--home", str(home), "export", *names, *words, stdin=DEVNULL, stdout=DEVNULL, stderr=PIPE)
+    _running.add(process)
     try:
         _, said = process.communicate(timeout=PATIENCE)
     except TimeoutExpired:
         process.kill()
         process.communicate()
         return f"It took longer than {PATIENCE / 60:.0f} minutes and was stopped."
+    finally:
+        _running.discard(process)
     if process.returncode == 0 and file.exists():
         prune(home / "exports")
         return ""

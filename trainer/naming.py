@@ -1,6 +1,7 @@
 """What runs are called: their heads and what sets them apart, for people and for files."""
 
 import re
+import time
 import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -87,6 +88,13 @@ def names(runs: Sequence[Run]) -> list[str]:
             name += "′"
         found.append(name)
     return found
+
+
+def stamped(words: str) -> str:
+    """Words and the time, to the millisecond, that runs queued together share as their note; at most 64 characters."""
+    now = time.time()
+    when = f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(now))}.{int(now * 1000) % 1000:03d}"
+    return f"{words[: 64 - len(when) - 3]} · {when}"
 
 
 def file_stem(config: RunConfig, facts: Mapping[str, Any]) -> str:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -58,10 +58,10 @@ class Run:
     ended: float | None
     note: str
 
-    @cached_property
+    @property
     def config(self) -> RunConfig:
         """All that decides the run."""
-        return RunConfig.from_json(self.settings)
+        return _config(self.settings)
 
     @property
     def open(self) -> bool:
@@ -123,9 +123,13 @@ class Store:
             if not self.count():
                 self.submit(config, note)
 
-    def runs(self, states: Iterable[str] = OPEN + ENDED, few: slice = slice(None)) -> list[Run]:
-        """All runs in these states, newest first, or `few` of them: slice(20, 30) is the third ten."""
+    def runs(self, states: Iterable[str] = OPEN + ENDED, few: slice = slice(None), note: str = "") -> list[Run]:
+        """All runs in these states, newest first, or `few` of them: slice(20, 30) is the third ten.
+
+        With a note, only those whose note begins with it.
+        """
         query = select(t.runs).where(t.runs.c.state.in_(list(states))).order_by(t.runs.c.id.desc())
+        query = query.where(t.runs.c.note.startswith(note, autoescape=True)) if note else query
         if few.stop is not None:
             query = query.limit(few.stop - (few.start or 0)).offset(few.start or 0)
         with self.reading() as db:
@@ -472,6 +476,11 @@ class Store:
         with FileLock(self.path / "migrate.lock"), engine.begin() as db:
             setup.attributes["connection"] = db
             command.upgrade(setup, "head")
+
+
+@lru_cache(10_000)
+def _config(settings: str) -> RunConfig:
+    return RunConfig.from_json(settings)
 
 
 def _run(row: Any) -> Run:

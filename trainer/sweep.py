@@ -10,7 +10,6 @@ import json
 import math
 import shutil
 import statistics
-import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -30,7 +29,8 @@ from faces.knobs import Knob, Number, Value, fixed_scale, scale_bound, settle
 from trainer.comparison import COSTLY, Measure, expected, paired
 from trainer.config import TERMS, RunConfig
 from trainer.engines.local import cores, gpus
-from trainer.store import Run, Store
+from trainer.naming import stamped
+from trainer.store import OPEN, Run, Store
 
 Point = tuple[Number, ...]  # a value for each axis
 
@@ -445,12 +445,7 @@ def read(store: Store, name: str) -> Sweep:
 def start(store: Store, sweep: Sweep) -> str:
     """Keep a sweep, queue what is left of it, and return its id. ValueError for a frozen encoder that cannot serve."""
     _check_frozen(store, sweep)
-    taken = {other.note for other in sweeps(store).values()}
-    note = ""
-    while not note or note in taken:  # two sweeps within a second
-        time.sleep(0.2 if note else 0)
-        note = f"Sweep · {sweep.title}"[:38] + time.strftime(" · %Y-%m-%d %H:%M:%S")
-    sweep = Sweep(**{**vars(sweep), "note": note})
+    sweep = Sweep(**{**vars(sweep), "note": stamped(f"Sweep · {sweep.title}")})
     name = str(ULID())
     write(folder(store, name) / "sweep.json", sweep.to_json())
     go_on(store, name)
@@ -498,9 +493,8 @@ def stop(store: Store, name: str) -> None:
     """Stop a sweep: the search, and every run that it queued. What is done stays."""
     sweep = read(store, name)
     end_search(store, name)
-    for run in store.runs(("queued", "running")):
-        if run.note == sweep.note:
-            store.stop(run.id)
+    for run in store.runs(OPEN, note=sweep.note):
+        store.stop(run.id)
 
 
 def forget(store: Store, name: str) -> None:

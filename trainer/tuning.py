@@ -9,7 +9,6 @@ import math
 import statistics
 import sys
 import threading
-import time
 import warnings
 
 import numpy as np
@@ -103,13 +102,17 @@ def tune(name: str, at_once: int) -> int:
     threading.Thread(target=listen, daemon=True).start()
     store = Store()
     search = Search(sweeps.read(store, name))
-    while sweeps.searching(store, name) and not gone.is_set():
+    while not gone.wait(LOOK):
+        if not sweeps.searching(store, name):
+            sweeps.stop(store, name)  # once more, for what was being queued while a person stopped it
+            break
         try:
             if not step(store, search, max(1, at_once)):
                 sweeps.end_search(store, name)
+                break
         except ValueError as error:
             sweeps.end_search(store, name, sentence(error))
-        time.sleep(LOOK)
+            break
     return 0
 
 

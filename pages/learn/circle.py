@@ -5,7 +5,6 @@ front of the reader. Both runs have the same start, order of images and budget: 
 """
 
 import math
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -26,6 +25,7 @@ from pages.components.picture import Look, pending, picture
 from pages.components.session import head_colors, the_store
 from pages.components.settings import forget
 from trainer.config import RunConfig
+from trainer.naming import stamped
 from trainer.presets import PRESETS, circle_knobs
 from trainer.store import Run
 
@@ -172,7 +172,7 @@ def shown() -> list[Run]:
         run = store.run(st.query_params.get("pair", ""))
     except ValueError:
         return []
-    pair = [other for other in store.runs() if other.note == run.note != ""] or [run]
+    pair = store.runs(note=run.note) if run.note else [run]
     return sorted(pair, key=lambda run: run.config.head != SOFTMAX)[:2]
 
 
@@ -183,7 +183,7 @@ def current(config: RunConfig | None) -> list[Run]:
     """
     if config and not shown():
         wishless = not st.query_params
-        earlier = [run for run in store.runs() if run.note.startswith(NOTE) and run.config.head != SOFTMAX]
+        earlier = [run for run in store.runs(note=NOTE) if run.config.head != SOFTMAX]
         if known := trained(config) or earlier * wishless:
             st.query_params["pair"] = known[0].id
         elif wishless:
@@ -193,7 +193,7 @@ def current(config: RunConfig | None) -> list[Run]:
 
 def trained(config: RunConfig) -> list[Run]:
     """Runs of exactly these settings that were trained here, newest first."""
-    return [run for run in store.runs() if run.note.startswith(NOTE) and run.config == config]
+    return [run for run in store.runs(note=NOTE) if run.config == config]
 
 
 def train(config: RunConfig) -> None:
@@ -202,7 +202,7 @@ def train(config: RunConfig) -> None:
     if open_runs:
         st.query_params["pair"] = open_runs[0].id
         return
-    note = f"{NOTE} · {config.head} · {time.strftime('%Y-%m-%d %H:%M:%S')}.{time.time_ns() // 10**6 % 1000:03d}"
+    note = stamped(f"{NOTE} · {config.head}")
     store.submit(beside(config), note)
     st.query_params["pair"] = store.submit(config, note)
 
