@@ -8,7 +8,7 @@
 Buffers (AdaCos.s, CurricularFace.t, ...) change only in train() with labels, before they are used.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -137,10 +137,14 @@ class CosineHead(Head):
         """What stands for the other classes' cosines in training; the own-class column is not used."""
         return cosine
 
-    def others_and_slope(self, cosine: CosineTable, own: Cosines) -> tuple[CosineTable, CosineTable | None]:
+    def others_and_slope(
+        self, cosine: CosineTable, own: Cosines, rooms: Sequence[CosineTable]
+    ) -> tuple[CosineTable, CosineTable | None]:
         """`others` and its derivative by the cosine, None for 1 everywhere: for the fused loss.
 
         For a head with `others` of its own this is a matter of speed. `own` may choose a rule there, not shift it.
+        `rooms` are three tables of the cosines' shape to write in, since new ones cost more than what fills them; the
+        derivative may not be in the first.
         """
         return self.others(cosine, own), None
 

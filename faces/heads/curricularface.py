@@ -1,5 +1,7 @@
 """CurricularFace: ArcFace whose hard wrong classes count more as training goes on."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -47,12 +49,19 @@ class CurricularFace(ArcFace):
     def others(self, cosine: CosineTable, own: Cosines) -> CosineTable:
         return torch.where(self.hard(cosine, own), cosine * (self.t + cosine), cosine)
 
-    def others_and_slope(self, cosine: CosineTable, own: Cosines) -> tuple[CosineTable, CosineTable]:
-        easy = ~self.hard(cosine, own)
-        weight = (cosine + self.t).masked_fill_(easy, 1.0)
-        slope = (weight + cosine).masked_fill_(easy, 1.0)
-        return weight.mul_(cosine), slope
+    def others_and_slope(
+        self, cosine: CosineTable, own: Cosines, rooms: Sequence[CosineTable]
+    ) -> tuple[CosineTable, CosineTable]:
+        hard, more, slope = rooms
+        torch.gt(cosine, self.edge(own)[:, None], out=hard)  # 1 or 0
+        torch.add(cosine, self.t - 1, out=more).mul_(hard)  # what cos_j is multiplied with, above 1
+        torch.addcmul(more, hard, cosine, out=slope).add_(1)
+        return torch.addcmul(cosine, more, cosine, out=hard), slope
 
     def hard(self, cosine: CosineTable, own: Cosines) -> Choices:
         """Which classes are nearer than cos(theta + m), whatever the seam: the authors' comparison."""
-        return cosine > cos_of_sum(own, self.m, "raw_cos")[:, None]
+        return cosine > self.edge(own)[:, None]
+
+    def edge(self, own: Cosines) -> Cosines:
+        """The largest cosine of a class that is not hard, for each sample."""
+        return cos_of_sum(own, self.m, "raw_cos")

@@ -5,6 +5,7 @@ place, while they are in the processor's cache. The weight is never copied: its 
 table, and the part of its gradient along itself, which must go, is a sum over the table too.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -51,11 +52,11 @@ class Fused(torch.autograd.Function):
         loss = torch.zeros((), dtype=table.dtype, device=table.device)
         along = torch.zeros_like(inverse)  # of each row's gradient, the part in the row's own direction
         few = max(1, (AT_ONCE if table.device.type == "cpu" else AT_ONCE_ELSEWHERE) // table.shape[1])
-        room = torch.empty_like(table[:few])
+        rooms = [torch.empty_like(table[:few]) for _ in range(3 if "others_and_slope" in own_ways else 1)]
         for some, some_labels in zip(table.split(few), labels.split(few), strict=True):
             if not whole:
                 some.mul_(inverse)
-            summed, slope = of_some(head, some, some_labels, room[: len(some)])
+            summed, slope = of_some(head, some, some_labels, [room[: len(some)] for room in rooms])
             loss += summed
             along += some.mul_(slope).sum(0)
             torch.mul(slope, inverse, out=some)
@@ -76,10 +77,10 @@ class Fused(torch.autograd.Function):
         return None, of_features, of_rows, None
 
 
-def by_hand(head: CosineHead, cosine: Table, labels: Labels, room: Table) -> tuple[Loss, Table]:
+def by_hand(head: CosineHead, cosine: Table, labels: Labels, rooms: Sequence[Table]) -> tuple[Loss, Table]:
     """The summed loss of some rows and its derivative by their cosines, for heads that say how `others` slope.
 
-    `room`, of the same shape, is overwritten.
+    `rooms`, of the same shape, are overwritten.
     """
     places = labels[:, None]
     with torch.enable_grad():
@@ -87,8 +88,8 @@ def by_hand(head: CosineHead, cosine: Table, labels: Labels, room: Table) -> tup
         value = head.s * head.margin(own)
         (slope,) = torch.autograd.grad(value.sum(), own)
     value, own = value.detach()[:, None], own.detach()  # (rows, 1), (rows,)
-    others, of_others = head.others_and_slope(cosine, own)
-    share = torch.mul(others, head.s, out=room).scatter_(1, places, value)
+    others, of_others = head.others_and_slope(cosine, own, rooms)
+    share = torch.mul(others, head.s, out=rooms[0]).scatter_(1, places, value)
     largest = share.amax(1, keepdim=True)
     total = share.sub_(largest).exp_().sum(1, keepdim=True)
     loss = (total.log() + largest - value).sum()
@@ -99,7 +100,7 @@ def by_hand(head: CosineHead, cosine: Table, labels: Labels, room: Table) -> tup
     return loss, share.scatter_(1, places, of_own)
 
 
-def by_autograd(head: CosineHead, cosine: Table, labels: Labels, room: Table) -> tuple[Loss, Table]:
+def by_autograd(head: CosineHead, cosine: Table, labels: Labels, rooms: Sequence[Table]) -> tuple[Loss, Table]:
     """The same for any head whose logits of a sample depend on no other sample: through its own `logits`."""
     places = labels[:, None]
     with torch.enable_grad():

@@ -1,5 +1,7 @@
 """MVSoftmax: ArcFace whose hard wrong classes count more, all alike."""
 
+from collections.abc import Sequence
+
 import torch
 
 from faces.heads.angle import cos_of_sum
@@ -31,9 +33,13 @@ class MVSoftmax(ArcFace):
     def others(self, cosine: CosineTable, own: Cosines) -> CosineTable:
         return torch.where(self.hard(cosine, own), (self.t + 1) * cosine + self.t, cosine)
 
-    def others_and_slope(self, cosine: CosineTable, own: Cosines) -> tuple[CosineTable, CosineTable]:
-        more = self.hard(cosine, own).to(cosine).mul_(self.t)
-        return torch.addcmul(cosine + more, more, cosine), more + 1
+    def others_and_slope(
+        self, cosine: CosineTable, own: Cosines, rooms: Sequence[CosineTable]
+    ) -> tuple[CosineTable, CosineTable]:
+        shifted, more, slope = rooms
+        more.copy_(self.hard(cosine, own)).mul_(self.t)
+        torch.add(cosine, more, out=shifted).addcmul_(more, cosine)
+        return shifted, torch.add(more, 1, out=slope)
 
     def hard(self, cosine: CosineTable, own: Cosines) -> Choices:
         """Which classes are nearer than cos(theta + m), whatever the seam: the authors' comparison."""
