@@ -4,11 +4,18 @@ Embeddings are rows of unit length. "Known" are the images whose labels a search
 "asked" the ones it must name (validation).
 """
 
+from collections.abc import Callable
+
 import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
 
 CHUNK = 512  # asked rows a matrix product takes at once
+
+
+Near = Callable[
+    [int], tuple[Int[ndarray, "N k"], Float[ndarray, "N k"]]
+]  # `nearest` of N images among themselves, by k
 
 
 def nearest(

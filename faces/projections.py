@@ -4,7 +4,8 @@
 
 `start` is the layout of the same images a moment earlier: the new points begin there, or are turned to
 lie near it, so that a picture moves only when the embeddings do. The same input gives the same points. `stages`
-gives, before the last, the points on their way there, where a layout yields them.
+gives, before the last, the points on their way there, where a layout yields them. `near` knows the nearest neighbours
+of each image, with which t-SNE and UMAP begin, where somebody has found them already.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -16,7 +17,7 @@ from jaxtyping import Float, Int
 from numpy import ndarray
 
 from faces.datasets.base import Listener, Progress, silent
-from faces.evaluation import nearest, principal
+from faces.evaluation import Near, nearest, principal
 from faces.knobs import Choice, Knob, Number, Value, settle
 
 
@@ -59,7 +60,7 @@ class Projection:
 
         ValueError for other axes or knobs, for too few images, and when the layout came out without numbers.
         """
-        *_, last = self.stages(embeddings, axes, start, progress, **knobs)
+        *_, last = self.stages(embeddings, axes, start, progress, None, **knobs)
         return last.points
 
     def stages(
@@ -68,6 +69,7 @@ class Projection:
         axes: int = 2,
         start: Float[ndarray, "before axes"] | None = None,
         progress: Progress = silent,
+        near: Near | None = None,
         **knobs: Value,
     ) -> Iterator[Stage]:
         """The points as they come to be; those of the last stage are what `points` gives. ValueError as there."""
@@ -77,7 +79,8 @@ class Projection:
             raise ValueError(f"{self.title} lays out {self.fewest} images or more; here are {len(embeddings)}.")
         heard = Listener(f"Computing {self.title}", "rounds", progress)
         first = start[: len(embeddings)] if start is not None and len(start) >= len(embeddings) else None
-        laid = self.layout(embeddings, axes, first, heard, **settle(self.knobs, knobs, 2))
+        near = near or (lambda k: nearest(embeddings, embeddings, k))
+        laid = self.layout(embeddings, axes, first, heard, near, **settle(self.knobs, knobs, 2))
         for stage in [Stage(laid)] if isinstance(laid, np.ndarray) else laid:
             points = stage.points
             if not np.isfinite(points).all():
@@ -150,7 +153,11 @@ def centroids(
 
 
 def pca(
-    embeddings: Float[ndarray, "N D"], axes: int, start: ndarray | None = None, heard: Listener | None = None
+    embeddings: Float[ndarray, "N D"],
+    axes: int,
+    start: ndarray | None = None,
+    heard: Listener | None = None,
+    near: Near | None = None,
 ) -> Float[ndarray, "N axes"]:
     """The axes of largest variance; each points to where its largest deviation lies."""
     directions = principal(embeddings)[1][:, :axes].astype(embeddings.dtype, order="C")
@@ -162,7 +169,13 @@ def pca(
 
 
 def tsne(
-    embeddings: Float[ndarray, "N D"], axes: int, start: ndarray | None, heard: Listener, perplexity: int, seed: int
+    embeddings: Float[ndarray, "N D"],
+    axes: int,
+    start: ndarray | None,
+    heard: Listener,
+    near: Near,
+    perplexity: int,
+    seed: int,
 ) -> Iterator[Stage]:
     """t-SNE of the cosines, from the earlier layout, else from PCA, shrunk so that the standard deviation is 1.
 
@@ -171,7 +184,7 @@ def tsne(
     """
     from faces.tsne import EARLY, Layout, affinities
 
-    pairs = affinities(embeddings, perplexity)
+    pairs = affinities(embeddings, perplexity, near)
     layout = Layout(pairs, beginning(embeddings, axes, seed) if start is None else start)
     heard.total = layout.total
     layout.go_on(EARLY + FIRST_SIGHT - SLICE)
@@ -186,6 +199,7 @@ def umap(
     axes: int,
     start: ndarray | None,
     heard: Listener,
+    near: Near,
     n_neighbors: int,
     min_dist: Number,
     seed: int,
@@ -203,7 +217,7 @@ def umap(
 
     warnings.filterwarnings("ignore", message="precomputed_knn", module="umap")  # its index is for new images only
     n_neighbors = min(n_neighbors, len(embeddings) - 1)
-    rows, cosines = nearest(embeddings, embeddings, n_neighbors)
+    rows, cosines = near(n_neighbors)
     first = beginning(embeddings, axes, seed) if start is None else start
     first = first / max(float(np.abs(first).max()), 1e-12) * 10
     heard.total = 100 if start is None else 50

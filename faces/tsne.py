@@ -17,7 +17,7 @@ from jaxtyping import Float, Float32, Int32
 from numba import njit
 from numpy import ndarray
 
-from faces.evaluation import nearest
+from faces.evaluation import Near, nearest
 from faces.knobs import Number
 
 # What a compiler may do with a sum so that it adds eight numbers at once. Not "ninf" and "nnan", which break tests.
@@ -51,16 +51,17 @@ class Affinities:
         return self.starts, self.columns, self.values
 
 
-def affinities(embeddings: Float[ndarray, "N D"], perplexity: Number) -> Affinities:
+def affinities(embeddings: Float[ndarray, "N D"], perplexity: Number, near: Near | None = None) -> Affinities:
     """How near each image is to its 3 * perplexity nearest, by cosine. Rows must have unit length.
 
-    The perplexity is at most a third of the other images.
+    The perplexity is at most a third of the other images. `near` knows who is nearest; None: they are searched for.
     """
     from scipy.sparse import csr_array
 
     count = len(embeddings)
     perplexity = min(perplexity, (count - 1) / 3)
-    rows, cosines = nearest(embeddings, embeddings, min(count, round(3 * perplexity) + 1))
+    k = min(count, round(3 * perplexity) + 1)
+    rows, cosines = near(k) if near else nearest(embeddings, embeddings, k)
     others = rows != np.arange(count)[:, None]
     others[others.all(1), -1] = False  # copies of an image may hide it from itself: then the last one goes
     k = rows.shape[1] - 1

@@ -23,7 +23,7 @@ from faces.projections import PROJECTIONS, carried, centroids, class_residual, c
 from trainer import pictures
 from trainer.config import RunConfig
 from trainer.folder import RunFolder
-from trainer.pictures import draw, picture, picture_name, refine, serve, with_shuffled_labels
+from trainer.pictures import draw, kept_neighbours, picture, picture_name, refine, serve, with_shuffled_labels
 from trainer.snapshot import Snapshot
 from trainer.training import train
 
@@ -315,6 +315,26 @@ def test_embeddings_that_stay_are_drawn_where_they_were(name, tmp_path):
     at = [folder.points(name, snapshot.step).points for snapshot in (first, still, moved)]
     assert np.abs(at[0] - at[1]).max() <= 1e-6 * np.abs(at[0]).max()
     assert np.abs(at[0] - at[2]).max() > 0.01 * np.abs(at[0]).max()
+
+
+def test_who_is_nearest_is_found_once_for_tsne_and_umap(tmp_path, monkeypatch):
+    folder, (first, *_, last) = tiny(tmp_path)
+    asked = []
+    monkeypatch.setattr(pictures, "nearest", lambda *given: asked.append(given[2]) or nearest(*given))
+    names = ["umap-2", "tsne-2", "tsne-3", picture_name("umap", 2, n_neighbors=5)]
+    for name in names:
+        draw(folder, last, name)
+    assert asked == [91]
+    alone = PROJECTIONS["umap"].points(last.embeddings[:100], 2)
+    assert np.array_equal(folder.points("umap-2", last.step).points, alone)
+    near = kept_neighbours(folder, last.embeddings[:100])
+    assert near(97)[0].shape == (100, 97)
+    assert asked == [91, 97]
+    (file,) = folder.path.glob("neighbours/*.safetensors")
+    file.write_bytes(file.read_bytes()[:99])
+    assert np.array_equal(near(7)[0], nearest(last.embeddings[:100], last.embeddings[:100], 7)[0])
+    draw(folder, first, "umap-2")
+    assert len(list(folder.path.glob("neighbours/*.safetensors"))) == 1
 
 
 def test_all_moments_can_be_shown_on_the_axes_of_the_last(tmp_path):

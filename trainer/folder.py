@@ -8,6 +8,7 @@
     runs/<id>/a0001/checkpoints/00000123-<sha256, 12 digits>.safetensors     the run's two newest
     runs/<id>/a0001/{log.txt, reason.txt, stop, progress.json}
     runs/<id>/points/tsne-2/00000123.safetensors
+    runs/<id>/neighbours/<hash of the embeddings>.safetensors     who is nearest to whom, of one moment
 
 Every file is written beside its place, synced, and renamed into it, so it is there whole or not at all.
 A finished folder can be copied and opened elsewhere.

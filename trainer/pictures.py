@@ -9,6 +9,7 @@ which some were embedded.
 """
 
 import contextlib
+import hashlib
 import json
 import os
 import queue
@@ -22,12 +23,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from filelock import FileLock
 from jaxtyping import Float, Int
 from numpy import ndarray
 from safetensors import SafetensorError
+from safetensors.numpy import load, save
 
 from faces.datasets.base import Progress, Progressed, silent
-from faces.evaluation import angles, knn_among, knn_inside, trustworthiness
+from faces.evaluation import Near, angles, knn_among, knn_inside, nearest, trustworthiness
+from faces.files import write
 from faces.home import home
 from faces.knobs import Choice, Knob, Value, settle
 from faces.projections import PROJECTIONS, carried, pca
@@ -39,6 +43,7 @@ AT_ONCE = ("pca-2", "pca-3")  # cheap: a few milliseconds
 TOUR = "pca-8"
 KNOWN, TRAINED = ".known", 1000  # end of the name of a picture of training images, and how many it shows
 JUDGED = 1000  # points of a picture that its quality is measured on; all pairs are compared
+GRAPH = 91  # neighbours of each image that are kept, itself among them: what t-SNE's usual perplexity asks for
 BASIS = Knob(0, 0, 2**31, "step whose axes a PCA shows; 0: its own, turned to lie as the moment before")
 OFTEN = 0.4  # seconds between two looks at a picture that is being refined, and before the first
 MOST = 16  # pictures that a projector refines; further ones end as they are
@@ -128,9 +133,34 @@ def stages(
         yield before
         return
     none = np.empty((0, axes), np.float32)  # only a linear picture has a place for vectors that were not laid out
-    for stage in PROJECTIONS[projection].stages(embeddings, axes, start, progress, **knobs):
+    near = kept_neighbours(folder, embeddings)
+    for stage in PROJECTIONS[projection].stages(embeddings, axes, start, progress, near, **knobs):
         refining = () if stage.last else (stage.done, stage.total, stage.divergence)
         yield Points(stage.points, labels, none, snapshot.center_labels[:0], refining=np.array(refining, np.float32))
+
+
+def kept_neighbours(folder: RunFolder, embeddings: Float[ndarray, "N D"]) -> Near:
+    """`nearest` among the images of a moment, found once for all its pictures: t-SNE and UMAP are drawn side by side.
+
+    Of a run the newest moment's are kept, and at least `GRAPH` of each image.
+    """
+    name = hashlib.blake2b(embeddings.tobytes(), digest_size=8).hexdigest()
+    file = folder.path / "neighbours" / f"{name}.safetensors"
+
+    def near(k: int) -> tuple[Int[ndarray, "N k"], Float[ndarray, "N k"]]:
+        file.parent.mkdir(exist_ok=True)
+        with FileLock(file.with_name("lock")):
+            with contextlib.suppress(OSError, SafetensorError):
+                kept = load(file.read_bytes())
+                if kept["rows"].shape[1] >= k:
+                    return kept["rows"][:, :k].astype(np.int64), kept["cosines"][:, :k]
+            rows, cosines = nearest(embeddings, embeddings, min(max(k, GRAPH), len(embeddings)))
+            for older in file.parent.glob("*.safetensors"):
+                older.unlink(missing_ok=True)
+            write(file, save({"rows": rows.astype(np.int32), "cosines": cosines}))
+        return rows[:, :k], cosines[:, :k]
+
+    return near
 
 
 def shown_at(folder: RunFolder, step: int, embeddings: Float[ndarray, "N D"]) -> bool:
