@@ -41,16 +41,26 @@ SEAMS = {  # what is said of each rule past theta + m = pi
 
 
 @st.cache_resource(show_spinner="The heads' own formulas are being loaded, once per server: some seconds")
-def curves() -> Any:
-    """The module that draws heads, and torch with it."""
+def loaded() -> tuple[Any, Any]:
+    """torch, and the module that draws heads with it."""
     import torch
 
     from faces import curves
 
-    torch.set_num_threads(1)  # lines of 181 points; the cores belong to the trainings
     gc.collect()
     gc.freeze()
-    return curves
+    return torch, curves
+
+
+def curves() -> Any:
+    """The module that draws heads. Its lines have 181 points, and the cores belong to the trainings: one thread.
+
+    Each run of a page is a thread of its own, and each of these has its own number: left alone, cosines of 183 angles
+    were shared out to all cores and a step took two to four times as long.
+    """
+    torch, module = loaded()
+    torch.set_num_threads(1)
+    return module
 
 
 @dataclass(frozen=True)
