@@ -2,12 +2,11 @@
 
     python -m tests.faults.kills --kills 20 --seed 0
 
-A run on digits trains under a real supervisor. At random moments, every other one soon after training has got
-further, its worker, its supervisor, or all of its processes at once are killed and, where needed, a new
-supervisor is started. After each kill every snapshot
-that the store had acknowledged must still be there and have the content it was written with, and every file
-of the run must be whole; in the end the run must be finished and its weights equal, bit for bit, to those of
-the same training left in peace.
+Runs on digits train one after the other under the real app. At random moments, every other one soon after training has
+got further, the worker, the supervisor, the app's server, or all of them at once are killed. The app starts a new
+supervisor by itself; a server is started again here, as a person would. After each kill every snapshot that the store
+had acknowledged must still be there and have the content it was written with, and every file of the run must be whole;
+in the end each run must be finished and its weights equal, bit for bit, to those of the same training left in peace.
 """
 
 import argparse
@@ -19,34 +18,44 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import psutil
 from safetensors import SafetensorError
 from safetensors.numpy import load
 
-from tests.helpers import end, relatives, trainer, workers
+from tests.helpers import ROOT, Server, end, relatives, trains
 from trainer import RunConfig, train
 from trainer.folder import RunFolder
 from trainer.store import Store
 
-TARGETS = ("worker", "supervisor", "all")
+TARGETS = {"worker": 5, "supervisor": 3, "server": 1, "all": 1}  # how often each is killed, beside the others
 
 
-def serve(home: Path) -> subprocess.Popen:
-    """A supervisor of this home."""
-    return trainer("serve", home=home, stdout=None, stderr=subprocess.DEVNULL)
+def serve(home: Path) -> Server:
+    """The app on this home, which starts a supervisor."""
+    return Server(ROOT, home / "server.log", {"FACES_HOME": str(home), "FACES_DEVICE": "cpu"})
 
 
-def kill(supervisor: subprocess.Popen, target: str) -> str:
-    """Kill what trains, the supervisor, or both with all their relatives; says what was killed."""
-    me = psutil.Process(supervisor.pid)
+def kill(server: subprocess.Popen, target: str) -> str:
+    """Kill what trains, the supervisor, the server, or all of them; says what was killed."""
+    family = relatives(server)
     victims = {
-        "worker": workers(supervisor)[:1],
-        "supervisor": [me],
-        "all": [me, *relatives(supervisor)],
+        "worker": [one for one in family if trains(one)][:1],
+        "supervisor": [one for one in family if serves(one)],
+        "server": [psutil.Process(server.pid)],
+        "all": [psutil.Process(server.pid), *family],
     }[target]
     return target if [victim for victim in victims if killed(victim)] else "nobody"
+
+
+def serves(process: psutil.Process) -> bool:
+    """Whether this one is the supervisor. False for one that is gone."""
+    try:
+        return "serve" in process.cmdline()
+    except psutil.NoSuchProcess:
+        return False
 
 
 def killed(process: psutil.Process) -> bool:
@@ -82,37 +91,38 @@ def torn(folder: RunFolder) -> list[Path]:
     return found
 
 
-def main() -> None:
-    """Kill, check, go on; print one line per kill and the verdict."""
-    asked = argparse.ArgumentParser(description=__doc__)
-    asked.add_argument("--kills", type=int, default=20)
-    asked.add_argument("--seed", type=int, default=0)
-    asked.add_argument("--epochs", type=int, default=120)
-    given = asked.parse_args()
-    draw = random.Random(given.seed)
-    config = RunConfig(head="CurricularFace", epochs=given.epochs, dim=16, probe=100)
+class Siege(NamedTuple):
+    """What came of one run under fire."""
+
+    kills: int
+    attempts: int
+    kept: int
+    lost: int
+    torn: int
+    same: bool
+
+
+def besiege(config: RunConfig, most: int, draw: random.Random) -> Siege:
+    """Train a run while it is killed up to `most` times; a line for each kill."""
     *_, quiet = train(config, device="cpu")
     assert quiet.state is not None
     expected = {name: tensor.numpy().copy() for name, tensor in quiet.state()["tensors"].items()}
-
-    with tempfile.TemporaryDirectory() as home:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as home:
         store = Store(Path(home))
         name, kills, lost, damaged = store.submit(config), 0, 0, set[Path]()
         reached, further = -1, True  # the last step at the kill before, and whether to wait for more than that
-        supervisor = serve(store.path)
+        server = serve(store.path)
         while (run := store.run(name)).state != "finished":
-            if supervisor.poll() is not None:
-                supervisor = serve(store.path)
+            if server.process.poll() is not None:
+                server = serve(store.path)
             if run.state in ("failed", "stopped"):
                 store.resume(name)  # given up after three attempts that got nowhere: a person would do this
             time.sleep(draw.uniform(0.05, 1.5))
-            if kills >= given.kills or not psutil.pid_exists(supervisor.pid):
-                continue
             before = acknowledged(store, name)
-            if further and not (before and before[-1] > reached):
+            if kills >= most or not before or (further and before[-1] <= reached):
                 continue
-            victim = kill(supervisor, draw.choice(TARGETS)) if before else "nobody"
-            if victim == "nobody":
+            (target,) = draw.choices(list(TARGETS), list(TARGETS.values()))
+            if (victim := kill(server.process, target)) == "nobody":
                 continue
             kills, reached, further = kills + 1, before[-1], not further
             time.sleep(0.2)
@@ -123,18 +133,37 @@ def main() -> None:
             damaged.update(torn(store.folder(name)))
             print(f"{kills:4d}  {victim:10s} at step {reached:6d}  {len(before):4d} kept", flush=True)
         content = store.folder(name).checkpoint()
-        end(supervisor)
+        end(server.process, 60)
         damaged.update(torn(store.folder(name)))
         assert content is not None
         found = load(content)
         same = found.keys() == expected.keys() and all(np.array_equal(found[k], expected[k]) for k in expected)
         steps = acknowledged(store, name)
         assert steps == sorted(set(steps))
-        verdict = "equal" if same else "DIFFER"
-        print(f"{kills} kills over {run.attempt} attempts, {len(steps)} snapshots in the end.")
-        print(f"{lost} snapshots lost, {len(damaged)} files torn, weights {verdict}.")
-        if lost or damaged or not same:
-            sys.exit(1)
+        return Siege(kills, run.attempt, len(steps), lost, len(damaged), same)
+
+
+def main() -> None:
+    """Besiege run after run until there were enough kills; print a line per kill and the verdict."""
+    asked = argparse.ArgumentParser(description=__doc__)
+    asked.add_argument("--kills", type=int, default=20)
+    asked.add_argument("--seed", type=int, default=0)
+    asked.add_argument("--epochs", type=int, default=120)
+    given = asked.parse_args()
+    draw, sieges, began = random.Random(given.seed), list[Siege](), time.monotonic()
+    while (left := given.kills - sum(one.kills for one in sieges)) > 0:
+        config = RunConfig(head="CurricularFace", epochs=given.epochs, dim=16, probe=100, seed=len(sieges))
+        sieges.append(besiege(config, left, draw))
+        one = sieges[-1]
+        verdict = "equal" if one.same else "DIFFER"
+        print(f"{one.kills} kills over {one.attempts} attempts, {one.kept} snapshots in the end.")
+        print(f"{one.lost} snapshots lost, {one.torn} files torn, weights {verdict}.", flush=True)
+    whole = [sum(column) for column in zip(*sieges, strict=True)]
+    minutes = (time.monotonic() - began) / 60
+    print(f"{whole[0]} kills in {minutes:.0f} min, {len(sieges)} runs, {whole[1]} attempts, {whole[2]} snapshots;")
+    print(f"{whole[3]} snapshots lost, {whole[4]} files torn, {whole[5]} of {len(sieges)} runs with equal weights.")
+    if whole[3] or whole[4] or not all(one.same for one in sieges):
+        sys.exit(1)
 
 
 if __name__ == "__main__":
