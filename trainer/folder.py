@@ -3,6 +3,7 @@
     runs/<id>/config.json                       the settings
     runs/<id>/run.json                          when it was submitted, and the note it was given
     runs/<id>/data.json                         on which images it began: their fingerprint and class names
+    runs/<id>/pinned                            there while somebody wants it kept when old runs are let go
     runs/<id>/wishes.json                       knobs as a person wants them now
     runs/<id>/a0001/snapshots/00000123.safetensors
     runs/<id>/a0001/checkpoints/00000123-<sha256, 12 digits>.safetensors     the run's two newest
@@ -99,6 +100,18 @@ class RunFolder:
     def keep(self, attempt: int, snapshot: Snapshot) -> None:
         """Write a snapshot."""
         write(self.attempt(attempt) / "snapshots" / f"{snapshot.step:08d}.safetensors", snapshot.to_bytes())
+
+    @property
+    def pinned(self) -> bool:
+        """Whether somebody wants this run kept whatever room it takes."""
+        return (self.path / "pinned").exists()
+
+    def pin(self, pinned: bool) -> None:
+        """Keep this run when old ones are let go, or no longer."""
+        if pinned:
+            write(self.path / "pinned", "")
+        else:
+            (self.path / "pinned").unlink(missing_ok=True)
 
     def snapshots(self, attempt: int) -> Iterator[tuple[int, Path]]:
         """Steps and files of an attempt's snapshots, in order."""

@@ -26,6 +26,7 @@ from trainer.engines import Engine
 from trainer.engines.children import child, tell
 from trainer.engines.local import LocalEngine
 from trainer.store import Run, Store
+from trainer.tidying import cramped
 
 TICK = 0.2  # seconds
 GRACE = 10.0  # seconds that an attempt has to stop by itself
@@ -113,7 +114,7 @@ class Supervisor:
         waiting = self.store.waiting()
         for training in list(self.training):
             self._follow(training, training.run.id in waiting["stops"])
-        while waiting["queued"] and self.engine.free():
+        while waiting["queued"] and self.engine.free() and not cramped(self.store.path):
             run = self.store.claim()
             if run is None:
                 break

@@ -14,6 +14,7 @@ from faces.encoders import ENCODERS
 from faces.files import write
 from faces.heads import HEADS, scored
 from faces.knobs import Value
+from trainer import tidying
 from trainer.commands import add
 from trainer.comparison import group_note
 from trainer.config import TERMS, RunConfig
@@ -150,6 +151,29 @@ def follow(arguments: argparse.Namespace) -> int:
     return int(any(run.state == "failed" for run in runs))
 
 
+def tidy(arguments: argparse.Namespace) -> None:
+    """Say what would have to go so that runs and exports take at most so much, and let it go with --yes."""
+    store = Store()
+    items = tidying.plan(store, round(arguments.keep * 1e9))
+    print(f"Runs and exports take {tidying.said(tidying.taken(store))}.")
+    for kind, count, size, lost in tidying.summary(items):
+        print(f"{kind:10s} {count:6,}  {tidying.said(size):>8s}  lost: {lost}")
+    if items and not arguments.yes:
+        print("Nothing was removed. Say --yes to let these go; `runs pin ID` keeps a run whole.")
+    elif items:
+        print(f"{tidying.said(tidying.remove(store, items))} were removed.")
+
+
+def pin(store: Store, name: str) -> None:
+    """Keep a run."""
+    store.folder(name).pin(True)
+
+
+def unpin(store: Store, name: str) -> None:
+    """Keep it no longer."""
+    store.folder(name).pin(False)
+
+
 def each(act: Callable[[Store, str], None]) -> Callable[[argparse.Namespace], None]:
     """A command that does one thing to each of the named runs."""
 
@@ -269,6 +293,11 @@ def run_words(words: argparse.ArgumentParser) -> None:
     some = add(actions, "turn", turn)
     some.add_argument("id")
     some.add_argument("--set", **PAIR, required=True)
+    some = add(actions, "tidy", tidy)
+    some.add_argument("--keep", type=float, default=tidying.KEEP / 1e9, help="gigabytes (default: %(default)g)")
+    some.add_argument("--yes", action="store_true", help="let them go")
+    add(actions, "pin", each(pin), "keep runs when old ones are let go").add_argument("id", nargs="+")
+    add(actions, "unpin", each(unpin), "keep them no longer").add_argument("id", nargs="+")
     add(actions, "stop", each(Store.stop), "stop runs, keeping what they have").add_argument("id", nargs="+")
     add(actions, "resume", each(resume), "go on with stopped or failed runs").add_argument("id", nargs="+")
     add(actions, "delete", each(Store.delete), "remove runs and their files").add_argument("id", nargs="+")
