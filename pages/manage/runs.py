@@ -6,6 +6,7 @@ import streamlit as st
 
 from faces.figures import history_curve, lines
 from pages.components import runs as told
+from pages.components.explained import put_in_all, why
 from pages.components.live import POLL, live
 from pages.components.session import head_colors, the_store
 from pages.components.settings import adopt
@@ -50,7 +51,7 @@ names = [run.id for run in runs]
 def show(names: list[str]) -> bool:
     """The cards, read anew. True when nothing moves any more."""
     latest = store.latest(names)
-    moving = False
+    place, begun, moving = st.container(), list[Run](), False
     for name in names:
         try:
             run = store.run(name)
@@ -58,6 +59,10 @@ def show(names: list[str]) -> bool:
             continue
         moving |= run.open
         card(run, latest.get(name))
+        begun += [run] if name in latest else []
+    with place:
+        looks = {name: [latest[run.id]["metrics"]] for name, run in zip(told.names(begun), begun, strict=True)}
+        why(put_in_all(("knn_accuracy", "dnn_accuracy", "ncm_accuracy", "loss"), looks), "runs")
     return not moving
 
 
