@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
+import numpy as np
 import streamlit as st
 
 from pages.components.runs import plain
@@ -32,6 +33,7 @@ OTHERS = {  # numbers by which no heads are ranked
         "KNN in the picture", "share of points for whose class the 5 nearest other points vote; after “of”, for whose "
         "class the 5 nearest other embeddings do: the gap is what the picture loses",
     ),
+    "raw_knn": Measure("KNN", "share of the images drawn for whose class the 5 nearest others of them vote"),
     "picture_variance": Measure("Variance in the picture", "share of the embeddings' variance along the axes shown"),
     "residual": Measure(
         "Residual", "how differently a panel arranges the classes than the first panel does, after the best shift, "
@@ -114,7 +116,7 @@ FORMULAS = {  # LaTeX; the source as Markdown
 def formula(name: str) -> tuple[str, str]:
     """LaTeX and source of a measure."""
     family = "tar" if name.startswith("tar_at_far") else "angle" if name.endswith("_angle") else name
-    return FORMULAS[family]
+    return FORMULAS["picture_knn" if family == "raw_knn" else family]
 
 
 def meaning(name: str) -> str:
@@ -135,17 +137,21 @@ def put_in(name: str, looks: Mapping[str, Sequence[Mapping[str, float]]]) -> lis
     The metrics are those of one look each, which also say how many images were asked in it; a look without the
     measure is left out. A name may be empty where there is but one.
     """
-    measure, found = EXPLAINED[name], []
+    measure, found, asked = EXPLAINED[name], list[str](), set[float]()
     for whose, metrics in looks.items():
         here = [one for one in metrics if name in one]
         if len(here) > 1:
             terms = " + ".join(measure.said(one[name], unit=False) for one in here)
-            said = f"({terms}) / {len(here)} = {measure.about([one[name] for one in here])}{_each(name, here)}"
+            said = f"({terms}) / {len(here)} = {measure.about([one[name] for one in here])}"
+            asked |= {one["asked"] for one in here if name in COUNTED and "asked" in one}
         elif here:
             said = counted(name, here[0])
         else:
             continue
         found.append(f"{plain(whose)}: {said}" if whose else f"= {said}")
+    if asked:
+        span = dict.fromkeys(f"{count:,.0f}" for count in (min(asked), max(asked)))
+        found.append(f"Each share is of {' to '.join(span)} images.")
     return found
 
 
@@ -155,14 +161,6 @@ def counted(name: str, metrics: Mapping[str, float]) -> str:
     if name not in COUNTED or not metrics.get("asked"):
         return said
     return f"{round(metrics[name] * metrics['asked']):,} / {metrics['asked']:,.0f} = {said}"
-
-
-def _each(name: str, metrics: Sequence[Mapping[str, float]]) -> str:
-    """Of how many images each of several shares is."""
-    asked = sorted({one.get("asked", 0) for one in metrics})
-    if name not in COUNTED or not asked[0]:
-        return ""
-    return f", each of {' to '.join(f'{count:,.0f}' for count in dict.fromkeys((asked[0], asked[-1])))} images"
 
 
 def put_in_all(names: Sequence[str], looks: Mapping[str, Sequence[Mapping[str, float]]]) -> dict[str, list[str]]:
@@ -175,25 +173,25 @@ def over_seeds(name: str, scores: Mapping[str, Iterable[float]]) -> list[str]:
     return put_in(name, {whose: [{name: score} for score in row] for whose, row in scores.items()})
 
 
-def added(shares: Sequence[float], k: int) -> str:
+def added(shares: np.ndarray, k: int) -> str:
     """The first k shares of the variance added up, such as 31.0 + 20.5 = 51.5 % in 2 components."""
     measure = EXPLAINED["explained_variance"]
     terms = [measure.said(share, unit=False) for share in shares[:k]]
     if k > 3:
         terms[2:-1] = ["…"]
-    return f"{' + '.join(terms)} = {measure.said(float(sum(shares[:k])))} in {k} components"
+    return f"{' + '.join(terms)} = {measure.said(float(shares[:k].sum()))} in {k} components"
 
 
-def kept(quality: Sequence[float], count: int, raw: bool = False) -> dict[str, str]:
+def kept(quality: np.ndarray, count: int, raw: bool = False) -> dict[str, str]:
     """What a picture keeps, of `trainer.pictures.measured` on so many of its points, values put in; by measure.
 
     Of a `raw` one, whose axes are those of the embeddings, only what KNN finds in it is told.
     """
-    trust, inside, before, variance = [*map(float, quality), math.nan, math.nan][:4]
+    trust, inside, before, variance = [*quality.tolist(), math.nan, math.nan][:4]
     measure = EXPLAINED["picture_knn"]
     shares = [f"{round(one * count):,} / {count:,} = {measure.said(one)}" for one in (inside, before) if one == one]
     if raw:
-        return {"picture_knn": shares[0]}
+        return {"raw_knn": shares[0]}
     pairs, most = count * NEAR, 2 * count - 3 * NEAR - 1
     excess = round((1 - trust) * pairs * most / 2)
     told = {
@@ -203,7 +201,7 @@ def kept(quality: Sequence[float], count: int, raw: bool = False) -> dict[str, s
     return told | ({"picture_variance": EXPLAINED["picture_variance"].said(variance)} if variance == variance else {})
 
 
-def why(lines: Mapping[str, Sequence[str]], key: str) -> None:
+def why(lines: Mapping[str, Sequence[str]], key: str, word: str = "Explain these numbers") -> None:
     """A quiet control beside a table or a picture that explains its numbers, one at a time.
 
     `lines` are the values put in, by measure; `key` is one on the page.
@@ -211,12 +209,13 @@ def why(lines: Mapping[str, Sequence[str]], key: str) -> None:
     names = list(lines)
     if not names:
         return
-    word = "Explain these numbers" if len(names) > 1 else "Explain this number"
-    with st.popover(word, icon=":material/functions:", type="tertiary", key=f"explain {key}"):
-        name = names[0]
+    with st.popover(f":small[{word}]", icon=":material/functions:", type="tertiary", key=f"explain {key}"):
         if len(names) > 1:
             name = st.selectbox(
                 "Number", names, key=f"explained {key}", format_func=lambda name: EXPLAINED[name].title,
                 label_visibility="collapsed",
-            ) or name  # fmt: skip
+            ) or names[0]  # fmt: skip
+        else:
+            (name,) = names
+            st.markdown(f"**{EXPLAINED[name].title}**")
         st.markdown(explain(name, lines[name]))

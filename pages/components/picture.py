@@ -223,9 +223,9 @@ def picture(
         on_wished=(lambda: wish(st.session_state[key].wished or {})) if wishes else None,
     )  # fmt: skip
     if words := _caption(panels, look, runs, newest):
-        with st.container(horizontal=True, vertical_alignment="center"):
+        with st.container(horizontal=True, wrap=False):
             st.caption(words)
-            why(numbers, key)
+            why(numbers, key, "Explain")
     if any(going):
         _pause([(run, name) for run, name, still in zip(runs, called, going, strict=True) if still], key)
     if COMPUTING in waits:

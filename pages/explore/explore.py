@@ -223,12 +223,9 @@ def components(place: Any, run: Run, history: list[dict], ink: str) -> None:
         chart = lines(first, {"variance": ink}, "components", "", percent=True, dots=True)
         shares = ", ".join(f"{variance[k - 1]:.0%} in {k}" for k in COMPONENTS if k <= len(variance))
         st.echarts_chart(chart, height=230, key="variance", alt=f"Cumulative explained variance: {shares}.")
-        with st.container(horizontal=True, vertical_alignment="center"):
-            st.caption(f"{shares} components.", width="content")
-            why(
-                {"explained_variance": [added(snapshot.variance, k) for k in COMPONENTS if k <= len(variance)]},
-                "variance",
-            )
+        st.caption(f"{shares} components.")
+        put = [added(snapshot.variance, k) for k in COMPONENTS if k <= len(variance)]
+        why({"explained_variance": put}, "variance", "Explain")
 
 
 def measured(metrics: Mapping[str, float]) -> None:

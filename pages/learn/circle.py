@@ -249,6 +249,8 @@ def state(run: Run, facts: Mapping[str, Any] | None) -> str:
 def outcome(pair: Sequence[Run], latest: Mapping[str, Mapping[str, Any]]) -> None:
     """Scores of both, and the classes that found no place."""
     rows, lost, looks = [], {}, dict[str, list[dict[str, float]]]()
+    scored = all(told.has_logits(run.config) for run in pair)  # the class mean stands in for a head without logits
+    measures = [name for name in TOLD if name != "ncm_accuracy" or not scored]
     for run, name in zip(pair, told.names(pair), strict=True):
         if run.id in latest:
             numbers, gone = measured(run.id, latest[run.id]["step"])
@@ -259,7 +261,7 @@ def outcome(pair: Sequence[Run], latest: Mapping[str, Mapping[str, Any]]) -> Non
                 {
                     "Head": run.config.head,
                     "Knobs now": knobs or "–",
-                    **{EXPLAINED[each].title: said(run, each, looks[name][0]) for each in TOLD},
+                    **{EXPLAINED[each].title: said(run, each, looks[name][0]) for each in measures},
                     "Training time": told.duration(latest[run.id]["seconds"]),
                 }
             )
@@ -267,7 +269,7 @@ def outcome(pair: Sequence[Run], latest: Mapping[str, Mapping[str, Any]]) -> Non
                 lost[run] = gone
     if rows:
         st.dataframe(rows, hide_index=True, width="stretch", column_config=COLUMNS)
-        why(put_in_all(TOLD, looks), "outcome")
+        why(put_in_all(measures, looks), "outcome")
     for run, gone in lost.items():
         if gone:
             names = ", ".join(told.class_names(store, run)[label] for label in gone)

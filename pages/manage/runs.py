@@ -1,6 +1,7 @@
 """Runs: everything that has been trained here; open, stop, resume, delete, take away."""
 
 import time
+from collections.abc import Sequence
 
 import streamlit as st
 
@@ -61,9 +62,19 @@ def show(names: list[str]) -> bool:
         card(run, latest.get(name))
         begun += [run] if name in latest else []
     with place:
-        looks = {name: [latest[run.id]["metrics"]] for name, run in zip(told.names(begun), begun, strict=True)}
+        looks = {name: [latest[run.id]["metrics"]] for name, run in zip(called(begun), begun, strict=True)}
         why(put_in_all(("knn_accuracy", "dnn_accuracy", "ncm_accuracy", "loss"), looks), "runs")
     return not moving
+
+
+def called(runs: Sequence[Run]) -> list[str]:
+    """How the explanations name each of these runs: among those of its dataset."""
+    found: dict[str, str] = {}
+    for dataset in dict.fromkeys(run.config.dataset for run in runs):
+        alike = [run for run in runs if run.config.dataset == dataset]
+        where = told.dataset_title(dataset)
+        found |= {run.id: f"{name} on {where}" for run, name in zip(alike, told.names(alike), strict=True)}
+    return [found[run.id] for run in runs]
 
 
 def card(run: Run, facts: dict | None) -> None:
