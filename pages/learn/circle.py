@@ -40,6 +40,15 @@ NAMES = sorted((name for name in HEADS if name != SOFTMAX), key=lambda name: FAM
 store = the_store()
 
 
+# Where columns stand on top of each other, the picture comes after the head and the button, before all else.
+NARROW = """@media (max-width: 640px) {
+  .stHorizontalBlock:has(> .stColumn .st-key-circle-turns) { row-gap: 1rem; }
+  .stColumn:has(.st-key-circle-turns), .stColumn > .stVerticalBlock:has(.st-key-circle-turns) { display: contents; }
+  .stColumn:has(.st-key-circle-view) { order: 1; }
+  [data-testid=stLayoutWrapper]:has(> :is(.st-key-circle-turns, .st-key-circle-rest)) { order: 2; }
+}"""
+
+
 def ask() -> RunConfig | None:
     """The settings of the head's run, as the controls say; None where there is no such run, which is said."""
     place = st.segmented_control(
@@ -49,12 +58,14 @@ def ask() -> RunConfig | None:
     head = st.selectbox("Head", NAMES, index=NAMES.index("ArcFace"), key="head", bind="query-params") or "ArcFace"
     about = HEADS.about(head)
     st.markdown(f":small[{about.family}: {about.title}, [{about.born[:4]}]({about.source})]")
-    knobs = ask_knobs(head, Knob)
-    ramp = st.toggle(
-        "Margin ramp", value=True, key="ramp", bind="query-params", disabled=not margined(head), help=RAMP
-    )  # fmt: skip
-    room, below, after = st.container(), st.container(), st.container()
-    with st.expander("Classes, seed and terms", icon=":material/settings:"):
+    turns, below, rest = st.container(key="circle turns"), st.container(), st.container(key="circle rest")
+    with turns:
+        knobs = ask_knobs(head, Knob)
+        ramp = st.toggle(
+            "Margin ramp", value=True, key="ramp", bind="query-params", disabled=not margined(head), help=RAMP
+        )  # fmt: skip
+    room, after = turns.container(), rest.container()
+    with rest.expander("Classes, seed and terms", icon=":material/settings:"):
         knobs |= ask_knobs(head, Choice)
         classes = st.segmented_control(
             "Classes", [EVERY, EVERY - 2], default=EVERY, required=True, key="classes", bind="query-params",
@@ -158,7 +169,7 @@ def offer(config: RunConfig | None) -> None:
     with st.container():  # keeps the places of what follows
         if any(run.open for run in pair):
             st.button("Stop", icon=":material/stop:", width="stretch", on_click=stop, args=([run.id for run in pair],))
-            st.caption(":material/tune: The sliders above turn the head while it trains.")
+            st.caption(":material/tune: The sliders turn the head while it trains.")
 
 
 def beside(config: RunConfig) -> RunConfig:
@@ -320,11 +331,12 @@ st.markdown(
 )
 
 forget()
+st.html(f"<style>{NARROW}</style>")
 controls, view = st.columns([1, 2.6], gap="large")
 with controls:
     config = ask()
 pair = shown()
-with view:
+with view, st.container(key="circle view"):
     if not pair:
         st.info(
             "Nothing has been trained with these settings yet. Guess where the ten digits will lie, then press "
