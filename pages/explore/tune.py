@@ -269,7 +269,10 @@ def looks(made: Sweep, cells: Sequence[Cell]) -> dict[str, list[dict[str, float]
     """The metrics that the scores of some cells are from, seed by seed."""
     counted = {cell.point: [part.run for part in cell.parts if part.score is not None and part.run] for cell in cells}
     latest = store.latest([run.id for runs in counted.values() for run in runs])
-    return {sweep.spelled(made, point): [latest[run.id]["metrics"] for run in runs] for point, runs in counted.items()}
+    return {
+        sweep.spelled(made, point): [latest[run.id]["metrics"] for run in runs if run.id in latest]
+        for point, runs in counted.items()
+    }
 
 
 def embeddings(cells: Sequence[Cell]) -> bool:
