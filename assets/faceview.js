@@ -176,6 +176,8 @@ class Panel {
   }
 }
 
+// Whether a button can be used: a key does no more than it.
+const free = (one) => one.checkVisibility() && getComputedStyle(one).pointerEvents !== "none";
 const percent = (share) => `${Math.round(share * 100)}%`;
 
 class Picture {
@@ -568,6 +570,10 @@ class Picture {
     for (const [kind, what] of [["png", "an image"], ["svg", "a drawing that can be scaled and edited"]]) {
       button(kind.toUpperCase(), `Save this picture as ${what}`, files, () => save(this, kind));
     }
+    this.clock.bar.part = "time"; // parts are what a style outside may hide or lock, by these names
+    for (const one of [this.colourChoice, ...this.rivalChoices]) one.part = "colour";
+    for (const one of [this.tourButton, this.tourEnd]) one.part = "tour";
+    Object.entries({ lengths: this.longButton, lasso: this.lassoButton, trails: this.trailButton, save: files }).forEach(([part, one]) => (one.part = part));
     this.loop = document.createElementNS("http://www.w3.org/2000/svg", "svg");
     this.loop.innerHTML = "<path/>";
     this.loop.setAttribute("class", "loop");
@@ -827,14 +833,14 @@ class Picture {
         this.dress();
       } else if (key === "Enter" && target === stage) this.enter(event.shiftKey);
       else if (key === "0") this.home();
-      else if (key === " ") this.clock.play(!this.clock.playing);
-      else if (x && !event.shiftKey && this.clock.moments.length > 1) this.clock.step(x);
-      else if (key === "Home" || key === "End") this.clock.go(key === "End" ? null : 0);
+      else if (key === " " && free(this.clock.bar)) this.clock.play(!this.clock.playing);
+      else if (x && !event.shiftKey && free(this.clock.bar)) this.clock.step(x);
+      else if ((key === "Home" || key === "End") && free(this.clock.bar)) this.clock.go(key === "End" ? null : 0);
       else if (many && ids[Number(key) - 1]) this.only(ids[Number(key) - 1]);
-      else if (key === "l") this.lasso(!this.lassoing);
-      else if (key === "c") this.nextColour();
-      else if (key === "f" && !this.longButton.hidden) this.stretch();
-      else if (key === "g" && !this.tourButton.hidden) this.roam();
+      else if (key === "l" && free(this.lassoButton)) this.lasso(!this.lassoing);
+      else if (key === "c" && free(this.colourChoice)) this.nextColour();
+      else if (key === "f" && free(this.longButton)) this.stretch();
+      else if (key === "g" && free(this.tourButton)) this.roam();
       else if (key === "n" || key === "N") this.next(event.shiftKey ? -1 : 1);
       else if (this.data.wishes && (projection || axes)) this.emit?.("wished", projection ? { projection } : { axes });
       else if (zoom) this.zoom(zoom);

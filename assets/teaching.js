@@ -1,5 +1,5 @@
-// The form that makes a teacher's link from the page as it is: which controls stay, whether the others are locked
-// instead of hidden, and large type. The link keeps all that the page has in its address.
+// The form that makes a teacher's link from the page as it is: which controls and which of the picture's own buttons
+// stay, whether the others are locked instead of hidden, and large type. The link keeps all that the page has in its address.
 
 const STYLE = `
 .form { font: .875rem/1.5 var(--st-font, sans-serif); color: var(--st-text-color); padding: .9rem 1rem;
@@ -32,38 +32,48 @@ function controls(kinds) {
   return found;
 }
 
+// The picture's own buttons: the names of its parts that are there now.
+function buttons() {
+  const roots = [...document.querySelectorAll(".stMain [data-testid=stBidiComponentIsolated]")].map((host) => host.shadowRoot);
+  const parts = roots.flatMap((root) => [...(root?.querySelectorAll("[part]") ?? [])]);
+  return new Map(parts.filter((one) => one.checkVisibility()).map(({ part: { value } }) => [value, value[0].toUpperCase() + value.slice(1)]));
+}
+
 export default ({ parentElement, data: { kinds } }) => {
   if (parentElement.querySelector(".form")) return;
-  const stay = new Set(), form = document.createElement("div");
+  const stay = new Set(), gone = new Set(), form = document.createElement("div");
   form.className = "form";
   form.innerHTML = `<style>${STYLE}</style><b>Which controls stay?</b> Set the page as you want it, then copy the link.
-    <fieldset class=controls></fieldset><fieldset><label><input type=checkbox name=lock> Lock the others, do not hide them</label>
+    <fieldset class=controls></fieldset><fieldset class=buttons></fieldset><fieldset><label><input type=checkbox name=lock> Lock the others, do not hide them</label>
     <label><input type=checkbox name=large> Large type</label></fieldset>
     <div class=link><input type=text readonly aria-label="The link"><button type=button>Copy link</button></div>`;
   parentElement.append(form);
-  const [list, link, copy] = [".controls", "input[type=text]", "button"].map((one) => form.querySelector(one));
+  const [list, bar, link, copy] = [".controls", ".buttons", "input[type=text]", "button"].map((one) => form.querySelector(one));
   const set = (name) => form.querySelector(`[name=${name}]`).checked;
 
   const tell = () => {
     const url = new URL(location.href);
-    for (const name of ["teach", "lock", "large", "lesson"]) url.searchParams.delete(name);
+    for (const name of ["teach", "hide", "lock", "large", "lesson"]) url.searchParams.delete(name);
     url.searchParams.set("teach", [...stay].join(","));
+    if (gone.size) url.searchParams.set("hide", [...gone].join(","));
     for (const name of ["lock", "large"]) if (set(name)) url.searchParams.set(name, "1");
     if (link.value !== url.href) link.value = url.href;
   };
   let shown = "";
+  const boxes = (found, checked, act) => [...found].map(([key, words]) => {
+    const label = document.createElement("label"), box = document.createElement("input"), said = document.createElement("span");
+    Object.assign(box, { type: "checkbox", checked: checked(key), value: key });
+    box.onchange = () => { act(key, box.checked); tell(); };
+    said.textContent = said.title = words;
+    label.append(box, said);
+    return label;
+  });
   const look = () => {
-    const found = controls(kinds), now = JSON.stringify([...found]);
+    const found = controls(kinds), own = buttons(), now = JSON.stringify([...found, ...own]);
     if (now !== shown) {
       shown = now;
-      list.replaceChildren(...[...found].map(([key, words]) => {
-        const label = document.createElement("label"), box = document.createElement("input"), said = document.createElement("span");
-        Object.assign(box, { type: "checkbox", checked: stay.has(key), value: key });
-        box.onchange = () => { stay[box.checked ? "add" : "delete"](key); tell(); };
-        said.textContent = said.title = words;
-        label.append(box, said);
-        return label;
-      }));
+      list.replaceChildren(...boxes(found, (key) => stay.has(key), (key, on) => stay[on ? "add" : "delete"](key)));
+      bar.replaceChildren(own.size ? "Of the picture:" : "", ...boxes(own, (key) => !gone.has(key), (key, on) => gone[on ? "delete" : "add"](key)));
     }
     tell();
   };

@@ -235,7 +235,7 @@ def here(store):
 def finished(store, **terms):
     """A pair that was trained for a moment, as the page leaves it; the id of the head's run."""
     terms = {"dim": 2, "batch": 256, "probe": 100, "epochs": 1, **terms}
-    store.submit(RunConfig(head="Classification", **{**terms, "knobs": {}}), "Circle · then")
+    store.submit(RunConfig(**{**terms, "head": "Classification", "knobs": {}}), "Circle · then")
     name = store.submit(RunConfig(**terms), "Circle · then")
     for _ in range(2):
         while (run := store.claim()).note != "Circle · then":

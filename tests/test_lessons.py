@@ -335,6 +335,19 @@ def test_what_a_link_hides_is_told_by_keys_alone():
     assert "display: none" not in teaching.hiding([], lock=True)
 
 
+def test_a_link_can_name_every_button_of_the_picture(faces_home):
+    text = (ROOT / "assets" / "faceview.js").read_text("utf-8")
+    parts = re.findall(r'\.part = "(\w+)"', text) + re.findall(
+        r"(\w+): (?:this\.\w+|files)[,} ]", re.search(r".*one.part = part.*", text)[0]
+    )
+    assert sorted(parts) == sorted(teaching.BUTTONS)
+    app = opened("learn/circle.py", hide="save,x}{,time")
+    style = next(one.proto.body for one in app.get("html") if "::part" in one.proto.body)
+    assert re.findall(r"::part\((.*?)\)", style) == ["save", "time"]
+    app.button(key="all controls").click().run()
+    assert "hide" not in app.query_params
+
+
 def test_a_link_leaves_controls_and_their_values(faces_home):
     app = opened("learn/lab.py", teach="lab.theta", lab="CosFace", **{"lab.CosFace.m": "0.4"})
     assert not app.exception

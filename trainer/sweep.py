@@ -302,15 +302,21 @@ def _counts(part: Part) -> tuple[int, str]:
     return order.index(part.state), part.run.id if part.run else ""
 
 
+def ranked(cells: Sequence[Cell], made: Sweep, measure: Measure) -> list[Cell]:
+    """The cells whose seeds are all done, the best mean first."""
+    whole = [cell for cell in cells if cell.state == "done" and len(cell.scores) == made.seeds]
+    return sorted(whole, key=lambda cell: (cell.mean or 0.0) * (-1 if measure.higher else 1))
+
+
 def verdict(cells: Sequence[Cell], made: Sweep, measure: Measure) -> str:
     """Which cell has the best mean, and how many others chance alone may have put behind it, in a sentence or two.
 
     Only cells whose seeds are all done take part.
     """
-    whole = [cell for cell in cells if cell.state == "done" and len(cell.scores) == made.seeds]
+    whole = ranked(cells, made, measure)
     if not whole:
         return ""
-    best = max(whole, key=lambda cell: (cell.mean or 0.0) * (1 if measure.higher else -1))
+    best = whole[0]
     said = f"Best mean so far: {spelled(made, best.point)}, {measure.about(best.scores)}."
     if made.seeds == 1:
         return f"{said} One seed: what chance does to it, nobody can see."

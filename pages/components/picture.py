@@ -12,6 +12,7 @@ from faces.files import read_json
 from faces.knobs import Value
 from faces.projections import PROJECTIONS
 from pages.components import blocks
+from pages.components.explained import kept, why
 from pages.components.faceview import Panel, faceview
 from pages.components.knobs import sliders
 from pages.components.runs import class_names, names, plain, work
@@ -19,25 +20,13 @@ from pages.components.session import the_store
 from pages.components.shown import sheets
 from pages.components.teaching import folded
 from trainer.naming import plain_name
-from trainer.pictures import AT_ONCE, KNOWN, TOUR, picture_name, warming_file
+from trainer.pictures import AT_ONCE, JUDGED, KNOWN, TOUR, picture_name, warming_file, with_shuffled_labels
 from trainer.scene import alignment
 from trainer.store import Run
 
 COMPUTING = "computing"
 MOMENTS = 256  # that a panel travels through; a slider has hardly more places
 KEPT = "**trust** and **KNN** over a picture say how much of the embeddings' neighbourhoods it keeps."
-KEPT_HELP = (
-    "trust is trustworthiness: 1 when the 5 nearest points of each point are also among its nearest embeddings by "
-    "cosine, about 0.5 when they are anybody. KNN 60% of 70% means: for 60 % of the points the 5 nearest points in the "
-    "picture vote for their class, and for 70 % the 5 nearest embeddings, of the same images; the gap is what the "
-    "picture loses. Of variance is the share of the variance that lies along the axes shown, where these are straight "
-    "(PCA)."
-)
-RESIDUAL = (
-    " residual says how differently a panel arranges the classes than the first panel does, after the best shift, "
-    "turn, mirroring and size: 0 is the same arrangement of the class centroids; ten classes thrown at random are 0.86 "
-    "apart on 2 axes and 0.79 on 3 (medians of 2,000 throws), 1 is the most."
-)
 RAW = "The axes are the embeddings' own numbers: nothing is projected, and nothing is lost."
 TURNED = " Panels are turned as a whole, so that classes lie as in the first."
 SHUFFLED = (
@@ -178,6 +167,7 @@ def picture(
     """
     follow_wish()
     panels, waits, first = [], [], None
+    numbers: dict[str, list[str]] = {}  # over the panels, with the values put in
     runs = runs[:7]
     called = [look.name(run, newest.get(run.id)) for run in runs]
     moments = [moment(run, newest.get(run.id), name) for run, name in zip(runs, called, strict=True)]
@@ -191,12 +181,18 @@ def picture(
         waits.append(word)
         rotate, told = None, ["labels shuffled"] * look.shuffled
         looks = still[0] if still else 0
+        whose = plain(f"{title}, step {step}" if len(runs) > 1 else f"Step {step}")
+        raw = look.projection == "pca" and run.config.dim == look.axes
+        if step is not None:
+            for number, line in _kept(run.id, step, name, looks, look.shuffled, raw).items():
+                numbers.setdefault(number, []).append(f"{whose}: {line}")
         if step is not None and len(runs) > 1:
             mine = (run.id, step, name, looks)
             first = first or mine
             rotate, residual = _fit(first, mine)
             if mine != first and residual == residual and run.config.dim != look.axes:
                 told.append(f"residual {residual:.2f}")
+                numbers.setdefault("residual", []).append(f"{whose}: {residual:.2f}")
         if still:
             told.append(f"{'paused' if paused(run, name) else 'refining'} {still[0]}/{still[1]}, KL {still[2]:.2f}")
         panels.append(
@@ -226,10 +222,10 @@ def picture(
         file=picture_file(runs, called[0]),
         on_wished=(lambda: wish(st.session_state[key].wished or {})) if wishes else None,
     )  # fmt: skip
-    if all(panel.raw for panel in panels):
-        st.caption(RAW + TURNED * (len(panels) > 1))
-    elif any(panel.url for panel in panels):
-        st.caption(KEPT + _axes(look, runs, newest), help=KEPT_HELP + RESIDUAL * (len(panels) > 1))
+    if words := _caption(panels, look, runs, newest):
+        with st.container(horizontal=True, wrap=False):
+            st.caption(words)
+            why(numbers, key, "Explain")
     if any(going):
         _pause([(run, name) for run, name, still in zip(runs, called, going, strict=True) if still], key)
     if COMPUTING in waits:
@@ -260,6 +256,13 @@ def linear(run: Run, steps: Sequence[int], look: Look, name: str) -> dict[str, A
         "tour": blocks.address(run.id, "*", TOUR, 0, look.shuffled) if run.config.dim > look.axes else None,
         "known": blocks.address(run.id, "*", name + KNOWN) if known else None, "known_steps": known,
     }  # fmt: skip
+
+
+def _caption(panels: Sequence[Panel], look: Look, runs: Sequence[Run], newest: dict[str, int]) -> str:
+    """What the numbers over the panels say, or that nothing is lost; nothing while there is no picture."""
+    if all(panel.raw for panel in panels):
+        return RAW + TURNED * (len(panels) > 1)
+    return KEPT + _axes(look, runs, newest) if any(panel.url for panel in panels) else ""
 
 
 def _axes(look: Look, runs: Sequence[Run], newest: dict[str, int]) -> str:
@@ -300,6 +303,16 @@ def _computed(runs: Sequence[Run], newest: dict[str, int], look: Look) -> tuple[
 def _waiting(run: Run, word: str) -> str:
     states = {"queued": "waiting for its turn", "running": "starting"}
     return COMPUTING if word else states.get(run.state, run.state)
+
+
+@st.cache_data(max_entries=2000, show_spinner=False)
+def _kept(run: str, step: int, name: str, looks: int, shuffled: bool, raw: bool) -> dict[str, str]:
+    """What is told of a picture over its panel, with the values put in; nothing of one that nobody has measured."""
+    points = the_store().folder(run).points(name, step)
+    if points is None:
+        return {}
+    quality = (with_shuffled_labels(points) if shuffled else points).quality
+    return kept(quality, min(len(points.points), JUDGED), raw) if len(quality) else {}
 
 
 @st.cache_data(max_entries=2000, show_spinner=False)

@@ -1,12 +1,15 @@
 """Teaching by link, on any page.
 
     ?teach=head,ArcFace.m   of the controls only these are there, by their names in the URL; "train" is the main button
-    &lock=1                 the others are seen but cannot be moved
+    ?hide=time,save         of the picture's own buttons these are not there: time, colour, lengths, lasso, trails,
+                            tour, save; a key does no more than its button
+    &lock=1                 what would be hidden is seen but cannot be moved
     &large=1                large type, for a projector
     &lesson=4               what it is for: the task of a lesson stands above the page, with a way back
     ?teach=choose           a form that makes such a link from the page as it is
 
-Controls are hidden by the browser: they stay what the link set them to, and the page knows nothing of it.
+Controls are hidden by the browser: they stay what the link set them to, and the page knows nothing of it. What explains
+a number stays always.
 """
 
 import re
@@ -26,6 +29,10 @@ KINDS = (
     "DownloadButton", "PageLink", "FileUploader",
 )  # fmt: skip
 BOXES = ("Expander", "Popover")  # controls that hold others
+EXPLAIN = "[class*=st-key-explain]"  # a box that only says something
+BUTTONS = ("time", "colour", "lengths", "lasso", "trails", "tour", "save")  # the picture's, parts in assets/faceview.js
+PICTURE = ".stMain [data-testid=stBidiComponentIsolated]"
+LOCKED = "opacity: .5; pointer-events: none; interactivity: inert;"
 SHOWN = "canvas, .stDataFrame, .stMetric, .stPlotlyChart, [data-testid^=stEChart], [data-testid^=stBidiComponent]"
 LARGE = "html { font-size: 22px !important; } "  # instead of 16: all else, and the words of charts, is told from it
 _choose = st.components.v2.component("teaching", js=(PAGES.parent / "assets" / "teaching.js").read_text("utf-8"))
@@ -37,18 +44,24 @@ def kept_controls() -> list[str] | None:
     return None if asked in (None, CHOOSE) else [key for key in asked.split(",") if key]
 
 
+def hidden_buttons() -> list[str]:
+    """Those of the picture's buttons that the link hides."""
+    choosing = st.query_params.get("teach") == CHOOSE
+    return [] if choosing else [name for name in st.query_params.get("hide", "").split(",") if name in BUTTONS]
+
+
 def frame() -> None:
     """What a link wishes of every page: call it before the page is drawn."""
-    stay = kept_controls()
-    style = (LARGE if "large" in st.query_params else "") + (
-        "" if stay is None else hiding(stay, lock="lock" in st.query_params)
-    )
+    stay, gone, lock = kept_controls(), hidden_buttons(), "lock" in st.query_params
+    style = LARGE if "large" in st.query_params else ""
+    style += "" if stay is None else hiding(stay, lock)
+    style += " ".join(f"{PICTURE}::part({name}) {{ {LOCKED if lock else 'display: none;'} }}" for name in gone)
     with st.container(key="teaching"):  # keeps the place of the page below, and is not hidden itself
         if style:
             st.html(f"<style>{style}</style>")
         if st.query_params.get("teach") == CHOOSE:
             _choose(key="choosing", data={"kinds": ", ".join(f".st{kind}" for kind in KINDS)})
-        elif stay is not None:
+        elif stay is not None or gone:
             _bar()
 
 
@@ -70,7 +83,7 @@ def _bar() -> None:
 
 
 def _all() -> None:
-    for name in ("teach", "lock"):
+    for name in ("teach", "hide", "lock"):
         st.query_params.pop(name, None)
 
 
@@ -105,12 +118,12 @@ def hiding(stay: Sequence[str], lock: bool = False) -> str:
     main = ", :has([data-testid=stBaseButton-primary])" if MAIN in stay else ""
     where = (
         f".stMain .stElementContainer:has({kinds}):not({marks}, .st-key-teaching *{main}), "
-        f".stMain :is({boxes}):not(:has({marks}))"
+        f".stMain :is({boxes}):not(:has({marks}), {EXPLAIN} *)"
     )
     if lock:
-        return f"{where} {{ opacity: .5; pointer-events: none; interactivity: inert; }}"
+        return f"{where} {{ {LOCKED} }}"
     alone = f".stMain .stColumn:has({kinds}):not(:has({marks}, {SHOWN}))"  # a column of which only captions are left
-    return f"{where}, {alone} {{ display: none !important; }}"
+    return f"{where}, {alone} {{ display: none !important; }} "
 
 
 @contextmanager

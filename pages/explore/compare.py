@@ -8,6 +8,7 @@ import streamlit as st
 from faces.figures import dashes, still_lines
 from pages.components import runs as told
 from pages.components.experiment import ask_experiment, ask_group, ask_noise
+from pages.components.explained import added, put_in_all, why
 from pages.components.live import live
 from pages.components.picture import Look, pending, picture, projection_choice
 from pages.components.session import head_colors, remember, the_store
@@ -17,6 +18,7 @@ from trainer.config import RunConfig
 from trainer.store import Run
 
 MOST = 7  # panels
+COMPONENTS = (2, 16, 128)  # whose share of the variance is explained
 
 store = the_store()
 
@@ -80,11 +82,13 @@ def show(chosen: list[str], drawn: list[str], look: Look) -> bool:
 
 def table(runs: list[Run], latest: dict[str, dict]) -> None:
     """DNN and KNN accuracy of each head, with the spread over its seeds, and what chance alone can do."""
-    rows = []
-    for group in comparison.siblings(runs, latest):
+    groups = comparison.siblings(runs, latest)
+    rows, looks = [], dict[str, list[dict[str, float]]]()
+    for group, name in zip(groups, told.names([group[0] for group in groups]), strict=True):
         begun = [latest[run.id] for run in group if run.id in latest]
         facts = [one for one in begun if one["step"] == one["steps"]] or begun
         config, metrics = group[0].config, [one["metrics"] for one in facts]
+        looks[name] = metrics
         none = "no classifier" if told.brought(config) else "no class logits"
         knobs = ", ".join(f"{name} {value:.4g}" for name, value in told.shown(config) if not isinstance(value, str))
         rows.append(
@@ -102,15 +106,14 @@ def table(runs: list[Run], latest: dict[str, dict]) -> None:
         )
     done = st.column_config.ProgressColumn(format="percent", min_value=0, max_value=1)
     st.dataframe(rows, hide_index=True, width="stretch", column_config={"Done": done})
+    why(put_in_all(("knn_accuracy", "dnn_accuracy", "ncm_accuracy"), looks), "table")
     scores = [facts["metrics"] for facts in latest.values()]
     if shares := [one[name] for name in ("dnn_accuracy", "knn_accuracy") for one in scores if name in one]:
         asked = min(one["asked"] for one in scores)
         near = 100 * comparison.chance(fmean(shares), asked)
         st.caption(
             f"Counted on {asked:,.0f} validation images: two scores nearer than {near:.1f} points may differ by chance "
-            "alone. ± is the standard deviation over seeds. DNN accuracy: the largest inference logit, which never saw "
-            "the label; heads without class logits have none. KNN accuracy: a vote of the 5 nearest training images by "
-            "cosine. Class-mean accuracy: the nearest mean of a class' training images."
+            "alone. ± is the standard deviation over seeds. Heads without class logits have no DNN accuracy."
         )
 
 
@@ -139,11 +142,11 @@ def curves(drawn: list[Run], latest: dict[str, dict]) -> None:
     plain = {"displayModeBar": False}
     with few:
         st.markdown("**Explained variance, to 16 components**")
-        lines = {name: (range(1, 17), variance[:16]) for name, (variance, _) in found.items()}
+        lines = {name: (range(1, 17), np.cumsum(variance[:16])) for name, (variance, _) in found.items()}
         st.plotly_chart(still_lines(lines, colors, "components", "", dash=dash), key="to 16", config=plain)
     with many:
         st.markdown("**Explained variance, to 128**")
-        lines = {name: (range(1, len(variance) + 1), variance) for name, (variance, _) in found.items()}
+        lines = {name: (range(1, len(variance) + 1), np.cumsum(variance)) for name, (variance, _) in found.items()}
         chart = still_lines(lines, colors, "components", "", log=True, dash=dash)
         st.plotly_chart(chart, key="to 128", config=plain)
     with by_k:
@@ -154,6 +157,13 @@ def curves(drawn: list[Run], latest: dict[str, dict]) -> None:
             st.plotly_chart(chart, key="by k", config=plain)
         else:
             st.caption("Measured after the first epoch.")
+    explained = [
+        f"{told.plain(name)}: {added(variance, k)}"
+        for k in COMPONENTS
+        for name, (variance, _) in found.items()
+        if k <= len(variance)
+    ]
+    why({"explained_variance": explained}, "variance")
     st.caption(
         "**What to notice.** Do the heads really need different numbers of components? Does the order by KNN accuracy "
         "hold for every k, and is it larger than chance?"
@@ -162,9 +172,9 @@ def curves(drawn: list[Run], latest: dict[str, dict]) -> None:
 
 @st.cache_data(max_entries=500, show_spinner=False)
 def arrays(name: str, step: int) -> tuple[np.ndarray, np.ndarray]:
-    """Cumulative explained variance, and rows of (k, KNN accuracy), of a snapshot."""
+    """The share of the variance that each component explains, and rows of (k, KNN accuracy), of a snapshot."""
     snapshot = the_store().snapshot(name, step)
-    return snapshot.explained, snapshot.knn
+    return snapshot.variance, snapshot.knn
 
 
 st.title("Which head makes the better embeddings?")

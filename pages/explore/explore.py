@@ -11,7 +11,7 @@ from faces.heads import HEADS, margined, scored
 from faces.knobs import Choice, Knob
 from faces.projections import PROJECTIONS
 from pages.components import runs as told
-from pages.components.explained import explain
+from pages.components.explained import added, explain, put_in, put_in_all, why
 from pages.components.feasibility import feasibility
 from pages.components.live import live
 from pages.components.picture import Look, pending, picture, projection_choice
@@ -31,6 +31,7 @@ SCORES = {
     "knn_accuracy": ("KNN accuracy, k = 5", ".1%"),
     "ncm_accuracy": ("Class-mean accuracy", ".1%"),
 }
+COMPONENTS = (2, 3, 16, 128)  # whose share of the variance is said
 
 store = the_store()
 
@@ -149,7 +150,8 @@ def scores(run: Run, history: list[dict]) -> None:
         looks |= dict.fromkeys(facts["metrics"], facts["metrics"])
     with st.container(horizontal=True):
         for name, (label, form) in SCORES.items():
-            value, help = f"{metrics[name]:{form}}" if name in metrics else "–", explain(name, looks.get(name, {}))
+            value = f"{metrics[name]:{form}}" if name in metrics else "–"
+            help = explain(name, put_in(name, {"": [looks.get(name, {})]}))
             if name == "loss" and told.brought(run.config):
                 continue
             if name == "dnn_accuracy" and not told.has_logits(run.config):
@@ -215,12 +217,15 @@ def components(place: Any, run: Run, history: list[dict], ink: str) -> None:
     """The share of the variance that the first components explain."""
     with place:
         st.markdown("**Explained variance**")
-        variance = store.snapshot(run.id, history[-1]["step"]).explained
+        snapshot = store.snapshot(run.id, history[-1]["step"])
+        variance = snapshot.explained
         first = {"variance": (range(1, len(variance[:16]) + 1), variance[:16])}
         chart = lines(first, {"variance": ink}, "components", "", percent=True, dots=True)
-        shares = ", ".join(f"{variance[k - 1]:.0%} in {k}" for k in (2, 3, 16, 128) if k <= len(variance))
+        shares = ", ".join(f"{variance[k - 1]:.0%} in {k}" for k in COMPONENTS if k <= len(variance))
         st.echarts_chart(chart, height=230, key="variance", alt=f"Cumulative explained variance: {shares}.")
         st.caption(f"{shares} components.")
+        put = [added(snapshot.variance, k) for k in COMPONENTS if k <= len(variance)]
+        why({"explained_variance": put}, "variance", "Explain")
 
 
 def measured(metrics: Mapping[str, float]) -> None:
@@ -233,14 +238,7 @@ def measured(metrics: Mapping[str, float]) -> None:
     if len(rows) > 3:  # else nothing that is not on the page already
         with st.expander("All measures, on all validation images", icon=":material/straighten:"):
             st.dataframe(rows, hide_index=True, width="stretch")
-            names = [name for name in MEASURES if name in metrics]
-            title = st.selectbox(
-                "Explain", names, None, key="explained", format_func=lambda name: MEASURES[name].title,
-                placeholder="Explain a number", label_visibility="collapsed",
-            )  # fmt: skip
-            with st.container():
-                if title in names:
-                    st.markdown(explain(title, metrics))
+            why(put_in_all([name for name in MEASURES if name in metrics], {"": [metrics]}), "measures")
 
 
 def alt(name: str, curve: tuple) -> str:

@@ -10,7 +10,7 @@ import streamlit as st
 from faces import figures
 from pages.components import runs as told
 from pages.components.experiment import ask_experiment, ask_group, ask_noise
-from pages.components.explained import explain_mean
+from pages.components.explained import meaning, over_seeds, why
 from pages.components.live import POLL, live
 from pages.components.session import head_colors, the_store
 from trainer import comparison
@@ -37,9 +37,7 @@ def ask_metric(runs: Sequence[Run], latest: Latest) -> str:
     title = left.selectbox("Measure", list(titles), key="metric", bind="query-params")
     name = titles.get(title or "", "knn_accuracy")
     measure = MEASURES[name]
-    right.caption(
-        f"{measure.meaning[0].upper()}{measure.meaning[1:]}. {'More' if measure.higher else 'Less'} is better."
-    )
+    right.caption(f"{meaning(name)} {'More' if measure.higher else 'Less'} is better.")
     return name
 
 
@@ -62,8 +60,7 @@ def show_ranking(runs: Sequence[Run], latest: Latest) -> None:
     chart = figures.still_ranking(rows, measure.title, measure.unit, measure.digits)
     st.plotly_chart(chart, key="ranking", config=figures.PLAIN, alt=f"{measure.title} of each head, a dot per seed")
     st.dataframe(table(ranked, measure), hide_index=True, width="stretch")
-    with st.popover("Explain this number", icon=":material/functions:", type="tertiary"):
-        st.markdown(explain_mean(metric, {one.head: one.scores for one in ranked.standings}))
+    why({metric: over_seeds(metric, {one.head: one.scores for one in ranked.standings})}, "ranking")
     said = f"Seeds that every head has finished: {', '.join(map(str, ranked.seeds))}."
     if ranked.missing:
         said += f" Without this score: {', '.join(ranked.missing)}."
@@ -118,6 +115,8 @@ def show_verification(runs: Sequence[Run], latest: Latest) -> None:
         hide_index=True,
         width="stretch",
     )
+    scores = {name: {head: found[name][head].values() for head in curves} for name in names}
+    why({name: over_seeds(name, row) for name, row in scores.items()}, "verification")
     st.caption(
         "A thin line is one seed, which also draws the held-out classes; a bold one is the mean of its head. Only "
         "angles between embeddings count here, no class center does. Ranking has these numbers seed by seed, with "
@@ -285,6 +284,8 @@ def show_two_ways(runs: Sequence[Run], latest: Latest) -> None:
         hide_index=True,
         width="stretch",
     )
+    scores = {"dnn_accuracy": honest, LABELLED: labelled}
+    why({name: over_seeds(name, {head: own[head].scores for head in both}) for name, own in scores.items()}, "two ways")
     st.caption(
         "Filled: inference logits, as everywhere in Faces. Hollow: training logits, which saw the label. "
         "**What to notice.** Nothing was trained anew between the two dots. Heads without a margin do not move."

@@ -10,6 +10,7 @@ from faces import figures
 from faces.figures import Ruled, Spot, Stand, Tile
 from faces.palette import SCALE, head_ink
 from pages.components import runs as told
+from pages.components.explained import over_seeds, put_in, why
 from pages.components.live import POLL, live
 from pages.components.picture import Look, picture
 from pages.components.session import color, head_colors, remember, the_store
@@ -80,6 +81,8 @@ def show_map(name: str, metric: str, third: float | None) -> bool:
             st.markdown(f"**{said}**")
         if chosen:
             detail(made, [there[at] for at in chosen], measure)
+        best = sweep.ranked(cells, made, measure)[:1]
+        why({metric: put_in(metric, looks(made, [there[at] for at in chosen] or best))}, "map")
         legend(made, there)
     settled = embeddings([there[at] for at in chosen]) if chosen else True
     return settled and not moving(name, cells)
@@ -262,6 +265,16 @@ def detail(made: Sweep, cells: Sequence[Cell], measure: Measure) -> None:
                 )
 
 
+def looks(made: Sweep, cells: Sequence[Cell]) -> dict[str, list[dict[str, float]]]:
+    """The metrics that the scores of some cells are from, seed by seed."""
+    counted = {cell.point: [part.run for part in cell.parts if part.score is not None and part.run] for cell in cells}
+    latest = store.latest([run.id for runs in counted.values() for run in runs])
+    return {
+        sweep.spelled(made, point): [latest[run.id]["metrics"] for run in runs if run.id in latest]
+        for point, runs in counted.items()
+    }
+
+
 def embeddings(cells: Sequence[Cell]) -> bool:
     """The embeddings of the chosen cells side by side, of the first seed that has some; True when they are drawn."""
     parts = [
@@ -345,6 +358,7 @@ def page_runs() -> None:
     st.echarts_chart(
         chart, key="parallel", height=520, alt=f"{len(runs)} runs across {', '.join(titles)}, coloured by KNN accuracy"
     )
+    why({column.name: [] for column in reversed(columns) if column.measure}, "runs")
     st.caption(
         "A line is a run; measures in per cent, KNN accuracy colours the line. Drag along an axis to keep only runs "
         "that pass there, click it to let all pass again. **What to notice.** Brush the best KNN accuracies: do the "
@@ -415,6 +429,11 @@ def page_front() -> None:
     st.echarts_chart(
         chart, key="front", height=520, alt=f"KNN accuracy against verification; on the front: {', '.join(best)}"
     )
+    scores = {
+        name: {one.name: [pair[at] / 100 for pair in one.runs] for one in stands if one.best}
+        for at, name in ((1, y), (0, x))
+    }
+    why({name: over_seeds(name, row) for name, row in scores.items()}, "front")
     seeds = [len(one.runs) for one in stands]
     st.caption(
         f"A large mark is the mean of one head and its settings over its seeds ({min(seeds)} to {max(seeds)} here), "

@@ -10,6 +10,7 @@ from faces.feasibility import Room, limits, scale_needed
 from faces.heads import HEADS, scored
 from faces.knobs import fixed_scale, settle
 from pages.components import runs as told
+from pages.components.explained import over_seeds, why
 from pages.components.recorded import offer
 from pages.components.session import remember, the_store
 from trainer import advice, comparison
@@ -203,6 +204,7 @@ def show(found: Mapping[str, Experiment]) -> None:
             f"{config.size} px, {config.encoder}, {config.epochs} epochs each. Differences are seed by seed, in square "
             "brackets their 95 % interval."
         )
+        why({metric: over_seeds(metric, {own.head: own.scores for own in one.ranked.standings})}, "answers")
         which_head(one, metric)
         what_a_margin_adds(one, metric)
     else:

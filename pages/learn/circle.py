@@ -19,6 +19,7 @@ from faces.feasibility import angle_asked, limits, spacing, warning
 from faces.heads import FAMILIES, HEADS, margined
 from faces.knobs import Choice, Knob, Value
 from pages.components import runs as told
+from pages.components.explained import EXPLAINED, meaning, put_in_all, why
 from pages.components.knobs import sliders
 from pages.components.live import live
 from pages.components.picture import Look, pending, picture
@@ -39,6 +40,15 @@ NAMES = sorted((name for name in HEADS if name != SOFTMAX), key=lambda name: FAM
 store = the_store()
 
 
+# Where columns stand on top of each other, the picture comes after the head and the button, before all else.
+NARROW = """@media (max-width: 640px) {
+  .stHorizontalBlock:has(> .stColumn .st-key-circle-turns) { row-gap: 1rem; }
+  .stColumn:has(.st-key-circle-turns), .stColumn > .stVerticalBlock:has(.st-key-circle-turns) { display: contents; }
+  .stColumn:has(.st-key-circle-view) { order: 1; }
+  [data-testid=stLayoutWrapper]:has(> :is(.st-key-circle-turns, .st-key-circle-rest)) { order: 2; }
+}"""
+
+
 def ask() -> RunConfig | None:
     """The settings of the head's run, as the controls say; None where there is no such run, which is said."""
     place = st.segmented_control(
@@ -48,12 +58,14 @@ def ask() -> RunConfig | None:
     head = st.selectbox("Head", NAMES, index=NAMES.index("ArcFace"), key="head", bind="query-params") or "ArcFace"
     about = HEADS.about(head)
     st.markdown(f":small[{about.family}: {about.title}, [{about.born[:4]}]({about.source})]")
-    knobs = ask_knobs(head, Knob)
-    ramp = st.toggle(
-        "Margin ramp", value=True, key="ramp", bind="query-params", disabled=not margined(head), help=RAMP
-    )  # fmt: skip
-    room, below, after = st.container(), st.container(), st.container()
-    with st.expander("Classes, seed and terms", icon=":material/settings:"):
+    turns, below, rest = st.container(key="circle turns"), st.container(), st.container(key="circle rest")
+    with turns:
+        knobs = ask_knobs(head, Knob)
+        ramp = st.toggle(
+            "Margin ramp", value=True, key="ramp", bind="query-params", disabled=not margined(head), help=RAMP
+        )  # fmt: skip
+    room, after = turns.container(), rest.container()
+    with rest.expander("Classes, seed and terms", icon=":material/settings:"):
         knobs |= ask_knobs(head, Choice)
         classes = st.segmented_control(
             "Classes", [EVERY, EVERY - 2], default=EVERY, required=True, key="classes", bind="query-params",
@@ -157,7 +169,7 @@ def offer(config: RunConfig | None) -> None:
     with st.container():  # keeps the places of what follows
         if any(run.open for run in pair):
             st.button("Stop", icon=":material/stop:", width="stretch", on_click=stop, args=([run.id for run in pair],))
-            st.caption(":material/tune: The sliders above turn the head while it trains.")
+            st.caption(":material/tune: The sliders turn the head while it trains.")
 
 
 def beside(config: RunConfig) -> RunConfig:
@@ -247,17 +259,20 @@ def state(run: Run, facts: Mapping[str, Any] | None) -> str:
 
 def outcome(pair: Sequence[Run], latest: Mapping[str, Mapping[str, Any]]) -> None:
     """Scores of both, and the classes that found no place."""
-    rows, lost = [], {}
-    for run in pair:
+    rows, lost, looks = [], {}, dict[str, list[dict[str, float]]]()
+    scored = all(told.has_logits(run.config) for run in pair)  # the class mean stands in for a head without logits
+    measures = [name for name in TOLD if name != "ncm_accuracy" or not scored]
+    for run, name in zip(pair, told.names(pair), strict=True):
         if run.id in latest:
-            row, gone = measured(run.id, latest[run.id]["step"])
+            numbers, gone = measured(run.id, latest[run.id]["step"])
+            looks[name] = [latest[run.id]["metrics"] | numbers]
             values = latest[run.id]["knobs"].items()
             knobs = ", ".join(f"{name} {value:.3g}" for name, value in values if not isinstance(value, str))
             rows.append(
                 {
                     "Head": run.config.head,
                     "Knobs now": knobs or "–",
-                    **row,
+                    **{EXPLAINED[each].title: said(run, each, looks[name][0]) for each in measures},
                     "Training time": told.duration(latest[run.id]["seconds"]),
                 }
             )
@@ -265,6 +280,7 @@ def outcome(pair: Sequence[Run], latest: Mapping[str, Mapping[str, Any]]) -> Non
                 lost[run] = gone
     if rows:
         st.dataframe(rows, hide_index=True, width="stretch", column_config=COLUMNS)
+        why(put_in_all(measures, looks), "outcome")
     for run, gone in lost.items():
         if gone:
             names = ", ".join(told.class_names(store, run)[label] for label in gone)
@@ -275,32 +291,27 @@ def outcome(pair: Sequence[Run], latest: Mapping[str, Mapping[str, Any]]) -> Non
             )
 
 
-COLUMNS = {
-    "KNN accuracy": st.column_config.TextColumn(help="Vote of 5 nearest training images, by angle."),
-    "Named right": st.column_config.TextColumn(
-        help="Share of validation images whose largest inference logit is the true class; without "
-        "logits, that lie nearest to the mean of their class.",
-    ),
-    "Spread": st.column_config.TextColumn(help="Median angle between an image and the middle of its class."),
-    "Nearest two": st.column_config.TextColumn(help="Angle between the two nearest class middles."),
-}  # fmt: skip
+TOLD = ("knn_accuracy", "dnn_accuracy", "ncm_accuracy", "spread", "nearest_two")  # the table's measures
+COLUMNS = {EXPLAINED[name].title: st.column_config.TextColumn(help=meaning(name)) for name in TOLD}
+
+
+def said(run: Run, name: str, numbers: Mapping[str, float]) -> str:
+    """A measure of a run for people."""
+    if name == "dnn_accuracy" and not told.has_logits(run.config):
+        return "no class logits"
+    return EXPLAINED[name].said(numbers[name]) if name in numbers else "–"
 
 
 @st.cache_data(max_entries=1000, show_spinner=False)
-def measured(name: str, step: int) -> tuple[dict[str, Any], list[int]]:
-    """What a moment of a run is worth, and the classes it has lost."""
+def measured(name: str, step: int) -> tuple[dict[str, float], list[int]]:
+    """How close together and far apart the classes lie at a moment of a run, and those it has lost."""
     snapshot = store.snapshot(name, step)
     classes, middles = class_means(snapshot.embeddings, snapshot.labels)
     own, _ = angles(snapshot.embeddings, snapshot.labels, middles, classes)
     _, between = angles(middles, classes, middles, classes)
     known = (snapshot.predictions >= 0).any()
-    row = {
-        "KNN accuracy": f"{knn:.1%}" if (knn := snapshot.metrics.get("knn_accuracy")) is not None else "–",
-        "Named right": f"{(snapshot.predictions == snapshot.labels).mean():.1%}" if known else "–",
-        "Spread": f"{math.degrees(float(np.median(own))):.1f}°",
-        "Nearest two": f"{math.degrees(float(between.min())):.1f}°",
-    }
-    return row, lost_classes(snapshot.predictions, snapshot.labels).tolist() if known else []
+    lost = lost_classes(snapshot.predictions, snapshot.labels).tolist() if known else []
+    return {"spread": float(np.median(own)), "nearest_two": float(between.min())}, lost
 
 
 def hint(config: RunConfig) -> str:
@@ -320,11 +331,12 @@ st.markdown(
 )
 
 forget()
+st.html(f"<style>{NARROW}</style>")
 controls, view = st.columns([1, 2.6], gap="large")
 with controls:
     config = ask()
 pair = shown()
-with view:
+with view, st.container(key="circle view"):
     if not pair:
         st.info(
             "Nothing has been trained with these settings yet. Guess where the ten digits will lie, then press "

@@ -71,8 +71,8 @@ def for_teachers(lessons: list[Lesson], begun: bool) -> None:
     """Links with fewer controls, large type, the worksheet with answers, and a fresh start."""
     with st.expander("For teachers", icon=":material/school:"):
         st.markdown(
-            "**A link with fewer controls.** Open a page here, set it as you want it, choose which controls stay, and "
-            "copy the link. Hidden controls keep what you set."
+            "**A link with fewer controls.** Open a page here, set it as you want it, choose which controls and which "
+            "of the picture's own buttons stay, and copy the link. Hidden controls keep what you set."
         )
         with st.container(horizontal=True):
             for file in sorted(PAGES.glob("*/*.py")):

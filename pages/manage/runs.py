@@ -1,11 +1,13 @@
 """Runs: everything that has been trained here; open, stop, resume, delete, take away."""
 
 import time
+from collections.abc import Sequence
 
 import streamlit as st
 
 from faces.figures import history_curve, lines
 from pages.components import runs as told
+from pages.components.explained import put_in_all, why
 from pages.components.live import POLL, live
 from pages.components.session import head_colors, the_store
 from pages.components.settings import adopt
@@ -50,7 +52,7 @@ names = [run.id for run in runs]
 def show(names: list[str]) -> bool:
     """The cards, read anew. True when nothing moves any more."""
     latest = store.latest(names)
-    moving = False
+    place, begun, moving = st.container(), list[Run](), False
     for name in names:
         try:
             run = store.run(name)
@@ -58,7 +60,21 @@ def show(names: list[str]) -> bool:
             continue
         moving |= run.open
         card(run, latest.get(name))
+        begun += [run] if name in latest else []
+    with place:
+        looks = {name: [latest[run.id]["metrics"]] for name, run in zip(called(begun), begun, strict=True)}
+        why(put_in_all(("knn_accuracy", "dnn_accuracy", "ncm_accuracy", "loss"), looks), "runs")
     return not moving
+
+
+def called(runs: Sequence[Run]) -> list[str]:
+    """How the explanations name each of these runs: among those of its dataset."""
+    found: dict[str, str] = {}
+    for dataset in dict.fromkeys(run.config.dataset for run in runs):
+        alike = [run for run in runs if run.config.dataset == dataset]
+        where = told.dataset_title(dataset)
+        found |= {run.id: f"{name} on {where}" for run, name in zip(alike, told.names(alike), strict=True)}
+    return [found[run.id] for run in runs]
 
 
 def card(run: Run, facts: dict | None) -> None:

@@ -176,3 +176,36 @@ def test_a_teacher_makes_a_link_that_leaves_one_control_and_large_type(address, 
     until(lambda: len(visible(page)) > 5)
     locked = page.locator(".st-key-lab-CosFace-m")
     assert locked.evaluate("one => getComputedStyle(one).pointerEvents") == "none"
+
+
+def test_a_teacher_hides_or_locks_the_buttons_of_the_picture(address, student):
+    page, run = student, ALL[9].query(WORDS)["run"]
+    page.goto(f"{address}/?run={run}&teach=choose")
+    page.locator(".panel[data-url]").wait_for()
+    form = page.locator(".form")
+    for name in ("Time", "Save"):
+        form.get_by_label(name, exact=True).uncheck()
+    link = form.get_by_label("The link").input_value()
+    assert "hide=time%2Csave" in link
+    page.goto(link)
+    page.locator(".panel[data-url]").wait_for()
+    bar, save, colour = (page.locator(f"[part={name}]").first for name in ("time", "save", "colour"))
+    assert colour.is_visible()
+    assert not bar.is_visible()
+    assert not save.is_visible()
+    assert page.get_by_role("button", name="Explain").first.is_visible()
+    page.locator(".stage").focus()
+    page.keyboard.press("Home")  # as the hidden slider would
+    page.wait_for_timeout(500)
+    assert "at=" not in page.url
+    page.goto(link.replace("hide=", "lock=1&hide="))
+    page.locator(".panel[data-url]").wait_for()
+    assert bar.is_visible()
+    assert bar.evaluate("one => getComputedStyle(one).pointerEvents") == "none"
+    page.get_by_role("button", name="All controls").click()
+    until(lambda: bar.evaluate("one => getComputedStyle(one).pointerEvents") != "none")
+    assert "hide=" not in page.url
+    page.locator(".stage").focus()
+    page.keyboard.press("Home")
+    page.wait_for_url("**at=0*")
+    assert page.wrong == []
