@@ -60,8 +60,8 @@ def cramped(home: Path) -> str:
     if free >= FLOOR:
         return ""
     return (
-        f"{said(free)} are free on the disk of {home}, and {said(FLOOR)} must be before a training begins; make room, "
-        "or let old runs go on the page Runs."
+        f"{amount(free)} are free on the disk of {home}, and {amount(FLOOR)} must be before a training begins; make "
+        "room, or let old runs go on the page Runs."
     )
 
 
@@ -151,6 +151,6 @@ def summary(items: Sequence[Item]) -> list[tuple[str, int, int, str]]:
     return found
 
 
-def said(size: int) -> str:
+def amount(size: int) -> str:
     """Bytes for people."""
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"

@@ -13,6 +13,7 @@ from faces.files import read_json
 from trainer.config import RunConfig
 from trainer.naming import brought, dataset_title, has_logits, names, said, shown, subtitle, title
 from trainer.store import Run, Store
+from trainer.tidying import cramped
 
 __all__ = ["brought", "dataset_title", "has_logits", "names", "said", "shown", "subtitle", "title"]  # of trainer.naming
 
@@ -88,6 +89,8 @@ def progress(store: Store, run: Run, facts: dict[str, Any] | None) -> None:
     """How far a run is: a bar with rate and time left while it trains, else a sentence."""
     if run.state == "queued":
         before = store.ahead(run.id)
+        if why := cramped(store.path):
+            st.warning(plain(why), icon=":material/hard_drive:")
         st.progress(0.0, f"Waiting; {before} before it." if before else "Next in line; the trainer is getting ready.")
     elif run.state == "running" and facts is None:
         told = read_json(store.folder(run.id).attempt(run.attempt) / "progress.json")

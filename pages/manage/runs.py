@@ -1,5 +1,6 @@
 """Runs: everything that has been trained here; open, stop, resume, delete, take away."""
 
+import shutil
 import time
 from collections.abc import Sequence
 
@@ -12,10 +13,12 @@ from pages.components.live import POLL, live
 from pages.components.session import head_colors, the_store
 from pages.components.settings import adopt
 from pages.components.taking import taking
+from trainer import tidying
 from trainer.brought import counted
 from trainer.exports.base import taken
 from trainer.exports.tables import as_csv, metrics_table
 from trainer.store import ENDED, OPEN, Run
+from trainer.tidying import Item, amount
 
 PAGE = 10
 SHOWN = {
@@ -124,6 +127,12 @@ def card(run: Run, facts: dict | None) -> None:
                         on_click=told.tried,
                         args=(store.resume, run.id),
                     )
+                pinned = store.folder(run.id).pinned
+                st.button(
+                    "Unpin" if pinned else "Pin", key=f"pin {run.id}", on_click=store.folder(run.id).pin,
+                    args=(not pinned,), icon=":material/keep_off:" if pinned else ":material/keep:",
+                    help="A pinned run stays whole when old ones are let go.",
+                )  # fmt: skip
                 if facts:
                     taking([run], run.id)
                 with st.popover("Delete", icon=":material/delete:"):
@@ -169,4 +178,37 @@ def detail(run: Run) -> None:
     st.caption(f"Run {run.id}, attempt {run.attempt}.")
 
 
+def room() -> None:
+    """What all runs take, and letting old ones go."""
+    more = st.expander("Room on the disk", icon=":material/hard_drive:", key="room", on_change="rerun")
+    if not more.open:
+        return
+    with more:
+        free = shutil.disk_usage(store.path).free
+        st.markdown(f"Runs and exports take **{amount(tidying.taken(store))}**; {amount(free)} are free on this disk.")
+        keep = st.number_input("Keep at most, GB", 0.0, 10_000.0, tidying.KEEP / 1e9, 0.5, key="keep", width=180)
+        items = tidying.plan(store, round(keep * 1e9))
+        if not items:
+            st.caption("Nothing has to go for that.")
+            return
+        st.dataframe(
+            [
+                {"What would go": kind, "How many": count, "Room": amount(size), "What is lost": lost}
+                for kind, count, size, lost in tidying.summary(items)
+            ],
+            hide_index=True,
+            width="stretch",
+        )
+        st.caption("The oldest first. Runs that are pinned, train or wait stay whole.")
+        with st.popover("Let these go", icon=":material/delete_sweep:"):
+            st.markdown("This cannot be undone.")
+            st.button("Let these go", key="let go", type="primary", on_click=let_go, args=(items,))
+
+
+def let_go(items: Sequence[Item]) -> None:
+    """Let go what was shown."""
+    st.toast(f"{amount(tidying.remove(store, items))} are free again.", icon=":material/delete_sweep:")
+
+
 live(show, any(run.open for run in runs), names, every=2 * POLL)
+room()

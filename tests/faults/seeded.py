@@ -49,7 +49,16 @@ BUGS = [
     ),
     Bug(
         "a poison run is tried for ever", "trainer/store.py",
-        "if run.idle_attempts >= TRIES:", "if run.idle_attempts >= 10 * TRIES:", "tests/test_queue_model.py",
+        "if run.idle_attempts >= TRIES:", "if run.idle_attempts >= 10 * TRIES:", "tests/test_store.py",
+    ),
+    Bug(
+        "a full disk lets trainings begin", "trainer/supervisor.py", " and not cramped(self.store.path)", "",
+        "tests/test_tidying.py",
+    ),
+    Bug(
+        "a run that was pinned after the look goes with the old ones", "trainer/tidying.py",
+        "if item.run and (run is None or store.folder(run.id).pinned):", "if item.run and run is None:",
+        "tests/test_tidying.py",
     ),
     Bug(
         "a training run can be deleted", "trainer/store.py",

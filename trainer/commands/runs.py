@@ -155,13 +155,13 @@ def tidy(arguments: argparse.Namespace) -> None:
     """Say what would have to go so that runs and exports take at most so much, and let it go with --yes."""
     store = Store()
     items = tidying.plan(store, round(arguments.keep * 1e9))
-    print(f"Runs and exports take {tidying.said(tidying.taken(store))}.")
+    print(f"Runs and exports take {tidying.amount(tidying.taken(store))}.")
     for kind, count, size, lost in tidying.summary(items):
-        print(f"{kind:10s} {count:6,}  {tidying.said(size):>8s}  lost: {lost}")
+        print(f"{kind:10s} {count:6,}  {tidying.amount(size):>8s}  lost: {lost}")
     if items and not arguments.yes:
         print("Nothing was removed. Say --yes to let these go; `runs pin ID` keeps a run whole.")
     elif items:
-        print(f"{tidying.said(tidying.remove(store, items))} were removed.")
+        print(f"{tidying.amount(tidying.remove(store, items))} were removed.")
 
 
 def pin(store: Store, name: str) -> None:
