@@ -211,3 +211,12 @@ def test_answers_and_rankings_explain_the_means_that_they_stand_on(store):
     finish(store, scores)
     for page, key in (("explore/which.py", "answers"), ("explore/scoreboard.py", "ranking")):
         assert "CosFace: (92.5 + 74.0) / 2 = 83.2 ± 13.1 %" in explained(opened(page), key, "knn_accuracy")
+
+
+def test_label_noise_and_angles_explain_their_numbers(store):
+    comparison.submit_all(store, {}, {"dataset": "imagewoof"}, 2, HEADS, [0, 25])
+    finish(store, lambda config: scores(config) | {"own_angle": 0.5 + 0.1 * config.seed})
+    noise = explained(opened("explore/scoreboard.py", view="Label noise"), "noise", "knn_accuracy")
+    assert "CosFace, 25 % wrong: (92.5 + 74.0) / 2 = 83.2 ± 13.1 %" in noise
+    angles = explained(opened("explore/scoreboard.py", view="Angles"), "angles", "own_angle")
+    assert "ArcFace: (28.6 + 34.4) / 2 = 31.5 ± 4.1°" in angles

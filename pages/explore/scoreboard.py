@@ -10,7 +10,7 @@ import streamlit as st
 from faces import figures
 from pages.components import runs as told
 from pages.components.experiment import ask_experiment, ask_group, ask_noise
-from pages.components.explained import meaning, over_seeds, why
+from pages.components.explained import meaning, over_seeds, put_in_all, why
 from pages.components.live import POLL, live
 from pages.components.session import head_colors, the_store
 from trainer import comparison
@@ -141,7 +141,8 @@ def roc(name: str, step: int) -> np.ndarray | None:
 def show_angles(runs: Sequence[Run], latest: Latest) -> None:
     """How the angles to the own and to the nearest other center spread, head by head."""
     found: dict[str, list[dict[str, np.ndarray]]] = {}
-    for run in comparison.fair(runs):
+    fair = comparison.fair(runs)
+    for run in fair:
         found.setdefault(run.config.head, []).append(angles(run.id, latest[run.id]["step"]))
     without = [head for head, each in found.items() if not all(each)]
     spreads = {
@@ -166,6 +167,8 @@ def show_angles(runs: Sequence[Run], latest: Latest) -> None:
             "Degrees, a mean over the seeds, all pictures to one scale. **What to notice.** A margin asks for a gap "
             "between the coloured and the grey. How much of the gap in training is left on validation images?"
         )
+        looks = {head: [latest[run.id]["metrics"] for run in fair if run.config.head == head] for head in spreads}
+        why(put_in_all(("own_angle", "other_angle", "train_own_angle", "train_other_angle"), looks), "angles")
     if without:
         st.caption(f"Without class centers, so without these angles: {', '.join(without)}.")
 
@@ -210,6 +213,12 @@ def show_noise(runs: Sequence[Run], latest: Latest) -> None:
     chart = figures.still_noise(curves, head_colors(curves), measure.title, measure.unit, measure.digits)
     st.plotly_chart(chart, key="noise", config=figures.PLAIN, alt=f"{measure.title} against wrong training labels")
     st.caption("Means over seeds with their standard deviation. Validation labels are true at every level.")
+    scores = {
+        f"{head}, {level} % wrong": [row[seed] for seed in sorted(row)]
+        for head, levels in found.items()
+        for level, row in levels.items()
+    }
+    why({metric: over_seeds(metric, scores)}, "noise")
     st.subheader("Does SubCenterArcFace earn its K?", anchor=False)
     left, right = st.columns(2, gap="large")
     with left:
