@@ -7,6 +7,7 @@ transforms (RandomResizedCrop to 64 px, flip, ToTensor, Normalize), torch's own 
 """
 
 import argparse
+import io
 import os
 import statistics
 import tempfile
@@ -16,15 +17,19 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import torch
+from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
 from faces.datasets import find
+from faces.datasets.pictures import pixels
 from faces.encoders import ENCODERS
 from faces.heads import HEADS
 from faces.model import EncoderWithHead
 from tests.benchmarks.keeping import machine
 from trainer import RunConfig, train
+from trainer.batches import moved, moves, ready
 
 B, SIZE = 64, 64
 SEVEN = ("Classification", "ArcMarginProduct", "ArcFace", "CosFace", "AdaCos", "SubCenterArcFace", "CurricularFace")
@@ -147,6 +152,37 @@ def usual(folder: Path, seconds: float) -> float:
     return seen / (time.perf_counter() - began)
 
 
+def data(files: Path, seconds: float) -> None:
+    """Decoding a photograph and taking a batch, beside PIL; on one thread."""
+    torch.set_num_threads(1)
+    chosen = sorted(files.rglob("*.JPEG"))[:: max(1, len(list(files.rglob("*.JPEG"))) // 300)][:300]
+    contents = [file.read_bytes() for file in chosen]
+
+    def whole(content: bytes) -> np.ndarray:
+        """As most notebooks do: decode all of it, then resize and cut the middle."""
+        image = Image.open(io.BytesIO(content)).convert("RGB")
+        scale = SIZE / min(image.size)
+        image = image.resize((max(SIZE, round(image.width * scale)), max(SIZE, round(image.height * scale))))
+        left, top = (image.width - SIZE) // 2, (image.height - SIZE) // 2
+        return np.asarray(image.crop((left, top, left + SIZE, top + SIZE)))
+
+    theirs = clocked(lambda: [whole(content) for content in contents], seconds)
+    ours = clocked(lambda: [pixels(content, SIZE) for content in contents], seconds)
+    began = time.perf_counter()
+    images = find("imagewoof").load(SIZE)
+    opened = time.perf_counter() - began
+    stored, labels = torch.from_numpy(np.asarray(images.pixels)), len(images.train_rows)
+    rows = torch.randperm(labels)[:B]
+    by, mirrored = moves(B, SIZE, 0, 0)
+    batch = clocked(lambda: ready(moved(stored[rows], by, mirrored)), seconds)
+    decoded = clocked(lambda: [whole(content) for content in contents[:B]], seconds)
+    print(
+        f"\nDecoding to {SIZE} px, {len(contents)} photographs of 160 px: {1000 * ours / len(contents):.2f} ms each, "
+        f"{ours / theirs:.2f} of PIL's full decoding. Opening what is decoded: {1000 * opened:.0f} ms. A batch of {B}, "
+        f"moved, mirrored and standardized: {1000 * batch:.1f} ms, {batch / decoded:.2f} of decoding it by PIL."
+    )
+
+
 def digits() -> None:
     """All seven heads on digits, one after the other on one thread."""
     took, scores = 0.0, []
@@ -173,7 +209,9 @@ def main() -> None:
     together(asked.seconds)
     whole, training = epoch()
     with tempfile.TemporaryDirectory() as folder:
-        theirs = usual(unpacked(Path(folder)), asked.seconds)
+        files = unpacked(Path(folder))
+        theirs = usual(files, asked.seconds)
+        data(files, asked.seconds / 3)
     ours = 140 * B / training  # 9,025 images make 140 batches
     print(
         f"\nAn epoch of ArcFace on Imagewoof, 64 px, one thread: {whole:.1f} s, {training:.1f} s of it steps, "
