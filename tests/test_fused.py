@@ -162,3 +162,14 @@ def test_it_holds_hardly_more_memory_than_linear_and_cross_entropy(name):
         assert peak(lambda: head.loss(features, labels).backward()) <= allowed
     head.weight.grad = features.grad = None
     assert peak(lambda: cross_entropy(head(features, labels), labels).backward()) > 1.5 * allowed
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 5])
+def test_the_nearest_center_of_a_class_is_found_and_of_two_equal_ones_the_first(k):
+    head = HEADS["SubCenterArcFace"](4, 7, k=k)
+    table = torch.randint(0, 3, (20, 7 * k)).float()
+    nearest, which = head.winners(table)
+    best, at = table.unflatten(1, (7, k)).max(2)
+    assert torch.equal(nearest, head.of_classes(table))
+    assert torch.equal(nearest, best)
+    assert torch.equal(which.long(), at)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from faces.knobs import Choice, Knob, Value, fixed_scale, settle
-from faces.shapes import Cosines, CosineTable, Features, Labels, Lengths, Logits, Loss, Rows, Table
+from faces.shapes import Cosines, CosineTable, Features, Labels, Lengths, Logits, Loss, Ranks, Rows, Table
 
 SHORTEST = 1e-6  # length under which a vector has no direction
 LONGEST = 1e18  # its square is still a float32
@@ -119,6 +119,13 @@ class CosineHead(Head):
     def of_classes(self, cosine: Table) -> CosineTable:
         """Cosine to each class, from those to each vector in `weight`."""
         return cosine
+
+    def winners(self, cosine: Table) -> tuple[CosineTable, Ranks | None]:
+        """`of_classes`, and which of its class's K columns each comes from, None where K is 1: for the fused loss.
+
+        A head with `of_classes` of its own that picks a column says here which; without, its loss is slower.
+        """
+        return cosine, None
 
     def logits(self, cosine: CosineTable, own: Cosines, labels: Labels, margined: Cosines) -> Logits:
         """Training logits from cosines, those to the own class and what stands for them apart."""

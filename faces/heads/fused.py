@@ -6,6 +6,7 @@ table, and the part of its gradient along itself, which must go, is a sum over t
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -48,11 +49,15 @@ class Fused(torch.autograd.Function):
             cosine = head.of_classes(table)  # of a head that watches its own, not yet divided
             head.observe(cosine, own_of(cosine, labels) * (1 if whole else inverse[labels]), labels, features)
         own_ways = {name for name in WAYS if getattr(type(head), name) is not getattr(CosineHead, name)}
-        of_some = by_hand if own_ways in (set(), {"others", "others_and_slope"}) else by_autograd
+        picks = type(head).winners is not CosineHead.winners
+        known_ways = {"others", "others_and_slope", *(["of_classes"] if picks else [])}
+        slopes = "others_and_slope" in own_ways
+        of_some = by_hand if own_ways <= known_ways and slopes == ("others" in own_ways) else by_autograd
         loss = torch.zeros((), dtype=table.dtype, device=table.device)
         along = torch.zeros_like(inverse)  # of each row's gradient, the part in the row's own direction
         few = max(1, (AT_ONCE if table.device.type == "cpu" else AT_ONCE_ELSEWHERE) // table.shape[1])
-        rooms = [torch.empty_like(table[:few]) for _ in range(3 if "others_and_slope" in own_ways else 1)]
+        rooms = [table.new_empty(few, head.classes) for _ in range(3 if slopes else 1)]
+        rooms += [torch.empty_like(table[:few])] * picks
         for some, some_labels in zip(table.split(few), labels.split(few), strict=True):
             if not whole:
                 some.mul_(inverse)
@@ -77,12 +82,13 @@ class Fused(torch.autograd.Function):
         return None, of_features, of_rows, None
 
 
-def by_hand(head: CosineHead, cosine: Table, labels: Labels, rooms: Sequence[Table]) -> tuple[Loss, Table]:
+def by_hand(head: CosineHead, cosine: Table, labels: Labels, rooms: Sequence[Tensor]) -> tuple[Loss, Table]:
     """The summed loss of some rows and its derivative by their cosines, for heads that say how `others` slope.
 
-    `rooms`, of the same shape, are overwritten.
+    `rooms` of the shape (rows, C) are overwritten, the last of the table's shape where classes pick their columns.
     """
     places = labels[:, None]
+    cosine, ranks = head.winners(cosine)
     with torch.enable_grad():
         own = own_of(cosine, labels).requires_grad_()
         value = head.s * head.margin(own)
@@ -97,10 +103,20 @@ def by_hand(head: CosineHead, cosine: Table, labels: Labels, rooms: Sequence[Tab
     share.mul_(head.s / total)
     if of_others is not None:
         share.mul_(of_others)
-    return loss, share.scatter_(1, places, of_own)
+    share.scatter_(1, places, of_own)
+    if ranks is None:
+        return loss, share
+    wide = rooms[-1].zero_()
+    return loss, wide.scatter_(1, columns(head.classes, wide.shape[1], wide.device) + ranks, share)
 
 
-def by_autograd(head: CosineHead, cosine: Table, labels: Labels, rooms: Sequence[Table]) -> tuple[Loss, Table]:
+@lru_cache(2)
+def columns(classes: int, rows: int, device: torch.device) -> Tensor:
+    """The first column of each class in a table of so many rows of the weight."""
+    return torch.arange(0, rows, rows // classes, device=device)
+
+
+def by_autograd(head: CosineHead, cosine: Table, labels: Labels, rooms: Sequence[Tensor]) -> tuple[Loss, Table]:
     """The same for any head whose logits of a sample depend on no other sample: through its own `logits`."""
     places = labels[:, None]
     with torch.enable_grad():

@@ -1,9 +1,11 @@
 """SubCenterArcFace: ArcFace with k centers per class, the nearest of which counts."""
 
+import torch
+
 from faces.heads.arcface import ArcFace
 from faces.heads.base import unit
 from faces.knobs import SEAM, Choice, Knob, Value, fixed_scale
-from faces.shapes import CosineTable, Table
+from faces.shapes import CosineTable, Ranks, Table
 
 NEAR = 0.01  # how far from one another centers are that start together, of their length
 
@@ -46,3 +48,11 @@ class SubCenterArcFace(ArcFace):
 
     def of_classes(self, cosine: Table) -> CosineTable:
         return cosine.unflatten(1, (self.classes, self.k)).max(dim=2).values
+
+    def winners(self, cosine: Table) -> tuple[CosineTable, Ranks]:
+        first, *others = cosine.unflatten(1, (self.classes, self.k)).unbind(2)
+        nearest, which = first.contiguous(), torch.zeros_like(first, dtype=torch.uint8)
+        for k, other in enumerate(others, 1):  # faster than `max`; of two that are equal the first wins, as there
+            which = torch.maximum(which, (other > nearest).to(torch.uint8).mul_(k))
+            nearest = torch.maximum(nearest, other)
+        return nearest, which
