@@ -28,7 +28,7 @@ def answer(
 ) -> None:
     """One question: the answer in a sentence, what it stands on, what was said before, and where to look further."""
     with st.container(border=True):
-        st.subheader(question, anchor=False)
+        st.header(question, anchor=False)
         st.markdown(f"**{short}**")
         if why:
             st.markdown(why)
