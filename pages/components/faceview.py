@@ -10,7 +10,6 @@ from typing import Any, Literal
 import streamlit as st
 
 from pages.components import blocks
-from pages.components.teaching import mark
 from trainer.scene import Panel, described
 
 __all__ = ["Panel", "described", "faceview"]
@@ -47,7 +46,6 @@ def faceview(
     The moment shown, colour, selection, inspected image and camera are kept in the URL by the browser. ValueError for
     other than 1 to 7 panels with ids of their own.
     """
-    # The place is kept while the picture loads; no picture is lower, not even panels side by side on a narrow page.
-    st.html(f"<style>.st-key-{mark(key)} {{ min-height: clamp(300px, 34vw, {height}px) }}</style>")
     data = described(panels, classes, axes, height, label, live, on_picked is not None, on_wished is not None, file)
-    return _mount(key=key, data=data, on_picked_change=on_picked, on_wished_change=on_wished).get("picked")
+    with st.container(key=f"place of {key}"):  # has a least height, so that nothing moves when the picture has loaded
+        return _mount(key=key, data=data, on_picked_change=on_picked, on_wished_change=on_wished).get("picked")
