@@ -10,11 +10,14 @@ ICON = Path(__file__).parents[1] / "assets" / "icon.png"
 
 st.set_page_config(page_title="Faces", page_icon=str(ICON), layout="wide")
 st.logo(str(ICON), size="large")
-style = "[class*=st-key-place-of-] { min-height: clamp(300px, 34vw, 430px) } "  # of pictures, also while they load
+style = [
+    "[class*=st-key-place-of-] { min-height: clamp(300px, 34vw, 430px) }",  # of pictures, also while they load
+    "[data-testid=stElementToolbar]:focus-within { opacity: 1 !important }",  # Streamlit shows it to a pointer only
+]
 if st.context.theme.type == "dark":  # the accent that reads on dark is too light for Streamlit's white on its buttons
-    main = "[data-testid=stBaseButton-primary]"
-    style += f"{main} p, {main} span {{ color: #0e1117 }}"
-st.html(f"<style>{style}</style>")
+    main = "[data-testid=stBaseButton-primary]:not(:disabled)"
+    style.append(f"{main} p, {main} span {{ color: #0e1117 }}")
+st.html(f"<style>{' '.join(style)}</style>")
 
 page = st.navigation(
     {

@@ -35,14 +35,16 @@ SCORES = {
 store = the_store()
 
 
-def current() -> Run | None:
-    """The run that the URL names, else the newest that has begun; on a first visit one that starts by itself."""
+def current() -> Run | str:
+    """The run that the URL names, else the newest that has begun; on a first visit one that starts by itself.
+
+    A sentence where the URL names one that is not here.
+    """
     if name := st.query_params.get("run"):
         try:
             return store.run(name)
         except ValueError as error:
-            st.warning(str(error))
-            return None
+            return str(error)
     if not store.count():
         store.submit_first(DEMO, "first visit")
         st.session_state["welcome"] = True
@@ -68,8 +70,8 @@ def turn(knob: str, key: str) -> None:
         st.toast(told.plain(str(error)), icon=":material/error:")
 
 
-with st.container():
-    run = current()
+found = current()
+run = found if isinstance(found, Run) else None
 if run and "adopted" not in st.session_state:
     adopt(run.config, over=False)
 st.session_state["adopted"] = True
@@ -250,7 +252,8 @@ def alt(name: str, curve: tuple) -> str:
 
 with view:
     if run is None:
-        st.info("Choose settings and press Train.", icon=":material/arrow_back:")
+        st.warning(f"{found} Choose settings and press Train, or open another run.", icon=":material/link_off:")
+        st.page_link("manage/runs.py", label="What has been trained here", icon=":material/history:")
     else:
         with st.container():
             if (run.config.head, run.config.dataset) != (head, dataset):

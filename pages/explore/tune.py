@@ -74,8 +74,14 @@ def show_map(name: str, metric: str, third: float | None) -> bool:
             draw(made, there, measure), key=f"map {name} {third}", on_select="rerun", alt=alt(made, there, measure),
             height=460 if made.trials else min(116 + 60 * max(rows, 2), 760),
         )  # fmt: skip
+        named = st.multiselect(
+            f"Choose {kind}s", [cell.point for cell in there], key=f"chosen {name} {third}",
+            format_func=lambda point: sweep.spelled(made, point), placeholder=f"Or choose {kind}s by name",
+            label_visibility="collapsed", max_selections=AT_ONCE,
+        )  # fmt: skip
     with right:
-        chosen = [at for group in event.selection.selected for at in group["data_indices"] if at < len(there)]
+        clicked = [at for group in event.selection.selected for at in group["data_indices"] if at < len(there)]
+        chosen = [*dict.fromkeys([*clicked, *(at for at, cell in enumerate(there) if cell.point in named)])]
         if said := sweep.verdict(cells, made, measure):
             st.markdown(f"**{said}**")
         if chosen:

@@ -250,11 +250,12 @@ def check(lesson: Lesson, record: Record) -> None:
 
 
 lessons, wrong = all_lessons()
-records = kept("lessons")
+page = st.container(width=WIDE if "large" in st.query_params else NARROW)
+records = kept("lessons")  # below the page: it has nothing to show, and would push the page while it loads
 progress = {lesson.file: sound(lesson, records.get(lesson.file, {})) for lesson in lessons}
 asked = st.query_params.get("lesson", "")
 chosen = next((lesson for lesson in lessons if str(lesson.number) == asked), None)
-with st.container(width=WIDE if "large" in st.query_params else NARROW):
+with page:
     if chosen:
         card(chosen, lessons, progress[chosen.file])
     else:
