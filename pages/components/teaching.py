@@ -28,7 +28,7 @@ KINDS = (
 BOXES = ("Expander", "Popover")  # controls that hold others
 SHOWN = "canvas, .stDataFrame, .stMetric, .stPlotlyChart, [data-testid^=stEChart], [data-testid^=stBidiComponent]"
 LARGE = (  # 22 instead of 16: all else, and the words of charts, is told from it
-    "html { font-size: 22px !important; } [data-testid=stSidebarNavLink] span { white-space: normal !important; } "
+    "html { font-size: 22px !important; } [data-testid=stSidebarNavLink] * { white-space: normal !important; } "
 )
 _choose = st.components.v2.component("teaching", js=(PAGES.parent / "assets" / "teaching.js").read_text("utf-8"))
 

@@ -59,7 +59,7 @@ def places(full) -> dict[str, Place]:
     return {
         "explore": Place(f"?run={full.run}", picture, inspect),
         "failed": Place(f"?run={full.failed}", "text=no finite number"),
-        "gone": Place("?run=gone", "text=gone"),
+        "gone": Place("?run=gone", "text=no run of this id"),
         "compare": Place("compare", picture),
         "scoreboard": Place("scoreboard", plot),
         "verification": Place("scoreboard?view=Verification", plot),
