@@ -117,7 +117,7 @@ FOCUSED = """async () => {
   const marked = focused !== look();
   at.focus({ focusVisible: true, preventScroll: true });
   const name = (at.getAttribute("aria-label") || labels || at.innerText || at.title || at.tagName).trim();
-  const icon = /^([a-z]+_)*[a-z]+ (?=\\S)/;
+  const icon = /^[a-z_]{4,} /;
   return { name: name.replace(/\\s+/g, " ").replace(icon, ""), seen, marked: marked || at.matches("main, canvas") };
 }"""  # a table draws its own mark; all of the page that scrolls needs none
 
@@ -163,6 +163,8 @@ def test_no_page_has_a_finding(visit, full, width, scheme):
                 places_ = [node["html"] for node in one["nodes"] if not streamlits(one["id"], node["html"])]
                 if one["impact"] != "minor" and places_:
                     found.append((name, one["id"], places_[:3]))
+            if page.locator("[data-testid=stException]").count():
+                found.append((name, "broken", page.locator("[data-testid=stException]").all_inner_texts()))
             if page.evaluate("document.documentElement.scrollWidth > innerWidth"):
                 found.append((name, "wider than the screen", []))
             page.context.close()
