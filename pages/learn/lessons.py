@@ -176,8 +176,8 @@ def ask(lesson: Lesson, section: str, question: Question, given: float | None, w
         )  # fmt: skip
     else:
         said = st.number_input(
-            "Your answer", value=None if given is None else float(given), key=f"{key} {given}", disabled=given is not None, placeholder="a number",
-            step=0.01, format="%g", width=180,
+            "Your answer", value=None if given is None else float(given), key=f"{key} {given}",
+            disabled=given is not None, placeholder="a number", step=0.01, format="%g", width=180,
         )  # fmt: skip
     if given is None:
         st.button(

@@ -32,7 +32,7 @@ def inspect(page):
 def choose_cells(page):
     """Choose two cells of the map, without a pointer."""
     page.get_by_label("Choose cells").focus()
-    for key in ("Enter", "ArrowDown", "ArrowDown", "Enter", "Enter", "Escape"):
+    for key in ("Enter", "ArrowDown", "Enter", "ArrowDown", "Enter", "Escape"):
         page.keyboard.press(key)
     page.locator(".panel[data-points]").nth(1).wait_for()
 
@@ -133,21 +133,24 @@ def full(tmp_path_factory):
 
 @pytest.fixture
 def visit(chromium, full):
-    """visit(place, ...) opens it in a new window of this size and scheme, for one who has done all lessons."""
-    contexts = []
+    """visit(place, ...) opens it in a window of this size and scheme, for one who has done all lessons."""
+    contexts = {}
 
     def opened(place, width=1440, scheme="light"):
-        contexts.append(chromium.new_context(viewport={"width": width, "height": 1000}, color_scheme=scheme))
-        contexts[-1].add_init_script(f"localStorage.setItem('faces lessons', {json.dumps(json.dumps(DONE))})")
-        page = contexts[-1].new_page()
+        if (width, scheme) not in contexts:
+            context = chromium.new_context(viewport={"width": width, "height": 1000}, color_scheme=scheme)
+            context.add_init_script(f"localStorage.setItem('faces lessons', {json.dumps(json.dumps(DONE))})")
+            contexts[width, scheme] = context
+        page = contexts[width, scheme].new_page()
         page.goto(f"{full[0]}/{place.path}")
         page.locator("h1").first.wait_for()
         page.locator(place.there or "h1").first.wait_for()
         page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
+        page.wait_for_function("!document.querySelector('[data-testid=stSkeleton]')")  # all parts have been fetched
         return page
 
     yield opened
-    for context in contexts:
+    for context in contexts.values():
         context.close()
 
 
@@ -167,7 +170,7 @@ def test_no_page_has_a_finding(visit, full, width, scheme):
                 found.append((name, "broken", page.locator("[data-testid=stException]").all_inner_texts()))
             if page.evaluate("document.documentElement.scrollWidth > innerWidth"):
                 found.append((name, "wider than the screen", []))
-            page.context.close()
+            page.close()
     assert not found
 
 
