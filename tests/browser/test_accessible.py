@@ -32,7 +32,7 @@ def inspect(page):
 def choose_cells(page):
     """Choose two cells of the map, without a pointer."""
     page.get_by_label("Choose cells").focus()
-    for key in ("Enter", "ArrowDown", "Enter", "ArrowDown", "Enter", "Escape"):
+    for key in ("Enter", "ArrowDown", "ArrowDown", "Enter", "Enter", "Escape"):
         page.keyboard.press(key)
     page.locator(".panel[data-points]").nth(1).wait_for()
 
@@ -142,6 +142,7 @@ def visit(chromium, full):
             context.add_init_script(f"localStorage.setItem('faces lessons', {json.dumps(json.dumps(DONE))})")
             contexts[width, scheme] = context
         page = contexts[width, scheme].new_page()
+        page.set_default_timeout(60_000)
         page.goto(f"{full[0]}/{place.path}")
         page.locator("h1").first.wait_for()
         page.locator(place.there or "h1").first.wait_for()
