@@ -51,7 +51,7 @@ class Panel {
   constructor(stage) {
     this.card = element("section", "panel", stage);
     const head = element("header", "", this.card);
-    this.title = element("h4", "", head);
+    this.title = element("h2", "", head);
     this.subtitle = element("p", "", head);
     this.view = element("div", "view", this.card);
     this.note = element("p", "note", this.view);
@@ -64,6 +64,7 @@ class Panel {
     this.spec = spec;
     this.card.dataset.panel = spec.id;
     this.title.textContent = this.title.title = spec.title ?? "";
+    this.title.hidden = !spec.title;
     this.caption();
   }
 

@@ -13,7 +13,7 @@ input[type=checkbox] { accent-color: var(--st-primary-color); width: 1rem; heigh
 input[type=text] { flex: 1 1 16rem; min-width: 0; font: inherit; color: inherit; padding: .35rem .6rem; border-radius: inherit;
   background: var(--st-secondary-background-color); border: 1px solid var(--st-border-color, #dfe4ea); }
 button { font: inherit; font-weight: 600; padding: .35rem .9rem; border: 0; border-radius: var(--st-base-radius, .5rem);
-  background: var(--st-primary-color); color: #fff; cursor: pointer; }
+  background: var(--st-primary-color); color: var(--st-background-color, #fff); cursor: pointer; }
 :focus-visible { outline: 2px solid var(--st-primary-color); outline-offset: 2px; }
 @media (hover: none) { label { min-height: 2.4rem; } }
 `;

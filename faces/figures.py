@@ -10,7 +10,7 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from faces.knobs import Number, Value
-from faces.palette import SHAPES, head_ink
+from faces.palette import SHAPES, Paper, head_ink
 
 Curve = tuple[Iterable[Any], Iterable[Any]]  # x and y
 
@@ -255,7 +255,41 @@ def still_lines(
     return figure
 
 
-GREY = "#8a929c"  # stands out on white and on near-black
+GREY = "#8a929c"  # of lines: stands out on white and on near-black
+
+
+def inked(chart: Any, paper: Paper) -> Any:
+    """An ECharts option, or a Plotly figure, whose words can be read on this paper.
+
+    Streamlit's theme writes axes in a grey of 3.7 against white, and words beside a grey line are grey themselves.
+    """
+    if not isinstance(chart, dict):
+        chart.update_layout(font_color=paper.ink, legend_font_color=paper.ink)
+        for axes in (chart.update_xaxes, chart.update_yaxes):
+            axes(tickfont_color=paper.quiet, title_font_color=paper.quiet)
+        return chart
+    return {name: _inked(name, part, paper) for name, part in chart.items()}
+
+
+WORDS = {"xAxis": ("axisLabel", "nameTextStyle"), "yAxis": ("axisLabel", "nameTextStyle"), "visualMap": ("textStyle",)}
+
+
+def _inked(name: str, part: Any, paper: Paper) -> Any:
+    """A part of an option: `name` is its key, or that of the list it stands in."""
+    if isinstance(part, list):
+        return [_inked(name, one, paper) for one in part]
+    if not isinstance(part, dict):
+        return part
+    found = {key: _inked(key, value, paper) for key, value in part.items()}
+    if name == "label" and found.get("color") == GREY:
+        found["color"] = paper.quiet
+    if name == "legend":
+        found["textStyle"] = {"color": paper.ink, **found.get("textStyle", {})}
+    for key in WORDS.get(name, ()):
+        found[key] = {"color": paper.quiet, **found.get(key, {})}
+    return found
+
+
 PLAIN = {"displayModeBar": False}  # a Plotly chart without its row of buttons
 
 
@@ -498,7 +532,7 @@ def heat_map(
     titles: tuple[str, str],
     scale: Sequence[str],
     unit: str,
-    dark: bool,
+    paper: Paper,
     ruled: Sequence[Ruled] = (),
 ) -> dict[str, Any]:
     """An ECharts option for values over two settings. Clicking selects tiles, several at a time, in their order.
@@ -509,12 +543,10 @@ def heat_map(
     values = [tile.value for tile in tiles if tile.value is not None]
     low, high = (min(values), max(values)) if values else (0.0, 1.0)
     high = high if high > low else low + 1e-6
-    paper, ink = ("#0e1117", "#fafafa") if dark else ("#ffffff", "#1b2430")
-    empty = "#262c36" if dark else "#e9edf2"
     data = []
     for tile in tiles:
-        fill = empty if tile.value is None else _blend(scale, (tile.value - low) / (high - low))
-        pen = ink if tile.value is None else _readable(fill)
+        fill = paper.empty if tile.value is None else _blend(scale, (tile.value - low) / (high - low))
+        pen = paper.ink if tile.value is None else _readable(fill)
         data.append(
             {
                 "name": f"{tile.column}, {tile.row}",  # ECharts selects all that share a name
@@ -549,12 +581,12 @@ def heat_map(
         "series": [
             {
                 "type": "heatmap", "name": "cells", "data": data, "selectedMode": "multiple",
-                "itemStyle": {"borderColor": paper, "borderWidth": 2, "borderRadius": 4},
+                "itemStyle": {"borderColor": paper.ground, "borderWidth": 2, "borderRadius": 4},
                 "label": {"fontSize": 12 if few else 10, "lineHeight": 15},
                 "emphasis": {"itemStyle": {"borderColor": GREY, "borderWidth": 2}},
-                "select": {"itemStyle": {"borderColor": ink, "borderWidth": 4}},
+                "select": {"itemStyle": {"borderColor": paper.ink, "borderWidth": 4}},
             },
-            *(part for place, line in enumerate(ruled) for part in _over(line, place, paper, ink)),
+            *(part for place, line in enumerate(ruled) for part in _over(line, place, paper)),
         ],
     }  # fmt: skip
 
@@ -564,21 +596,21 @@ def _upright(ruled: Sequence[Ruled]) -> int:
     return sum(len(set(line.xs)) == 1 for line in ruled)
 
 
-def _over(line: Ruled, place: int, paper: str, ink: str) -> list[dict[str, Any]]:
+def _over(line: Ruled, place: int, paper: Paper) -> list[dict[str, Any]]:
     """A line that can be seen on any colour: dashed, on a pale ground, with its name on a plate at its end."""
     upright = len(set(line.xs)) == 1
     points = [[round(float(x), 4), round(float(y), 4)] for x, y in zip(line.xs, line.ys, strict=True)]
     name = {
-        "show": True, "formatter": line.name, "color": ink, "backgroundColor": paper, "padding": [2, 5], "fontSize": 11,
-        "borderRadius": 3, "position": "top" if upright else "insideBottomLeft",
+        "show": True, "formatter": line.name, "color": paper.ink, "backgroundColor": paper.ground, "padding": [2, 5],
+        "fontSize": 11, "borderRadius": 3, "position": "top" if upright else "insideBottomLeft",
         "offset": [0, 4 - 16 * place] if upright else [0, 0], "align": "center" if upright else "left",
     }  # fmt: skip
     end = max(points, key=lambda point: point[1]) if upright else min(points)
     common = {"type": "line", "xAxisIndex": 1, "yAxisIndex": 1, "silent": True, "symbol": "none", "data": points,
               "tooltip": {"show": False}}  # fmt: skip
     return [
-        {**common, "z": 4, "lineStyle": {"color": paper, "width": 5, "opacity": 0.75}},
-        {**common, "z": 5, "lineStyle": {"color": ink, "width": 2, "type": DASH[place % len(DASH)]}},
+        {**common, "z": 4, "lineStyle": {"color": paper.ground, "width": 5, "opacity": 0.75}},
+        {**common, "z": 5, "lineStyle": {"color": paper.ink, "width": 2, "type": DASH[place % len(DASH)]}},
         {
             "type": "scatter", "xAxisIndex": 1, "yAxisIndex": 1, "silent": True, "symbolSize": 1, "z": 6,
             "clip": False,
@@ -622,7 +654,7 @@ def spot_map(
     titles: tuple[str, str],
     scale: Sequence[str],
     unit: str,
-    dark: bool,
+    paper: Paper,
     ruled: Sequence[Ruled] = (),
 ) -> dict[str, Any]:
     """The same as `heat_map` for points anywhere between the `ends` of two axes: low, high, whether by equal factors.
@@ -632,7 +664,6 @@ def spot_map(
     values = [spot.value for spot in spots if spot.value is not None]
     low, high = (min(values), max(values)) if values else (0.0, 1.0)
     high = high if high > low else low + 1e-6
-    paper, ink = ("#0e1117", "#fafafa") if dark else ("#ffffff", "#1b2430")
     data = []
     for spot in spots:
         fill = GREY if spot.value is None else _blend(scale, (spot.value - low) / (high - low))
@@ -644,7 +675,7 @@ def spot_map(
                 "symbolSize": 26 if best else 18 if spot.value is not None else 14,
                 "label": {
                     "show": bool(spot.label), "formatter": spot.label,
-                    "color": ink if spot.value is None else _readable(fill),
+                    "color": paper.ink if spot.value is None else _readable(fill),
                 },
                 "itemStyle": {"color": fill, "opacity": 1.0 if spot.value is not None else 0.5},
                 "tooltip": {"formatter": spot.words},
@@ -671,11 +702,11 @@ def spot_map(
         "series": [
             {
                 "type": "scatter", "name": "points", "data": data, "selectedMode": "multiple", "clip": False, "z": 7,
-                "itemStyle": {"borderColor": paper, "borderWidth": 1.5},
+                "itemStyle": {"borderColor": paper.ground, "borderWidth": 1.5},
                 "label": {"fontSize": 11, "position": "inside"},
-                "select": {"itemStyle": {"borderColor": ink, "borderWidth": 4}},
+                "select": {"itemStyle": {"borderColor": paper.ink, "borderWidth": 4}},
             },
-            *(part for place, line in enumerate(ruled) for part in _over(line, place, paper, ink)),
+            *(part for place, line in enumerate(ruled) for part in _over(line, place, paper)),
         ],
     }  # fmt: skip
 
@@ -685,7 +716,7 @@ def parallel(
     rows: Sequence[Sequence[Value | None]],
     shade: int,
     scale: Sequence[str],
-    ink: str,
+    paper: Paper,
 ) -> dict[str, Any]:
     """An ECharts option of parallel coordinates: a line per row, coloured by the column `shade`; it passes over None.
 
@@ -716,7 +747,7 @@ def parallel(
         return [{"nameLocation": where}] * len(axes)
 
     default = {
-        "nameTextStyle": {"color": ink, "fontSize": 12}, "axisLabel": {"color": ink, "fontSize": 11},
+        "nameTextStyle": {"color": paper.ink, "fontSize": 12}, "axisLabel": {"color": paper.ink, "fontSize": 11},
         "axisLine": {"lineStyle": {"color": GREY, "width": 1}}, "axisTick": {"lineStyle": {"color": GREY}},
         "areaSelectStyle": {"width": 22, "borderColor": GREY, "color": GREY, "opacity": 0.35}, "nameGap": 14,
     }  # fmt: skip
@@ -760,7 +791,7 @@ class Stand:
 SYMBOLS = {"circle": "circle", "square": "rect", "triangle": "triangle", "plus": "diamond"}  # ECharts has no plus
 
 
-def pareto(stands: Sequence[Stand], titles: tuple[str, str], ink: str) -> dict[str, Any]:
+def pareto(stands: Sequence[Stand], titles: tuple[str, str], paper: Paper) -> dict[str, Any]:
     """An ECharts option of settings by two measures in per cent: means, their runs faint, and the front as a line."""
     best = sorted((stand.x, stand.y) for stand in stands if stand.best)
     steps = [list(best[0])] if best else []
@@ -789,9 +820,11 @@ def pareto(stands: Sequence[Stand], titles: tuple[str, str], ink: str) -> dict[s
                 {
                     "type": "scatter", "name": stand.name, "data": [[round(stand.x, 2), round(stand.y, 2)]],
                     "symbol": SYMBOLS[stand.shape], "symbolSize": 15 if stand.best else 10, "z": 4 if stand.best else 3,
-                    "itemStyle": {"color": stand.color, "opacity": 1.0 if stand.best else 0.75, "borderColor": ink,
-                                  "borderWidth": 1.5 if stand.best else 0},
-                    "label": {"show": stand.best, "formatter": stand.name, "position": "top", "color": ink,
+                    "itemStyle": {
+                        "color": stand.color, "opacity": 1.0 if stand.best else 0.75, "borderColor": paper.ink,
+                        "borderWidth": 1.5 if stand.best else 0,
+                    },
+                    "label": {"show": stand.best, "formatter": stand.name, "position": "top", "color": paper.ink,
                               "fontSize": 11},
                     "labelLayout": {"hideOverlap": True}, "tooltip": {"formatter": tip},
                 }

@@ -38,6 +38,22 @@ class Ink:
     shape: str = SHAPES[0]
 
 
+@dataclass(frozen=True)
+class Paper:
+    """What a chart is drawn on and with: its ground, words and lines, words that stand back, and cells without a value.
+
+    Words are read at any size: 4.5 against the ground (WCAG AA). Ground and ink are those of .streamlit/config.toml.
+    """
+
+    ground: str
+    ink: str
+    quiet: str
+    empty: str
+
+
+LIGHT = Paper("#ffffff", "#0c131c", "#57606c", "#e9edf2")
+DARK = Paper("#0e1117", "#e8ecf1", "#bac2cc", "#262c36")
+
 # From little to much. Lightness alone tells the order, so any eye and a grey printer can read it.
 SCALE = (
     Ink("#dcb95a", "#3c569b"), Ink("#a8a27c", "#5f7da6"), Ink("#74848f", "#8ca295"), Ink("#42608f", "#c3bd66"),

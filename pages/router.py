@@ -10,9 +10,14 @@ ICON = Path(__file__).parents[1] / "assets" / "icon.png"
 
 st.set_page_config(page_title="Faces", page_icon=str(ICON), layout="wide")
 st.logo(str(ICON), size="large")
-if st.context.theme.type == "dark":  # the accent that reads on dark is too light for Streamlit's white on its buttons
-    main = "[data-testid=stBaseButton-primary]"
-    st.html(f"<style>{main} p, {main} span {{ color: #0e1117 }}</style>")
+style = [
+    "[class*=st-key-place-of-] { min-height: clamp(300px, 34vw, 430px) }",  # of pictures, also while they load
+    "[data-testid=stElementToolbar]:focus-within { opacity: 1 !important }",  # Streamlit shows it to a pointer only
+]
+if st.context.theme.type == "dark":  # the accent that reads on dark is too light for Streamlit's white upon it
+    main = "[data-testid=stBaseButton-primary]:not(:disabled)"
+    style.append(f"{main} p, {main} span, [data-tag], [data-tag] * {{ color: #0e1117 }}")
+st.html(f"<style>{' '.join(style)}</style>")
 
 page = st.navigation(
     {

@@ -1,12 +1,14 @@
 """Colours: seen on both backgrounds, by any eye, and the same everywhere."""
 
+import tomllib
 from itertools import combinations
 
 import numpy as np
 import pytest
 
-from faces import palette
+from faces import figures, palette
 from faces.heads import FAMILIES, HEADS
+from tests.helpers import ROOT
 
 ANY_EYE = {  # Machado, Oliveira and Fernandes 2009, full severity; linear RGB
     "full": np.eye(3),
@@ -37,6 +39,18 @@ def oklab(color, eye=ANY_EYE["full"]):
 )
 def test_every_colour_stands_out_from_the_page(colors, paper, least):
     assert min(contrast(color, paper) for color in colors) >= least
+
+
+@pytest.mark.parametrize("paper", [palette.LIGHT, palette.DARK])
+def test_words_in_charts_can_be_read(paper):
+    assert contrast(paper.quiet, paper.ground) >= 4.5
+    assert min(contrast(paper.ink, ground) for ground in (paper.ground, paper.empty)) >= 7
+
+
+@pytest.mark.parametrize(("name", "paper"), [("light", palette.LIGHT), ("dark", palette.DARK)])
+def test_charts_have_the_ground_and_the_ink_of_the_page(name, paper):
+    theme = tomllib.loads((ROOT / ".streamlit" / "config.toml").read_text(encoding="utf-8"))["theme"][name]
+    assert (paper.ground, paper.ink) == (theme["backgroundColor"], theme["textColor"])
 
 
 @pytest.mark.parametrize("eye", ANY_EYE)
@@ -72,3 +86,28 @@ def test_every_head_has_an_ink_of_its_own_and_a_colour_of_its_own_in_its_family(
 
 def test_a_head_unknown_here_still_has_one_fixed_colour():
     assert palette.head_ink("TomorrowsFace") == palette.head_ink("TomorrowsFace") != palette.head_ink("OtherFace")
+
+
+@pytest.mark.parametrize("paper", [palette.LIGHT, palette.DARK])
+def test_words_of_axes_and_beside_grey_lines_are_not_grey(paper):
+    words = {"label", "axisLabel", "nameTextStyle", "textStyle"}
+    dot = figures.Dot(45.0, 0.5, figures.GREY, "a word")
+    drawn = figures.inked(
+        figures.over_angles(
+            [figures.Line("head", np.array([0.0, 180.0]), np.array([1.0, 0.0]), "#3f90da")],
+            [dot],
+            upright={90.0: "a mark"},
+        ),
+        paper,
+    )
+
+    def inks(part):
+        for key, value in part.items() if isinstance(part, dict) else enumerate(part) if isinstance(part, list) else ():
+            if key in words:
+                yield value.get("color")
+            yield from inks(value)
+
+    assert drawn["xAxis"]["axisLabel"]["color"] == drawn["yAxis"]["nameTextStyle"]["color"] == paper.quiet
+    assert min(contrast(ink, paper.ground) for ink in inks(drawn) if ink) >= 4.5
+    plotted = figures.inked(figures.still_two_ways([("head", 0.5, 0.6)], {"head": "#3f90da"}, ("a", "b")), paper)
+    assert plotted.layout.xaxis.tickfont.color == plotted.layout.yaxis.title.font.color == paper.quiet

@@ -329,7 +329,7 @@ def test_the_ranking_says_who_is_ahead_with_intervals_and_ranks(store):
     comparison.submit_all(store, {}, {"dataset": "digits"}, 5, HEADS)
     finish(store, spread)
     app = opened()
-    assert app.subheader[0].value == "ArcFace is ahead of every other head by more than chance."
+    assert app.header[0].value == "ArcFace is ahead of every other head by more than chance."
     table = app.dataframe[0].value
     assert table["Head"][0] == "ArcFace"
     assert sorted(table["Rank"]) == ["1", "2–3", "2–3"]
@@ -353,7 +353,7 @@ def test_one_seed_shows_dots_and_no_ranking(store):
     comparison.submit_all(store, {}, {"dataset": "digits"}, 1, HEADS)
     finish(store, spread)
     app = opened()
-    assert "no ranking" in app.subheader[0].value
+    assert "no ranking" in app.header[0].value
     assert set(app.dataframe[0].value["Rank"]) == {"–"}
 
 

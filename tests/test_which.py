@@ -72,7 +72,7 @@ def opened(**params: str) -> AppTest:
 
 
 def said(page: AppTest) -> str:
-    return "\n".join(one.value for kind in ("subheader", "markdown", "caption", "info") for one in page.get(kind))
+    return "\n".join(one.value for kind in ("header", "markdown", "caption", "info") for one in page.get(kind))
 
 
 def test_an_empty_home_says_what_it_would_take_and_still_does_the_arithmetic(store):

@@ -40,7 +40,7 @@ export class Inspector {
   }
 
   clear() {
-    const counted = [...this.list.querySelectorAll("h4, header p")].map(({ textContent }) => textContent);
+    const counted = [...this.list.querySelectorAll("h3, header p")].map(({ textContent }) => textContent);
     clearTimeout(this.telling);
     this.said.textContent = counted.join(", ");
     this.one.replaceChildren();
@@ -88,7 +88,7 @@ export class Inspector {
 
     this.one.hidden = this.root.hidden = false;
     this.one.replaceChildren();
-    const title = element("header", "", this.one), named = element("h4", "", title);
+    const title = element("header", "", this.one), named = element("h3", "", title);
     this.ink(label, named);
     element("span", "", named, this.name(label));
     element("span", "quiet", named, `#${key}`);
@@ -251,7 +251,7 @@ export class Inspector {
 
     this.list.replaceChildren();
     const title = element("header", "", this.list);
-    element("h4", "", title, `${picked.size} images`);
+    element("h3", "", title, `${picked.size} images`);
     const counted = facts ? `${found.filter(wrong).length} named wrong by ${judge.spec.title || "this head"}` : "";
     const hidden = found.length > MOST ? `the first ${MOST} are drawn` : "";
     const absent = found.length < picked.size ? `${picked.size - found.length} are not shown at this moment` : "";

@@ -47,4 +47,5 @@ def faceview(
     other than 1 to 7 panels with ids of their own.
     """
     data = described(panels, classes, axes, height, label, live, on_picked is not None, on_wished is not None, file)
-    return _mount(key=key, data=data, on_picked_change=on_picked, on_wished_change=on_wished).get("picked")
+    with st.container(key=f"place of {key}"):  # has a least height, so that nothing moves when the picture has loaded
+        return _mount(key=key, data=data, on_picked_change=on_picked, on_wished_change=on_wished).get("picked")

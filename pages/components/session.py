@@ -1,11 +1,13 @@
-"""What every page needs of the server it runs in: the store, and the colours of the theme that is on, the URL."""
+"""What every page needs of the server it runs in: the store, the colours of the theme and charts in them, the URL."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import streamlit as st
 
+from faces import figures
 from faces.home import home
-from faces.palette import Ink, head_ink
+from faces.palette import DARK, LIGHT, Ink, Paper, head_ink
 from trainer.store import Store
 
 
@@ -21,9 +23,24 @@ def the_store() -> Store:
     return _store(str(home()))
 
 
+def paper() -> Paper:
+    """What charts are drawn on and with, in the theme that is on."""
+    return DARK if st.context.theme.type == "dark" else LIGHT
+
+
 def color(ink: Ink) -> str:
     """An ink as it shows on the present background."""
-    return ink.dark if st.context.theme.type == "dark" else ink.light
+    return ink.dark if paper() is DARK else ink.light
+
+
+def echart(option: dict[str, Any], **how: Any) -> Any:
+    """`st.echarts_chart` with words that can be read."""
+    return st.echarts_chart(figures.inked(option, paper()), **how)
+
+
+def plot(figure: Any, **how: Any) -> Any:
+    """`st.plotly_chart` with words that can be read."""
+    return st.plotly_chart(figures.inked(figure, paper()), **how)
 
 
 def head_colors(heads: Iterable[str]) -> dict[str, str]:

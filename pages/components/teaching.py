@@ -34,7 +34,9 @@ BUTTONS = ("time", "colour", "lengths", "lasso", "trails", "tour", "save")  # th
 PICTURE = ".stMain [data-testid=stBidiComponentIsolated]"
 LOCKED = "opacity: .5; pointer-events: none; interactivity: inert;"
 SHOWN = "canvas, .stDataFrame, .stMetric, .stPlotlyChart, [data-testid^=stEChart], [data-testid^=stBidiComponent]"
-LARGE = "html { font-size: 22px !important; } "  # instead of 16: all else, and the words of charts, is told from it
+LARGE = (  # 22 instead of 16: all else, and the words of charts, is told from it
+    "html { font-size: 22px !important; } [data-testid=stSidebarNavLink] * { white-space: normal !important; } "
+)
 _choose = st.components.v2.component("teaching", js=(PAGES.parent / "assets" / "teaching.js").read_text("utf-8"))
 
 

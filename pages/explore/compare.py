@@ -11,7 +11,7 @@ from pages.components.experiment import ask_experiment, ask_group, ask_noise
 from pages.components.explained import added, put_in_all, why
 from pages.components.live import live
 from pages.components.picture import Look, pending, picture, projection_choice
-from pages.components.session import head_colors, remember, the_store
+from pages.components.session import head_colors, plot, remember, the_store
 from pages.components.taking import taking
 from trainer import comparison
 from trainer.config import RunConfig
@@ -143,18 +143,18 @@ def curves(drawn: list[Run], latest: dict[str, dict]) -> None:
     with few:
         st.markdown("**Explained variance, to 16 components**")
         lines = {name: (range(1, 17), np.cumsum(variance[:16])) for name, (variance, _) in found.items()}
-        st.plotly_chart(still_lines(lines, colors, "components", "", dash=dash), key="to 16", config=plain)
+        plot(still_lines(lines, colors, "components", "", dash=dash), key="to 16", config=plain)
     with many:
         st.markdown("**Explained variance, to 128**")
         lines = {name: (range(1, len(variance) + 1), np.cumsum(variance)) for name, (variance, _) in found.items()}
         chart = still_lines(lines, colors, "components", "", log=True, dash=dash)
-        st.plotly_chart(chart, key="to 128", config=plain)
+        plot(chart, key="to 128", config=plain)
     with by_k:
         st.markdown("**KNN accuracy against k**")
         lines = {name: (knn[:, 0], knn[:, 1]) for name, (_, knn) in found.items() if len(knn)}
         if lines:
             chart = still_lines(lines, colors, "k nearest images", "", log=True, dash=dash)
-            st.plotly_chart(chart, key="by k", config=plain)
+            plot(chart, key="by k", config=plain)
         else:
             st.caption("Measured after the first epoch.")
     explained = [

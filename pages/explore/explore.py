@@ -6,7 +6,7 @@ from typing import Any
 import streamlit as st
 
 from faces.datasets import find
-from faces.figures import history_curve, lines
+from faces.figures import GREY, history_curve, lines
 from faces.heads import HEADS, margined, scored
 from faces.knobs import Choice, Knob
 from faces.projections import PROJECTIONS
@@ -15,7 +15,7 @@ from pages.components.explained import added, explain, put_in, put_in_all, why
 from pages.components.feasibility import feasibility
 from pages.components.live import live
 from pages.components.picture import Look, pending, picture, projection_choice
-from pages.components.session import head_colors, the_store
+from pages.components.session import echart, head_colors, the_store
 from pages.components.settings import adopt, ask_budget, ask_dataset, ask_head, ask_held_out, ask_knobs, mark
 from pages.components.taking import taking
 from trainer.brought import counted
@@ -36,14 +36,16 @@ COMPONENTS = (2, 3, 16, 128)  # whose share of the variance is said
 store = the_store()
 
 
-def current() -> Run | None:
-    """The run that the URL names, else the newest that has begun; on a first visit one that starts by itself."""
+def current() -> Run | str:
+    """The run that the URL names, else the newest that has begun; on a first visit one that starts by itself.
+
+    A sentence where the URL names one that is not here.
+    """
     if name := st.query_params.get("run"):
         try:
             return store.run(name)
         except ValueError as error:
-            st.warning(str(error))
-            return None
+            return str(error)
     if not store.count():
         store.submit_first(DEMO, "first visit")
         st.session_state["welcome"] = True
@@ -69,8 +71,8 @@ def turn(knob: str, key: str) -> None:
         st.toast(told.plain(str(error)), icon=":material/error:")
 
 
-with st.container():
-    run = current()
+found = current()
+run = found if isinstance(found, Run) else None
 if run and "adopted" not in st.session_state:
     adopt(run.config, over=False)
 st.session_state["adopted"] = True
@@ -128,7 +130,7 @@ def show(run_id: str, look: Look) -> bool:
     history = store.history(run_id)
     facts = history[-1] if history else None
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.subheader(told.title(run.config), width="content", anchor=False)
+        st.header(told.title(run.config), width="content", anchor=False)
         told.badge("brought" if told.brought(run.config) else run.state)
     st.caption(told.subtitle(run.config))
     told.progress(store, run, facts)
@@ -186,14 +188,14 @@ def curves(run: Run, history: list[dict]) -> None:
     with left:
         st.markdown("**Training loss**")
         curve = history_curve(history, "loss")
-        st.echarts_chart(
+        echart(
             lines({"loss": curve}, {"loss": ink}, "epoch", ""), height=230, key="loss", alt=alt("Training loss", curve)
         )
     with middle:
         st.markdown("**Validation accuracy**")
         two = told.accuracies(run.config, history)
-        chart = lines(two, dict.fromkeys(two, "#94a4a2") | {"KNN": ink}, "epoch", "", percent=True)
-        st.echarts_chart(chart, height=230, key="accuracy", alt=alt("KNN accuracy", two["KNN"]))
+        chart = lines(two, dict.fromkeys(two, GREY) | {"KNN": ink}, "epoch", "", percent=True)
+        echart(chart, height=230, key="accuracy", alt=alt("KNN accuracy", two["KNN"]))
     components(right, run, history, ink)
     turned = [f"{told.said(name, value)} at step {step}" for step, name, value in history[-1]["turned"]]
     if turned:
@@ -208,7 +210,7 @@ def by_k(run: Run, history: list[dict], ink: str) -> None:
         knn = store.snapshot(run.id, history[-1]["step"]).knn
         chart = lines({"KNN": (knn[:, 0], knn[:, 1])}, {"KNN": ink}, "k nearest rows", "", percent=True, dots=True)
         said = ", ".join(f"{share:.1%} at k = {k:.0f}" for k, share in knn.tolist())
-        st.echarts_chart(chart, height=230, key="by k", alt=f"KNN accuracy: {said}.")
+        echart(chart, height=230, key="by k", alt=f"KNN accuracy: {said}.")
         st.caption("Made elsewhere: no training, hence no loss and no DNN accuracy.")
     components(right, run, history, ink)
 
@@ -222,7 +224,7 @@ def components(place: Any, run: Run, history: list[dict], ink: str) -> None:
         first = {"variance": (range(1, len(variance[:16]) + 1), variance[:16])}
         chart = lines(first, {"variance": ink}, "components", "", percent=True, dots=True)
         shares = ", ".join(f"{variance[k - 1]:.0%} in {k}" for k in COMPONENTS if k <= len(variance))
-        st.echarts_chart(chart, height=230, key="variance", alt=f"Cumulative explained variance: {shares}.")
+        echart(chart, height=230, key="variance", alt=f"Cumulative explained variance: {shares}.")
         st.caption(f"{shares} components.")
         put = [added(snapshot.variance, k) for k in COMPONENTS if k <= len(variance)]
         why({"explained_variance": put}, "variance", "Explain")
@@ -248,7 +250,8 @@ def alt(name: str, curve: tuple) -> str:
 
 with view:
     if run is None:
-        st.info("Choose settings and press Train.", icon=":material/arrow_back:")
+        st.warning(f"{found} Choose settings and press Train, or open another run.", icon=":material/link_off:")
+        st.page_link("manage/runs.py", label="What has been trained here", icon=":material/history:")
     else:
         with st.container():
             if (run.config.head, run.config.dataset) != (head, dataset):

@@ -12,7 +12,7 @@ from pages.components import runs as told
 from pages.components.experiment import ask_experiment, ask_group, ask_noise
 from pages.components.explained import meaning, over_seeds, put_in_all, why
 from pages.components.live import POLL, live
-from pages.components.session import head_colors, the_store
+from pages.components.session import head_colors, plot, the_store
 from trainer import comparison
 from trainer.comparison import MEASURES, Measure, Ranking
 from trainer.store import OPEN, Run
@@ -45,7 +45,7 @@ def show_ranking(runs: Sequence[Run], latest: Latest) -> None:
     """Every seed as a dot, means with their intervals, ties, and the table."""
     metric = ask_metric(runs, latest)
     measure, ranked = MEASURES[metric], comparison.ranking(runs, latest, metric)
-    st.subheader(comparison.verdict(ranked), anchor=False)
+    st.header(comparison.verdict(ranked), anchor=False)
     if not ranked.standings:
         return
     colors = head_colors(standing.head for standing in ranked.standings)
@@ -58,7 +58,7 @@ def show_ranking(runs: Sequence[Run], latest: Latest) -> None:
         for one in ranked.standings
     ]  # fmt: skip
     chart = figures.still_ranking(rows, measure.title, measure.unit, measure.digits)
-    st.plotly_chart(chart, key="ranking", config=figures.PLAIN, alt=f"{measure.title} of each head, a dot per seed")
+    plot(chart, key="ranking", config=figures.PLAIN, alt=f"{measure.title} of each head, a dot per seed")
     st.dataframe(table(ranked, measure), hide_index=True, width="stretch")
     why({metric: over_seeds(metric, {one.head: one.scores for one in ranked.standings})}, "ranking")
     said = f"Seeds that every head has finished: {', '.join(map(str, ranked.seeds))}."
@@ -103,7 +103,7 @@ def show_verification(runs: Sequence[Run], latest: Latest) -> None:
         )
         return
     chart = figures.still_roc(curves, head_colors(curves), RATES)
-    st.plotly_chart(chart, key="roc", config=figures.PLAIN, alt="ROC curves of each head on held-out classes")
+    plot(chart, key="roc", config=figures.PLAIN, alt="ROC curves of each head on held-out classes")
     names = ["tar_at_far_0.1", "tar_at_far_0.01", "tar_at_far_0.001", "eer", "rank1"]
     found = {name: comparison.scores(runs, latest, name) for name in names}
     st.dataframe(
@@ -162,7 +162,7 @@ def show_angles(runs: Sequence[Run], latest: Latest) -> None:
                 with st.container(gap="xsmall"):
                     st.markdown(f"**{head}**")
                     chart = figures.still_angles(each, colors[head], top)
-                    st.plotly_chart(chart, key=f"angles {head}", config=figures.PLAIN, alt=f"Angles of {head}")
+                    plot(chart, key=f"angles {head}", config=figures.PLAIN, alt=f"Angles of {head}")
         st.caption(
             "Degrees, a mean over the seeds, all pictures to one scale. **What to notice.** A margin asks for a gap "
             "between the coloured and the grey. How much of the gap in training is left on validation images?"
@@ -211,7 +211,7 @@ def show_noise(runs: Sequence[Run], latest: Latest) -> None:
         for head, levels in found.items()
     }
     chart = figures.still_noise(curves, head_colors(curves), measure.title, measure.unit, measure.digits)
-    st.plotly_chart(chart, key="noise", config=figures.PLAIN, alt=f"{measure.title} against wrong training labels")
+    plot(chart, key="noise", config=figures.PLAIN, alt=f"{measure.title} against wrong training labels")
     st.caption("Means over seeds with their standard deviation. Validation labels are true at every level.")
     scores = {
         f"{head}, {level} % wrong": [row[seed] for seed in sorted(row)]
@@ -219,7 +219,7 @@ def show_noise(runs: Sequence[Run], latest: Latest) -> None:
         for level, row in levels.items()
     }
     why({metric: over_seeds(metric, scores)}, "noise")
-    st.subheader("Does SubCenterArcFace earn its K?", anchor=False)
+    st.header("Does SubCenterArcFace earn its K?", anchor=False)
     left, right = st.columns(2, gap="large")
     with left:
         leads = comparison.lead(found.get("SubCenterArcFace", {}), found.get("ArcFace", {}))
@@ -246,7 +246,7 @@ def show_noise(runs: Sequence[Run], latest: Latest) -> None:
         shares = comparison.center_shares(done(runs, latest), latest)
         if shares:
             chart = figures.still_shares(shares, head_colors(["SubCenterArcFace"])["SubCenterArcFace"])
-            st.plotly_chart(chart, key="shares", config=figures.PLAIN, alt="Share of images won by each sub-center")
+            plot(chart, key="shares", config=figures.PLAIN, alt="Share of images won by each sub-center")
             st.caption(
                 "Training images that each sub-center of a class wins, largest first, mean over classes and seeds. "
                 "**What to notice.** A center that wins hardly any costs memory and does nothing. If the others are "
@@ -273,7 +273,7 @@ def show_two_ways(runs: Sequence[Run], latest: Latest) -> None:
         return
     names = ("inference logits", "logits that saw the label")
     rows = [(head, honest[head].mean, labelled[head].mean) for head in both]
-    st.plotly_chart(
+    plot(
         figures.still_two_ways(rows, head_colors(both), names), key="two ways", config=figures.PLAIN,
         alt="DNN accuracy of each head by two ways of counting",
     )  # fmt: skip

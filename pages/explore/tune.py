@@ -13,7 +13,7 @@ from pages.components import runs as told
 from pages.components.explained import over_seeds, put_in, why
 from pages.components.live import POLL, live
 from pages.components.picture import Look, picture
-from pages.components.session import color, head_colors, remember, the_store
+from pages.components.session import color, echart, head_colors, paper, remember, the_store
 from pages.components.settings import adopt
 from pages.components.sweeping import ask_sweep, called
 from trainer import comparison, sweep
@@ -71,12 +71,18 @@ def show_map(name: str, metric: str, third: float | None) -> bool:
         kind = "point" if made.trials else "cell"
         st.caption(f":material/ads_click: Click a {kind} to open its embedding, more {kind}s to compare them.")
         rows = len(made.axes[1].values) if len(made.axes) > 1 else 1
-        event: Any = st.echarts_chart(
+        event: Any = echart(
             draw(made, there, measure), key=f"map {name} {third}", on_select="rerun", alt=alt(made, there, measure),
             height=460 if made.trials else min(116 + 60 * max(rows, 2), 760),
         )  # fmt: skip
+        named = st.multiselect(
+            f"Choose {kind}s", [cell.point for cell in there], key=f"chosen {name} {third}",
+            format_func=lambda point: sweep.spelled(made, point), placeholder=f"Or choose {kind}s by name",
+            label_visibility="collapsed", max_selections=AT_ONCE,
+        )  # fmt: skip
     with right:
-        chosen = [at for group in event.selection.selected for at in group["data_indices"] if at < len(there)]
+        clicked = [at for group in event.selection.selected for at in group["data_indices"] if at < len(there)]
+        chosen = [*dict.fromkeys([*clicked, *(at for at, cell in enumerate(there) if cell.point in named)])]
         if said := sweep.verdict(cells, made, measure):
             st.markdown(f"**{said}**")
         if chosen:
@@ -130,7 +136,6 @@ def actions(name: str, made: Sweep, cells: Sequence[Cell]) -> None:
 
 def draw(made: Sweep, cells: Sequence[Cell], measure: Measure) -> dict[str, Any]:
     """The map of a grid, or of the points of a search."""
-    dark = st.context.theme.type == "dark"
     scale = [color(ink) for ink in (SCALE if measure.higher else SCALE[::-1])]
     axes = made.axes[:2]
     titles = (axes[0].name, axes[1].name if len(axes) > 1 else "")
@@ -142,7 +147,7 @@ def draw(made: Sweep, cells: Sequence[Cell], measure: Measure) -> dict[str, Any]
         ]  # fmt: skip
         ends = [(axis.values[0], axis.values[-1], axis.log) for axis in axes] + [(-1, 1, False)]
         lines = [Ruled(mark.name, mark.xs, mark.ys) for mark in inside(made)]
-        return figures.spot_map(spots, (ends[0], ends[1]), titles, scale, measure.unit, dark, lines)
+        return figures.spot_map(spots, (ends[0], ends[1]), titles, scale, measure.unit, paper(), lines)
     columns, rows = ([f"{value:.3g}" for value in axis.values] for axis in (*axes, axes[0])[:2])
     rows = rows if len(axes) > 1 else [""]
     tiles = [
@@ -152,7 +157,7 @@ def draw(made: Sweep, cells: Sequence[Cell], measure: Measure) -> dict[str, Any]
         )
         for cell in cells
     ]  # fmt: skip
-    return figures.heat_map(tiles, columns, rows, titles, scale, measure.unit, dark, placed(made))
+    return figures.heat_map(tiles, columns, rows, titles, scale, measure.unit, paper(), placed(made))
 
 
 def shown(cell: Cell, measure: Measure) -> float | None:
@@ -353,9 +358,8 @@ def page_runs() -> None:
         for place in range(len(runs))
     ]
     shade = next((at for at, column in enumerate(columns) if column.name == "knn_accuracy"), len(columns) - 1)
-    ink = "#e8ecf1" if st.context.theme.type == "dark" else "#1b2430"
-    chart = figures.parallel(titles, rows, shade, [color(one) for one in SCALE], ink)
-    st.echarts_chart(
+    chart = figures.parallel(titles, rows, shade, [color(one) for one in SCALE], paper())
+    echart(
         chart, key="parallel", height=520, alt=f"{len(runs)} runs across {', '.join(titles)}, coloured by KNN accuracy"
     )
     why({column.name: [] for column in reversed(columns) if column.measure}, "runs")
@@ -403,7 +407,9 @@ def page_front() -> None:
     for run in runs:
         config = run.config
         where = f"{told.dataset_title(config.dataset)}, {config.held_out} classes held out"
-        where += f", {config.encoder} {config.size} px, D = {config.dim}, {config.epochs} epochs"
+        where += (
+            f", {config.encoder} {config.size} px, D = {config.dim}, {config.epochs} epoch{'s' * (config.epochs > 1)}"
+        )
         fixed = [f"{name} {value}" for name, value in vars(config).items() if name in APART and value]
         where += "".join(f", {word}" for word in fixed)
         groups.setdefault(where, []).append(run)
@@ -423,12 +429,9 @@ def page_front() -> None:
     if not stands:
         st.info("These runs have no such measure; choose another one.", icon=":material/info:")
         return
-    ink = "#e8ecf1" if st.context.theme.type == "dark" else "#1b2430"
-    chart = figures.pareto(stands, (MEASURES[x].title, MEASURES[y].title), ink)
+    chart = figures.pareto(stands, (MEASURES[x].title, MEASURES[y].title), paper())
     best = [one.name for one in stands if one.best]
-    st.echarts_chart(
-        chart, key="front", height=520, alt=f"KNN accuracy against verification; on the front: {', '.join(best)}"
-    )
+    echart(chart, key="front", height=520, alt=f"KNN accuracy against verification; on the front: {', '.join(best)}")
     scores = {
         name: {one.name: [pair[at] / 100 for pair in one.runs] for one in stands if one.best}
         for at, name in ((1, y), (0, x))

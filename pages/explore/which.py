@@ -29,7 +29,7 @@ def answer(
 ) -> None:
     """One question: the answer in a sentence, what it stands on, what was said before, and where to look further."""
     with st.container(border=True):
-        st.subheader(question, anchor=False)
+        st.header(question, anchor=False)
         st.markdown(f"**{short}**")
         if why:
             st.markdown(why)
@@ -176,10 +176,10 @@ st.markdown(
     "Answers from the runs at hand, each with what chance can do to it, beside the advice of the article that this app "
     "began with. They hold for the images, encoder and budget they were measured on; yours may differ."
 )
-with st.container(horizontal=True, vertical_alignment="bottom"):
-    purpose = st.segmented_control(
-        "What for?", list(PURPOSES), default=next(iter(PURPOSES)), required=True, key="purpose", bind="query-params"
-    )
+purpose = st.segmented_control(
+    "What for?", list(PURPOSES), default=next(iter(PURPOSES)), required=True, key="purpose", bind="query-params"
+)
+with st.container(horizontal=True):
     classes = st.number_input("Your classes C", 2, 1000, 10, key="C", bind="query-params", width=140)
     dim = st.number_input("Dimensions D", 2, 512, 128, key="D", bind="query-params", width=140)
 metric = PURPOSES[purpose or next(iter(PURPOSES))]
@@ -212,7 +212,7 @@ def show(found: Mapping[str, Experiment]) -> None:
             f"No experiment at hand has {MEASURES[metric].title} for two heads and two seeds or more. Open recorded "
             "runs here, or train some heads on the page Which head is best"
             + (" with some classes held out." if metric.startswith("tar") else "."),
-            icon=":material/arrow_upward:",
+            icon=":material/arrow_downward:",
         )
         offer()
     which_s_and_m(int(classes), int(dim))

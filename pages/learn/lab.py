@@ -23,7 +23,7 @@ from faces.heads import FAMILIES, HEADS, angled
 from faces.knobs import Choice, Knob, Value
 from pages.components.feasibility import feasibility
 from pages.components.knobs import key_of, sliders
-from pages.components.session import head_colors
+from pages.components.session import echart, head_colors
 from pages.components.settings import OWN
 
 if TYPE_CHECKING:
@@ -202,7 +202,7 @@ def show_target(shown: Shown) -> None:
     here, plain = (sketch.own(np.array([shown.theta]), margin)[0] for margin in (True, False))
     top = nice(found["no margin"][0])
     st.markdown("**What does the margin take?**")
-    st.echarts_chart(
+    echart(
         figures.over_angles(lines, [shown.dot(here)], -1.5 * top, top, top / 2, seam_mark(shown)),
         height=TALL, key="target", alt=f"Own logit of {name} against the angle, beside all other heads",
     )  # fmt: skip
@@ -223,7 +223,7 @@ def show_plane(shown: Shown) -> None:
     *boundary, at_own, at_other = shown.sketch.boundary(np.append(shown.angles, [shown.theta, shown.other]))
     band = math.degrees(at_own - shown.theta)
     st.markdown("**Who wins between two classes?**")
-    st.echarts_chart(
+    echart(
         figures.angle_plane(shown.degrees, np.degrees(boundary), shown.color, shown.dot(math.degrees(shown.other))),
         height=TALL, key="plane",
         alt=f"{shown.name}: the own class wins if the other is {math.degrees(at_own):.0f}° away or more",
@@ -265,7 +265,7 @@ def show_probability(shown: Shown) -> None:
     if shown.name == "SphereFace2":
         ring = "SphereFace2 asks yes or no for each class; this softmax of its logits is not what it trains."
     st.markdown("**How sure can the head be?**")
-    st.echarts_chart(
+    echart(
         figures.over_angles(lines, dots, level={best: f"best {best:.3f}"}), height=TALL, key="probability",
         alt=f"Probability of the own class against the angle; {here:.2f} at {math.degrees(shown.theta):.0f}°",
     )  # fmt: skip
@@ -288,7 +288,7 @@ def show_pull(shown: Shown) -> None:
     bottom = -top / 2 * max(0, math.ceil(-2 * min(pull.min(), push.min()) / top - 0.04))  # nothing to see is cut
     most = shown.degrees[pull.argmax()]
     st.markdown("**Who is pulled hardest?**")
-    st.echarts_chart(
+    echart(
         figures.over_angles(lines, [shown.dot(here)], bottom, top, top / 2, seam_mark(shown)), height=TALL, key="pull",
         alt=f"Pull to the own class against the angle; strongest at {most:.0f}°",
     )  # fmt: skip
@@ -303,7 +303,7 @@ def show_room(shown: Shown, classes: int, dim: int) -> None:
     apart = spacing(classes, dim)
     asked, there = math.degrees(shown.sketch.asks()), math.degrees(apart.angle)
     st.markdown("**Does the margin fit?**")
-    st.echarts_chart(
+    echart(
         figures.angle_gauge(asked, there, shown.color), height=72, key="gauge",
         alt=f"{asked:.1f}° between centers are asked for, and there are {there:.1f}°",
     )  # fmt: skip

@@ -176,8 +176,8 @@ def ask(lesson: Lesson, section: str, question: Question, given: float | None, w
         )  # fmt: skip
     else:
         said = st.number_input(
-            "Your answer", value=given, key=f"{key} {given}", disabled=given is not None, placeholder="a number",
-            step=0.01, format="%g", width=180,
+            "Your answer", value=None if given is None else float(given), key=f"{key} {given}",
+            disabled=given is not None, placeholder="a number", step=0.01, format="%g", width=180,
         )  # fmt: skip
     if given is None:
         st.button(
@@ -250,11 +250,12 @@ def check(lesson: Lesson, record: Record) -> None:
 
 
 lessons, wrong = all_lessons()
-records = kept("lessons")
+page = st.container(width=WIDE if "large" in st.query_params else NARROW)
+records = kept("lessons")  # below the page: it has nothing to show, and would push the page while it loads
 progress = {lesson.file: sound(lesson, records.get(lesson.file, {})) for lesson in lessons}
 asked = st.query_params.get("lesson", "")
 chosen = next((lesson for lesson in lessons if str(lesson.number) == asked), None)
-with st.container(width=WIDE if "large" in st.query_params else NARROW):
+with page:
     if chosen:
         card(chosen, lessons, progress[chosen.file])
     else:

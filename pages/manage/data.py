@@ -93,7 +93,7 @@ def shelf(data: Dataset) -> None:
     """One dataset: what it is and what of it is here."""
     with st.container(border=True):
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.subheader(data.title, width="content", anchor=False)
+            st.header(data.title, width="content", anchor=False)
             st.badge("here" if data.counts else "not here yet", color="green" if data.counts else "gray")
         st.markdown(data.summary)
         sizes = ", ".join(f"{size} px" for size in decoded(data))
@@ -157,7 +157,7 @@ def fetch(data: Imagewoof) -> None:
 def bring() -> None:
     """Import the visitor's own images."""
     with st.container(border=True):
-        st.subheader("Your own images", anchor=False)
+        st.header("Your own images", anchor=False)
         st.markdown(
             "A folder with one folder of images per class, `train/` and `val/` above if you have a split, or a zip of "
             "it. JPEG, PNG, WebP, BMP and GIF. What cannot be read is listed and left out."
@@ -193,7 +193,7 @@ def kept(upload: Any) -> str:
 def bring_embeddings() -> None:
     """Bring embeddings that were made elsewhere, to look at them without training."""
     with st.container(border=True):
-        st.subheader("Your own embeddings", anchor=False)
+        st.header("Your own embeddings", anchor=False)
         st.markdown(
             "A table of numbers with labels, from any model: seen, scored by KNN, inspected and compared like a run, "
             "without training. **CSV** or **Parquet** with a column `class` or `label`, or **NPZ** with `embeddings` "

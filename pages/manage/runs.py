@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from faces.figures import history_curve, lines
+from faces.figures import GREY, history_curve, lines
 from pages.components import runs as told
 from pages.components.explained import put_in_all, why
 from pages.components.live import POLL, live
-from pages.components.session import head_colors, the_store
+from pages.components.session import echart, head_colors, the_store
 from pages.components.settings import adopt
 from pages.components.taking import taking
 from trainer import tidying
@@ -159,10 +159,12 @@ def detail(run: Run) -> None:
         chart = lines(
             {"Training loss": history_curve(history, "loss")}, {"Training loss": ink}, "epoch", "Training loss"
         )
-        left.echarts_chart(chart, height=220, key=f"loss {run.id}", alt="Training loss over the epochs")
+        with left:
+            echart(chart, height=220, key=f"loss {run.id}", alt="Training loss over the epochs")
         two = told.accuracies(run.config, history)
-        chart = lines(two, dict.fromkeys(two, "#94a4a2") | {"KNN": ink}, "epoch", "", percent=True)
-        right.echarts_chart(chart, height=220, key=f"accuracy {run.id}", alt="Accuracies over the epochs")
+        chart = lines(two, dict.fromkeys(two, GREY) | {"KNN": ink}, "epoch", "", percent=True)
+        with right:
+            echart(chart, height=220, key=f"accuracy {run.id}", alt="Accuracies over the epochs")
         st.download_button(
             "Metrics as CSV",
             lambda: as_csv(metrics_table(taken(store, [run.id]))),

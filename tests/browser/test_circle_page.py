@@ -158,7 +158,7 @@ def test_the_page_paints_both_panels_and_fits(server, chromium, width, scheme):
     panels.nth(1).wait_for(timeout=60_000)
     page.evaluate(WATCH)
     panels.nth(1).scroll_into_view_if_needed()
-    assert panels.evaluate_all("all => all.map(one => one.querySelector('h4').textContent)") == [
+    assert panels.evaluate_all("all => all.map(one => one.querySelector('h2').textContent)") == [
         "Classification",
         "ArcFace",
     ]

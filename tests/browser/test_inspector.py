@@ -118,7 +118,7 @@ def click(page, at):
 
 
 def inspects(page, at):
-    page.locator(".one h4", has_text=f"#{ROWS[at]}").wait_for()
+    page.locator(".one h3", has_text=f"#{ROWS[at]}").wait_for()
 
 
 def found(page):
@@ -182,7 +182,7 @@ def test_the_keyboard_alone_opens_walks_and_closes(visit):
     page.locator(".stage").focus()
     page.keyboard.press("Enter")
     page.locator(".near .tile:focus").first.wait_for()
-    first = int(page.locator(".one h4").inner_text().split("#")[1])
+    first = int(page.locator(".one h3").inner_text().split("#")[1])
     page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowDown")
     focused = page.locator(".tile:focus")

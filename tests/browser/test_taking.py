@@ -58,7 +58,7 @@ def test_a_replay_plays_from_a_disk_and_asks_nobody(replay, page):
     page.goto(replay.as_uri())
     panels = page.locator(".panel[data-points='100'], .panel[data-points='500']")
     until(lambda: panels.count() == 2)
-    assert page.locator("h4").all_text_contents() == ["CosFace", "ArcFace"]
+    assert page.locator("h2").all_text_contents() == ["CosFace", "ArcFace"]
     slider = page.get_by_label("Place in training")
     assert page.locator("output").text_content() == "step 60 of 60"
     page.get_by_label("One moment back (←)").click()
