@@ -89,7 +89,7 @@ def by_hand(head: CosineHead, cosine: Table, labels: Labels, rooms: Sequence[Ten
     """
     places = labels[:, None]
     cosine, ranks = head.winners(cosine)
-    rooms, wide = (rooms, None) if ranks is None else (rooms[:-1], rooms[-1])
+    rooms, wide = (rooms, rooms[0]) if ranks is None else (rooms[:-1], rooms[-1])
     with torch.enable_grad():
         own = own_of(cosine, labels).requires_grad_()
         value = head.s * head.margin(own)
@@ -105,7 +105,7 @@ def by_hand(head: CosineHead, cosine: Table, labels: Labels, rooms: Sequence[Ten
     if of_others is not None:
         share.mul_(of_others)
     share.scatter_(1, places, of_own)
-    if wide is None:
+    if ranks is None:
         return loss, share
     return loss, wide.zero_().scatter_(1, columns(head.classes, wide.shape[1], wide.device) + ranks, share)
 
