@@ -540,22 +540,8 @@ def heat_map(
     `scale` are colours from little to much, between the least and the largest value. Tiles without a value are there,
     in grey, with their sign.
     """
-    values = [tile.value for tile in tiles if tile.value is not None]
-    low, high = (min(values), max(values)) if values else (0.0, 1.0)
-    high = high if high > low else low + 1e-6
-    data = []
-    for tile in tiles:
-        fill = paper.empty if tile.value is None else _blend(scale, (tile.value - low) / (high - low))
-        pen = paper.ink if tile.value is None else _readable(fill)
-        data.append(
-            {
-                "name": f"{tile.column}, {tile.row}",  # ECharts selects all that share a name
-                "value": [tile.column, tile.row, low if tile.value is None else round(tile.value, 3)],
-                "label": {"show": bool(tile.label), "formatter": tile.label, "color": pen},
-                "itemStyle": {"color": fill},
-                "tooltip": {"formatter": tile.words},
-            }
-        )
+    span = _span(tile.value for tile in tiles)
+    data = [_coloured(tile, tile.column, tile.row, span, scale, paper.empty, paper) for tile in tiles]
     few = len(columns) <= 8
     axis = {"axisTick": {"show": False}, "axisLine": {"show": False}, "splitLine": {"show": False}}
     hidden = {"type": "value", "show": False, "min": -0.5}
@@ -573,11 +559,7 @@ def heat_map(
              "nameLocation": "end", "nameGap": 6},
             {**hidden, "max": len(rows) - 0.5},
         ],
-        "visualMap": {
-            "type": "continuous", "min": low, "max": high, "orient": "horizontal", "left": "center", "bottom": 0,
-            "itemHeight": 130, "itemWidth": 12, "inRange": {"color": list(scale)}, "seriesIndex": 0,
-            "text": [f"{high:.1f}{unit}", f"{low:.1f}{unit}"], "show": len(set(values)) > 1, "hoverLink": False,
-        },
+        "visualMap": _bar(span, scale, unit),
         "series": [
             {
                 "type": "heatmap", "name": "cells", "data": data, "selectedMode": "multiple",
@@ -589,6 +571,39 @@ def heat_map(
             *(part for place, line in enumerate(ruled) for part in _over(line, place, paper)),
         ],
     }  # fmt: skip
+
+
+def _span(values: Iterable[float | None]) -> tuple[float, float]:
+    """The least and the largest value, never the same."""
+    known = [value for value in values if value is not None]
+    low, high = (min(known), max(known)) if known else (0.0, 0.0)
+    return low, high if high > low else low + 1e-6
+
+
+def _bar(span: tuple[float, float], scale: Sequence[str], unit: str) -> dict[str, Any]:
+    """The scale under a map, where there is more than one value."""
+    low, high = span
+    return {
+        "type": "continuous", "min": low, "max": high, "orient": "horizontal", "left": "center", "bottom": 0,
+        "itemHeight": 130, "itemWidth": 12, "inRange": {"color": list(scale)}, "seriesIndex": 0,
+        "text": [f"{high:.1f}{unit}", f"{low:.1f}{unit}"], "show": high - low > 2e-6, "hoverLink": False,
+    }  # fmt: skip
+
+
+def _coloured(
+    one: "Tile | Spot", x: float, y: float, span: tuple[float, float], scale: Sequence[str], unknown: str, paper: Paper
+) -> dict[str, Any]:
+    """One value of a map: its place, its colour between the ends, its label and its words."""
+    low, high = span
+    fill = unknown if one.value is None else _blend(scale, (one.value - low) / (high - low))
+    pen = paper.ink if one.value is None else _readable(fill)
+    return {
+        "name": f"{x}, {y}",  # ECharts selects all that share a name
+        "value": [x, y, low if one.value is None else round(one.value, 3)],
+        "label": {"show": bool(one.label), "formatter": one.label, "color": pen},
+        "itemStyle": {"color": fill},
+        "tooltip": {"formatter": one.words},
+    }
 
 
 def _upright(ruled: Sequence[Ruled]) -> int:
@@ -661,26 +676,13 @@ def spot_map(
 
     The lines are in values of the axes.
     """
-    values = [spot.value for spot in spots if spot.value is not None]
-    low, high = (min(values), max(values)) if values else (0.0, 1.0)
-    high = high if high > low else low + 1e-6
+    span = _span(spot.value for spot in spots)
     data = []
     for spot in spots:
-        fill = GREY if spot.value is None else _blend(scale, (spot.value - low) / (high - low))
-        best = spot.value is not None and spot.value == max(values)
-        data.append(
-            {
-                "name": f"{spot.x}, {spot.y}",
-                "value": [spot.x, spot.y, low if spot.value is None else round(spot.value, 3)],
-                "symbolSize": 26 if best else 18 if spot.value is not None else 14,
-                "label": {
-                    "show": bool(spot.label), "formatter": spot.label,
-                    "color": paper.ink if spot.value is None else _readable(fill),
-                },
-                "itemStyle": {"color": fill, "opacity": 1.0 if spot.value is not None else 0.5},
-                "tooltip": {"formatter": spot.words},
-            }
-        )  # fmt: skip
+        one = _coloured(spot, spot.x, spot.y, span, scale, GREY, paper)
+        one["symbolSize"] = 14 if spot.value is None else 26 if spot.value == span[1] else 18
+        one["itemStyle"]["opacity"] = 0.5 if spot.value is None else 1.0
+        data.append(one)
 
     def both(end: tuple[Number, Number, bool], title: dict[str, Any]) -> list[dict[str, Any]]:
         begin, last, log = end
@@ -694,11 +696,7 @@ def spot_map(
         "tooltip": {"trigger": "item", "confine": True},
         "xAxis": both(ends[0], {"name": titles[0], "nameLocation": "middle", "nameGap": 28}),
         "yAxis": both(ends[1], {"name": titles[1], "nameTextStyle": {"align": "left"}, "nameGap": 6}),
-        "visualMap": {
-            "type": "continuous", "min": low, "max": high, "orient": "horizontal", "left": "center", "bottom": 0,
-            "itemHeight": 130, "itemWidth": 12, "inRange": {"color": list(scale)}, "seriesIndex": 0,
-            "text": [f"{high:.1f}{unit}", f"{low:.1f}{unit}"], "show": len(set(values)) > 1, "hoverLink": False,
-        },
+        "visualMap": _bar(span, scale, unit),
         "series": [
             {
                 "type": "scatter", "name": "points", "data": data, "selectedMode": "multiple", "clip": False, "z": 7,
