@@ -591,7 +591,13 @@ def _bar(span: tuple[float, float], scale: Sequence[str], unit: str) -> dict[str
 
 
 def _coloured(
-    one: "Tile | Spot", x: float, y: float, span: tuple[float, float], scale: Sequence[str], unknown: str, paper: Paper
+    one: "Tile | Spot",
+    x: Number,
+    y: Number,
+    span: tuple[float, float],
+    scale: Sequence[str],
+    unknown: str,
+    paper: Paper,
 ) -> dict[str, Any]:
     """One value of a map: its place, its colour between the ends, its label and its words."""
     low, high = span
