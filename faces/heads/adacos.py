@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from faces.heads.base import CosineHead
+from faces.heads.fused import at_once
 from faces.knobs import Choice, Knob, Value, fixed_scale
 from faces.shapes import Cosines, CosineTable, Features, Labels
 
@@ -39,8 +40,12 @@ class AdaCos(CosineHead):
         if self.dynamic == "off":
             self.s.fill_(fixed_scale(self.classes))
         elif self.classes > 2:
-            wrong = (self.s * cosine).scatter_(1, labels[:, None], -math.inf)
-            log_b_avg = wrong.logsumexp((0, 1)) - math.log(len(labels))
+            few = at_once(cosine)
+            each = [
+                (self.s * some).scatter_(1, own_labels[:, None], -math.inf).logsumexp(1)
+                for some, own_labels in zip(cosine.split(few), labels.split(few), strict=True)
+            ]
+            log_b_avg = torch.cat(each).logsumexp(0) - math.log(len(labels))
             median = -(-own).median()  # of an even number of angles the smaller middle one
             s = log_b_avg / median.clamp_min(math.cos(math.pi / 4))
             self.s.copy_(torch.where(s > 0, s, self.s))

@@ -55,7 +55,7 @@ class Fused(torch.autograd.Function):
         of_some = by_hand if own_ways <= known_ways and slopes == ("others" in own_ways) else by_autograd
         loss = torch.zeros((), dtype=table.dtype, device=table.device)
         along = torch.zeros_like(inverse)  # of each row's gradient, the part in the row's own direction
-        few = max(1, (AT_ONCE if table.device.type == "cpu" else AT_ONCE_ELSEWHERE) // table.shape[1])
+        few = at_once(table)
         rooms = [table.new_empty(few, head.classes) for _ in range(3 if slopes else 1)]
         rooms += [torch.empty_like(table[:few])] * picks
         for some, some_labels in zip(table.split(few), labels.split(few), strict=True):
@@ -80,6 +80,11 @@ class Fused(torch.autograd.Function):
             if ctx.needs_input_grad[2]:
                 of_rows = (table.T @ (features * each)).addcmul_(rows, (along * -each)[:, None])
         return None, of_features, of_rows, None
+
+
+def at_once(table: Table) -> int:
+    """How many rows of a table are worked on at a time."""
+    return max(1, (AT_ONCE if table.device.type == "cpu" else AT_ONCE_ELSEWHERE) // table.shape[1])
 
 
 def by_hand(head: CosineHead, cosine: Table, labels: Labels, rooms: Sequence[Tensor]) -> tuple[Loss, Table]:
