@@ -4,10 +4,10 @@ Time from the new value to all messages sent, of the page run as a whole, where 
 (all but the title). CPU time and wall time in milliseconds, median and worst of 20 steps, for some heads. Besides: what
 loading torch takes, in seconds and megabytes, and how long it holds up another thread of the process at most.
 
-2026-11-22, two quiet cores, one thread, torch 2.15: 58 ms a step of ArcFace on the server (15 of them the test's own). In headless
-Chromium on the same machine 250 to 270 ms from the key to the new numbers (medians of 20, least 167): React and ECharts keep the
-page's thread for 220 of them. Earlier, busy (load 5): 50 to 71 ms CPU and 75 to 143 ms a
-step by head; torch 7.6 s, 498 MB, 0.57 s.
+2026-11-22, two quiet cores, one thread, torch 2.15: 58 ms a step of ArcFace on the server (15 of them the test's own).
+In headless Chromium on the same machine 250 to 270 ms from the key to the new numbers (medians of 20, least 167): React
+and ECharts keep the page's thread for 220 of them. Earlier, at load 5: 50 to 71 ms CPU and 75 to 143 ms a step by head;
+torch 7.6 s, 498 MB, 0.57 s.
 """
 
 import os
