@@ -110,6 +110,17 @@ def test_only_writes_that_were_cut_off_long_ago_are_leftovers(store):
     assert (old.exists(), new.exists()) == (False, True)
 
 
+def test_what_goes_while_it_is_being_counted_counts_nothing(store, monkeypatch):
+    name = place(store)
+    gone = store.folder(name).path / "a0001" / "snapshots"
+    real = type(gone).iterdir
+    monkeypatch.setattr(type(gone), "iterdir", lambda path: real(path / "gone" if path == gone else path))
+    assert taken(store) == sum(count for file, count in SIZES.items() if "snapshots" not in file) + sum(
+        size(store.folder(name).path / file) for file in ("config.json", "run.json")
+    )
+    assert tidying.written(gone / "gone") == 0
+
+
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(share=st.floats(0, 1.2), runs=st.integers(0, 4))
 def test_enough_goes_and_no_more_than_the_last_item_too_much(store, tmp_path_factory, share, runs):

@@ -12,6 +12,7 @@ somebody has pinned, stay whole.
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,12 +42,18 @@ class Item:
 
 def size(path: Path) -> int:
     """Bytes of a file, or of all files in a folder; 0 when it is gone."""
-    if path.is_dir():
-        return sum(size(each) for each in path.iterdir())
     try:
-        return path.stat().st_size
-    except OSError:
+        return sum(size(each) for each in path.iterdir()) if path.is_dir() else path.stat().st_size
+    except OSError:  # trainings go on meanwhile
         return 0
+
+
+def written(file: Path) -> float:
+    """When a file was last written, in seconds since 1970; 0 when it is gone."""
+    try:
+        return file.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def taken(store: Store) -> int:
@@ -85,7 +92,7 @@ def plan(store: Store, keep: int = KEEP) -> list[Item]:
 def candidates(store: Store) -> Iterator[Item]:
     """All that could go, mildest first."""
     left = tuple(store.path.glob("exports/*")) + tuple(
-        file for file in store.path.rglob(".*.tmp") if time.time() - file.stat().st_mtime > OLD
+        file for file in store.path.rglob(".*.tmp") if 0 < written(file) < time.time() - OLD
     )
     yield Item("leftovers", "", left, sum(map(size, left)))
     runs = [run for run in reversed(store.runs(ENDED)) if not store.folder(run.id).pinned]
@@ -121,10 +128,13 @@ def remove(store: Store, items: Iterable[Item]) -> int:
         run = _ended(store, item.run) if item.run else None
         if item.run and (run is None or store.folder(run.id).pinned):
             continue
-        freed += sum(map(size, item.paths))
+        room = sum(map(size, item.paths))
         if item.kind == "run":
-            store.delete(item.run)
+            with suppress(ValueError):  # resumed or deleted just now
+                store.delete(item.run)
+                freed += room
             continue
+        freed += room
         for path in item.paths:
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
