@@ -1,6 +1,6 @@
 """Many classes: the class centers of a head spread over processes, and each step only some of the wrong classes.
 
-With a million classes the centers and their table of cosines outgrow one GPU. Here every process holds the centers of
+With millions of classes the centers and their table of cosines outgrow one GPU. Here every process holds the centers of
 its share of the classes and works on the images of all: features and labels are gathered, each process computes the
 cosines to its own centers, and the softmax is put together from one maximum and two sums per image. The margin is the
 head's own `margin`, computed where the image's class is at home. At a `rate` under 1 a step keeps the classes that its
@@ -43,7 +43,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
@@ -90,9 +90,7 @@ class PartialFC(nn.Module):
         settled = settle(kind.knobs, knobs, classes)
         self.dim, self.rate, self.seed = dim, rate, seed
         self.first, self.last = classes * rank // world, classes * (rank + 1) // world
-        self.head = started(
-            kind, dim, 2, seed, settled
-        )  # a head of two classes, which becomes this part of a large one
+        self.head = started(kind, dim, 2, seed, settled)  # of two classes, and then of these
         self.head.classes = classes
         weight = torch.empty(self.last - self.first, *self.head.weight.shape[1:])
         for block in range(self.first // BLOCK, -(-self.last // BLOCK)):
@@ -114,9 +112,7 @@ class PartialFC(nn.Module):
         kept = self.kept(labels)
         rows = self.weight if kept is None else Rows.apply(self.weight, kept)
         cosine = self.head.of_classes(inner(unit(everyone), unit(widen(rows)).flatten(0, -2)))  # (B, kept)
-        mine = (
-            ((labels >= self.first) & (labels < self.last)).nonzero().squeeze(1)
-        )  # images whose class is at home here
+        mine = self.at_home(labels).nonzero().squeeze(1)
         places = labels[mine] - self.first
         places = places if kept is None else torch.searchsorted(kept, places)
         own_here = cosine[mine, places]
@@ -132,6 +128,10 @@ class PartialFC(nn.Module):
             logits.index_put_((mine, places), self.head.s * margined), mine, places, self.group
         )
 
+    def at_home(self, labels: Labels) -> Bool[Tensor, " B"]:
+        """For which images this process holds the center of their class."""
+        return (labels >= self.first) & (labels < self.last)
+
     def kept(self, labels: Labels) -> Places | None:
         """This process's classes of this step, rising: those of the batch and others by chance. None for all."""
         if self.rate == 1 or not self.training:
@@ -139,7 +139,7 @@ class PartialFC(nn.Module):
         classes = torch.arange(self.first, self.last, device=labels.device)
         place = scrambled(scrambled(torch.tensor(self.seed, device=labels.device)) + self.step)
         drawn = scrambled(place + classes) < self.rate * 2**32
-        drawn[labels[(labels >= self.first) & (labels < self.last)] - self.first] = True
+        drawn[labels[self.at_home(labels)] - self.first] = True
         return drawn.nonzero().squeeze(1)
 
     def check(self, features: Features, labels: Labels) -> None:
