@@ -7,13 +7,19 @@ from pathlib import Path
 from typing import Any
 
 
-def write(path: Path, content: bytes | str) -> None:
-    """Write a file durably and all at once; OSError when the disk refuses, and then it takes no room."""
+def write(path: Path, content: bytes | str, durable: bool = True) -> None:
+    """Write a file durably and all at once; OSError when the disk refuses, and then it takes no room.
+
+    One that is not `durable` is whole or absent too, but may be lost in a power cut; nobody waits for the disk.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
-        commit(temporary, path)
+        if durable:
+            commit(temporary, path)
+        else:
+            os.replace(temporary, path)
     except OSError:
         temporary.unlink(missing_ok=True)
         raise

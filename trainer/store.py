@@ -488,8 +488,14 @@ class Store:
     def _migrate(self, engine: Engine) -> None:
         with engine.connect() as db:
             found = db.exec_driver_sql("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'").first()
-            if found and db.exec_driver_sql("SELECT version_num FROM alembic_version").scalar() == REVISION:
-                return
+            version = db.exec_driver_sql("SELECT version_num FROM alembic_version").scalar() if found else ""
+        if version == REVISION:
+            return
+        if version and version > REVISION:
+            raise ValueError(
+                f"This home was written by a newer Faces (tables {version}, here {REVISION}); update Faces, or point "
+                "FACES_HOME at another folder."
+            )
         from alembic import command
         from alembic.config import Config
 

@@ -36,7 +36,7 @@ def teller(file: Path, every: float = 0.3) -> Callable[[Progressed], None]:
         told = now
         rate = (progressed.done - first) / (now - began) if now - began > 0.2 else 0.0
         left = (total - progressed.done) / rate if total and rate else None
-        write(file, json.dumps({**dataclasses.asdict(progressed), "rate": rate, "left": left}))
+        write(file, json.dumps({**dataclasses.asdict(progressed), "rate": rate, "left": left}), durable=False)
 
     return tell
 
@@ -48,7 +48,7 @@ def mover(file: Path, every: float = 0.5) -> Callable[[int, int, Any], None]:
     def move(step: int, steps: int, loss: Any) -> None:
         nonlocal told
         if time.monotonic() - told > every:
-            write(file, json.dumps({"step": step, "steps": steps, "loss": loss.item()}))
+            write(file, json.dumps({"step": step, "steps": steps, "loss": loss.item()}), durable=False)
             told = time.monotonic()
 
     return move

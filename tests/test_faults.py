@@ -1,0 +1,172 @@
+"""Faults that no other test meets: clocks that jump, storms of stops, slow disks, full devices, other versions."""
+
+import json
+import os
+import time
+
+import pytest
+import torch
+from alembic import command
+from alembic.config import Config
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sqlalchemy import create_engine
+
+from faces import files
+from faces.datasets.base import Progressed
+from tests.helpers import ROOT
+from trainer import RunConfig, store
+from trainer.store import REVISION, Store
+from trainer.supervisor import Supervisor
+from trainer.telling import mover, teller
+from trainer.worker import FAILED, FINISHED, STOPPED, run_attempt
+
+HOURS = st.sampled_from([-3600.0, -60.0, 0.0, 60.0, 3600.0])  # of daylight saving, a suspend, a wrong clock set right
+
+
+class Scripted:
+    """An engine whose attempts end when the test says so; what it was told to kill is in `killed`."""
+
+    def __init__(self, slots=2):
+        self.codes, self.killed, self.slots = {}, [], slots
+
+    def free(self):
+        return self.slots - sum(code is None for code in self.codes.values())
+
+    def warm(self):
+        pass
+
+    def start(self, folder, attempt):
+        self.codes[folder.name, attempt] = None
+        return folder.name, attempt
+
+    def poll(self, handle):
+        return self.codes[handle]
+
+    def kill(self, handle):
+        self.killed.append(handle)
+        self.codes[handle] = -9
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(jumps=st.lists(HOURS, min_size=8, max_size=8), stopped=st.booleans())
+def test_a_clock_that_jumps_loses_no_attempt_no_picture_and_kills_nobody(tmp_path_factory, jumps, stopped):
+    home, engine = Store(tmp_path_factory.mktemp("home")), Scripted(slots=1)
+    supervisor, ahead, true = Supervisor(home, engine), 0.0, time.time
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store.time, "time", lambda: true() + ahead)
+        patch.setattr(supervisor, "_project", lambda projector, wanted: None)
+        name = home.submit(RunConfig())
+        ahead += jumps[0]
+        supervisor.tick()
+        ahead += jumps[1]
+        if stopped:
+            home.stop(name, "enough")
+        for jump in jumps[2:5]:
+            ahead += jump
+            supervisor.tick()
+        assert home.run(name).state == "running"
+        engine.codes[name, 1] = STOPPED if stopped else FINISHED
+        ahead += jumps[5]
+        supervisor.tick()
+        assert (home.run(name).state, home.run(name).attempt) == ("stopped" if stopped else "finished", 1)
+        assert not engine.killed
+        home.want(name, 1, "tsne-2")
+        ahead += jumps[6]
+        home.want(name, 1, "tsne-2")  # whoever looks goes on asking
+        taken = home.next_wanted("tsne")
+        assert taken
+        ahead += jumps[7]
+        home.end_wanted(name, 1, "tsne-2", "")
+        assert home.next_wanted("tsne") is None
+
+
+def test_a_storm_of_stops_leaves_no_run_in_between(tmp_path):
+    home, engine = Store(tmp_path / "home"), Scripted()
+    names = [home.submit(RunConfig(seed=seed)) for seed in range(200)]
+    supervisor = Supervisor(home, engine)
+    supervisor.tick()
+    running = [run.id for run in home.runs(("running",))]
+    assert len(running) == 2
+    for name in reversed(names):
+        home.stop(name, "all of them")
+        if name == names[100]:
+            supervisor.tick()  # which goes on meanwhile
+    supervisor.tick()
+    for name in running:
+        assert (home.folder(name).attempt(1) / "stop").exists()  # asked to stop, at the next look
+        engine.codes[name, 1] = STOPPED
+    supervisor.tick()
+    assert {(run.state, run.reason) for run in home.runs()} == {("stopped", "all of them")}
+    assert set(engine.codes) == {(name, 1) for name in running}  # none began after
+
+
+def test_a_slow_disk_is_waited_for_by_what_must_last_and_by_nothing_else(tmp_path, monkeypatch):
+    waited, sync = [], os.fsync
+
+    def slow(handle):
+        waited.append(handle)
+        time.sleep(0.1)
+        sync(handle)
+
+    monkeypatch.setattr(files.os, "fsync", slow)
+    began = time.monotonic()
+    move, tell = mover(tmp_path / "progress.json", every=0), teller(tmp_path / "told.json", every=0)
+    for step in range(50):
+        move(step, 50, torch.tensor(1.0))
+        tell(Progressed("Decoding", step, 50, "images"))
+    assert (waited, time.monotonic() - began < 2) == ([], True)
+    assert json.loads((tmp_path / "progress.json").read_text())["step"] == 49
+    files.write(tmp_path / "kept", "kept")
+    assert len(waited) == 2  # the file and its name
+
+
+def test_a_device_that_is_out_of_memory_fails_its_run_in_words_and_the_next_one_trains(tmp_path, monkeypatch):
+    home = Store(tmp_path / "home")
+    names = [home.submit(RunConfig(epochs=1, batch=256, dim=8, probe=100)) for _ in range(2)]
+    step = torch.Tensor.backward
+
+    def full(*arguments, **named):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr(torch.Tensor, "backward", full)
+    run = home.claim()
+    assert run_attempt(home.folder(run.id), 1) == FAILED
+    said = (home.folder(names[0]).attempt(1) / "reason.txt").read_text()
+    assert said == "The device ran out of memory; try a smaller batch, image size or encoder."
+    home.end(run.id, 1, "failed", said)
+    monkeypatch.setattr(torch.Tensor, "backward", step)
+    assert run_attempt(home.folder(home.claim().id), 1) == FINISHED
+
+
+REVISIONS = sorted(file.name[1:5] for file in (ROOT / "trainer" / "migrations" / "versions").glob("v*.py"))
+
+
+@pytest.mark.parametrize("revision", REVISIONS)
+def test_a_home_of_every_revision_opens_with_its_runs(revision, tmp_path):
+    setup = Config()
+    setup.set_main_option("script_location", str(ROOT / "trainer" / "migrations"))
+    with create_engine(f"sqlite:///{tmp_path / 'meta.db'}").begin() as db:
+        setup.attributes["connection"] = db
+        command.upgrade(setup, revision)
+        row = {"id": "01J00000000000000000000000", "config": RunConfig(seed=7).to_json(), "state": "stopped"}
+        known = {row[1] for row in db.exec_driver_sql("PRAGMA table_info(runs)") if row[3] and row[4] is None}
+        numbers = {"created": 1.0, "attempt": 1, "idle_attempts": 0, "stop_wanted": 0}
+        row |= {name: numbers.get(name, "") for name in known - set(row)}
+        places = ", ".join(f":{name}" for name in row)
+        db.exec_driver_sql(f"INSERT INTO runs ({', '.join(row)}) VALUES ({places})", row)
+    home = Store(tmp_path)
+    (run,) = home.runs()
+    assert (run.config.seed, run.state) == (7, "stopped")
+    home.resume(run.id)
+    assert home.claim().id == run.id
+
+
+def test_a_home_of_a_newer_faces_is_refused_in_words_and_left_alone(tmp_path):
+    Store(tmp_path).submit(RunConfig())
+    with create_engine(f"sqlite:///{tmp_path / 'meta.db'}").begin() as db:
+        db.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+    before = (tmp_path / "meta.db").read_bytes()
+    with pytest.raises(ValueError, match=f"newer Faces .tables 9999, here {REVISION}."):
+        Store(tmp_path).runs()
+    assert (tmp_path / "meta.db").read_bytes() == before
