@@ -1,9 +1,12 @@
-"""Faults that no other test meets: clocks that jump, storms of stops, slow disks, full devices, other versions."""
+"""Faults that no other test meets: clocks that jump, storms of stops, slow disks, poison, torn files, old homes."""
 
 import json
 import os
+import subprocess
+import sys
 import time
 
+import psutil
 import pytest
 import torch
 from alembic import command
@@ -15,9 +18,10 @@ from sqlalchemy import create_engine
 from faces import files
 from faces.datasets.base import Progressed
 from tests.helpers import ROOT
-from trainer import RunConfig, store
-from trainer.store import REVISION, Store
-from trainer.supervisor import Supervisor
+from trainer import RunConfig, store, train
+from trainer.engines.local import LocalEngine, gpus
+from trainer.store import REVISION, TRIES, Store
+from trainer.supervisor import Supervisor, outlast
 from trainer.telling import mover, teller
 from trainer.worker import FAILED, FINISHED, STOPPED, run_attempt
 
@@ -137,6 +141,84 @@ def test_a_device_that_is_out_of_memory_fails_its_run_in_words_and_the_next_one_
     home.end(run.id, 1, "failed", said)
     monkeypatch.setattr(torch.Tensor, "backward", step)
     assert run_attempt(home.folder(home.claim().id), 1) == FINISHED
+
+
+def test_a_run_that_crashes_its_worker_every_time_is_given_up_and_the_queue_goes_on(tmp_path):
+    home, engine = Store(tmp_path / "home"), Scripted(slots=1)
+    poison, other = (home.submit(RunConfig(seed=seed)) for seed in range(2))
+    supervisor = Supervisor(home, engine)
+    for attempt in range(1, TRIES + 1):
+        supervisor.tick()
+        assert (home.run(poison).state, home.run(poison).attempt) == ("running", attempt)
+        engine.codes[poison, attempt] = -6  # SIGABRT
+    supervisor.tick()
+    run = home.run(poison)
+    assert (run.state, run.attempt) == ("failed", TRIES)
+    assert run.reason == f"Given up after {TRIES} attempts without progress: The worker went away (signal 6)."
+    assert home.run(other).state == "running"
+
+
+@pytest.mark.parametrize(("ours", "ends"), [(True, True), (False, False)])
+def test_a_worker_left_behind_is_ended_and_a_stranger_with_its_number_is_not(ours, ends, tmp_path, monkeypatch):
+    monkeypatch.setattr("trainer.supervisor.GRACE", 0.2)
+    sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    try:
+        born = psutil.Process(sleeper.pid).create_time() - (0 if ours else 60)
+        (tmp_path / "worker.json").write_text(json.dumps({"pid": sleeper.pid, "born": born}))
+        outlast(tmp_path / "worker.json")
+        outlast(tmp_path / "there is none.json")
+        assert (sleeper.poll() is not None or sleeper.wait(5) is not None) if ends else sleeper.poll() is None
+    finally:
+        sleeper.kill()
+        sleeper.wait()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="A shell script stands for nvidia-smi.")
+@pytest.mark.parametrize(
+    ("told", "code", "visible", "found"),
+    [
+        ("GPU 0: one\nGPU 1: other", 0, None, ["0", "1"]), ("GPU 0: one", 0, "", []),
+        ("No devices were found", 6, None, []),
+        ("Failed to initialize NVML: Driver/library version mismatch", 18, None, []),
+    ],
+)  # fmt: skip
+def test_without_a_gpu_that_answers_trainings_run_on_the_processor(told, code, visible, found, tmp_path, monkeypatch):
+    (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\ncat <<'END'\n{told}\nEND\nexit {code}\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.delenv("FACES_DEVICE", raising=False)
+    if visible is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert gpus() == found
+    slots = LocalEngine().slots
+    assert slots == found if found else all(slot.startswith("cpu") for slot in slots) and slots
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(share=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7), cut=st.booleans())
+def test_wherever_a_snapshot_is_cut_or_a_bit_is_turned_it_is_not_shown(kept, share, bit, cut):
+    home, name, step, whole = kept
+    file = next(file for at, file in home.folder(name).snapshots(1) if at == step)
+    at = int(share * len(whole))
+    file.write_bytes(whole[:at] if cut else whole[:at] + bytes([whole[at] ^ (1 << bit)]) + whole[at + 1 :])
+    with pytest.raises(ValueError, match="is damaged and is not shown"):
+        home.snapshot(name, step)
+    file.write_bytes(whole)
+    home.snapshot(name, step)
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    """A store, a run in it, a step, and the content of that snapshot's file."""
+    home = Store(tmp_path_factory.mktemp("kept"))
+    name = home.submit(RunConfig(epochs=1, batch=256, dim=2, probe=100))
+    home.claim()
+    first = next(iter(train(home.run(name).config)))
+    home.folder(name).keep(1, first)
+    home.index(name, 1)
+    return home, name, first.step, home.snapshot_file(name, first.step).read_bytes()
 
 
 REVISIONS = sorted(file.name[1:5] for file in (ROOT / "trainer" / "migrations" / "versions").glob("v*.py"))

@@ -206,7 +206,7 @@ def test_a_read_only_home_shows_its_runs_and_refuses_in_words(read_only, store, 
                 lambda: store.turn(waiting, s=3.0), store.claim, lambda: store.want(name, 1, "tsne-2")):  # fmt: skip
         with pytest.raises(OSError, match="Read-only") as refused:
             act()
-        assert sentence(refused.value) == "Nothing can be kept: the disk of runs is read-only."
+        assert sentence(refused.value) == "Nothing can be kept: the folder of runs cannot be written to."
     assert store.run(waiting).state == "queued"
     assert store.history(name) == before
     for page in ("explore/explore.py", "explore/compare.py", "manage/runs.py", "manage/data.py"):
@@ -220,7 +220,7 @@ def test_an_empty_home_that_is_read_only_is_said_on_every_page(read_only, monkey
     monkeypatch.setenv("FACES_HOME", str(read_only / "home"))
     app = AppTest.from_file(str(ROOT / "pages" / "router.py"), default_timeout=60).run()
     assert not app.exception
-    assert [error.value for error in app.error] == ["Nothing can be kept: the disk of runs is read-only."]
+    assert [error.value for error in app.error] == ["Nothing can be kept: the folder of runs cannot be written to."]
 
 
 def digest(store, name):

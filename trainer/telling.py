@@ -17,7 +17,7 @@ FULL = "The disk is full; make room, or let old runs go on the page Runs, and re
 REFUSED = {  # what a disk says that takes no more
     errno.ENOSPC: FULL,
     getattr(errno, "EDQUOT", errno.ENOSPC): FULL,
-    errno.EROFS: "Nothing can be kept: the disk of runs is read-only.",
+    errno.EROFS: "Nothing can be kept: the folder of runs cannot be written to.",
 }
 
 

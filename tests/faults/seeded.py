@@ -56,6 +56,26 @@ BUGS = [
         "tests/test_tidying.py",
     ),
     Bug(
+        "trainings go on until the disk is full", "trainer/supervisor.py",
+        'brimming(self.store.path) if self.training else ""', '""', "tests/test_full_disk.py",
+    ),
+    Bug(
+        "nothing goes from a full disk so that a state can change", "trainer/store.py",
+        '(self.path / "ballast").unlink(missing_ok=True)', "pass", "tests/test_full_disk.py",
+    ),
+    Bug(
+        "a write that the disk refused leaves its part there", "faces/files.py",
+        "        temporary.unlink(missing_ok=True)\n", "        pass\n", "tests/test_full_disk.py",
+    ),
+    Bug(
+        "a stop is timed by a clock that can jump", "trainer/supervisor.py",
+        "run, now = training.run, time.monotonic()", "run, now = training.run, time.time()", "tests/test_faults.py",
+    ),
+    Bug(
+        "the classes of a batch are drawn by chance too", "faces/partial_fc.py",
+        "        drawn[labels[self.at_home(labels)] - self.first] = True\n", "", "tests/test_partial_fc.py",
+    ),
+    Bug(
         "a run that was pinned after the look goes with the old ones", "trainer/tidying.py",
         "if item.run and (run is None or store.folder(run.id).pinned):", "if item.run and run is None:",
         "tests/test_tidying.py",
