@@ -85,6 +85,10 @@ def over_angles(
         for x, words in upright.items()
     ] + [{"yAxis": y, "label": {"formatter": words, "position": "insideEndTop"}} for y, words in level.items()]
     names = [line.name for line in lines if not line.faint]
+    tables: dict[bytes, dict[str, list[float]]] = {}  # a table for all lines over the same angles: no list per point
+    for line in lines:
+        table = tables.setdefault(_key(line), {"θ": np.round(line.x, 2).tolist()})
+        table[line.name] = np.round(line.y, 4).tolist()
     return {
         "grid": {"left": 4, "right": 14, "top": 20, "bottom": 52, "containLabel": True},
         "legend": {"bottom": 0, "left": 0, "itemWidth": 20, "itemHeight": 8, "data": names, "show": len(names) > 1},
@@ -92,11 +96,13 @@ def over_angles(
         **QUICK,
         "xAxis": _degrees("θ, angle to the own class"),
         "yAxis": {"type": "value", "min": low, "max": high, "interval": step},
+        "dataset": [{"source": columns} for columns in tables.values()],
         "series": [
             {
                 "name": line.name, "type": "line", "color": line.color, "showSymbol": False, "symbol": "none",
                 "lineStyle": {"width": line.width, "type": line.dash, "opacity": 0.5 if line.faint else 1.0},
-                "data": _pairs(line.x, line.y), "z": 2 if line.faint else 3,
+                "datasetIndex": list(tables).index(_key(line)), "encode": {"x": "θ", "y": line.name},
+                "z": 2 if line.faint else 3,
             }
             for line in lines
         ]
@@ -174,7 +180,7 @@ def crossing(x: ndarray, y: ndarray, level: float) -> float | None:
     return float(x[k - 1] + (x[k] - x[k - 1]) * (y[k - 1] - level) / (y[k - 1] - y[k]))
 
 
-QUICK = {"animationDuration": 0, "animationDurationUpdate": 120, "animationEasingUpdate": "cubicOut"}
+QUICK = {"animationDuration": 0, "animationDurationUpdate": 0}
 
 
 def _degrees(name: str) -> dict[str, Any]:
@@ -186,6 +192,10 @@ def _degrees(name: str) -> dict[str, Any]:
 
 def _pairs(xs: Sequence[float] | ndarray, ys: Sequence[float] | ndarray) -> list[list[float]]:
     return np.column_stack([np.round(xs, 2), np.round(ys, 4)]).tolist()
+
+
+def _key(line: Line) -> bytes:
+    return np.asarray(line.x, float).tobytes()
 
 
 def _sign(dot: Dot, side: str = "right") -> dict[str, Any]:
