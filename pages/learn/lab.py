@@ -21,6 +21,7 @@ from faces.feasibility import spacing
 from faces.figures import GREY, Dot, Line
 from faces.heads import FAMILIES, HEADS, angled
 from faces.knobs import Choice, Knob, Value
+from pages.components.curves import draw_curves
 from pages.components.feasibility import feasibility
 from pages.components.knobs import key_of, sliders
 from pages.components.session import echart, head_colors
@@ -83,7 +84,8 @@ class Shown:
         return Dot(math.degrees(self.theta), y, self.color)
 
 
-Drawn = tuple[dict[str, Any], str, str]  # a chart's option, the same for who cannot see it, and words below it
+TALL = 290  # pixels
+Drawn = tuple[dict[str, Any], str, str]  # a picture, what it shows for those who cannot see it, and words below it
 
 
 @st.fragment
@@ -102,13 +104,10 @@ def lab(name: str, classes: int, dim: int, places: Mapping[str, Any]) -> None:
     seam = sketch.seam()
     shown = Shown(name, sketch, curves().angles(seam), seam, theta, other, head_colors([name])[name])
     places["formula"].markdown(in_letters_and_numbers(shown))
-    for key, picture in PICTURES.items():
-        option, alt, words = picture.drawn(shown)
-        with places[key]:
-            echart(option, height=picture.tall, key=key, alt=alt)
-            st.caption(words)
-    with places["gauge"]:
-        feasibility({name: sketch.head.knob_values()}, classes, dim)
+    with places["pictures"]:
+        draw_curves([described(shown, question) for question in PICTURES], key="pictures")
+    with places["room"]:
+        show_room(shown)
         st.page_link(
             "explore/explore.py", label="Train it with these knobs", icon=":material/explore:",
             query_params=link(name, knobs, dim),
@@ -191,11 +190,11 @@ def target(shown: Shown) -> Drawn:
     if shown.seam is not None:
         past = shown.angles[shown.angles > shown.seam]
         lines += [
-            Line(rule, np.degrees(past), sketch.past(past, rule), GREY, 1.5, "dotted", faint=True)
+            Line(rule, np.degrees(past), sketch.past(past, rule), GREY, 1.5, "dot", faint=True)
             for rule in SEAMS
             if rule != sketch.head.seam
         ]
-    lines += [Line("no margin", np.degrees(few), found["no margin"], GREY, dash="dashed")]
+    lines += [Line("no margin", np.degrees(few), found["no margin"], GREY, dash="dash")]
     lines += [Line(name, shown.degrees, sketch.own(shown.angles), shown.color, 3.5)]
     here, plain = (sketch.own(np.array([shown.theta]), margin)[0] for margin in (True, False))
     top = nice(found["no margin"][0])
@@ -246,7 +245,7 @@ def probability(shown: Shown) -> Drawn:
     p, plain = (sketch.probability(shown.angles, shown.other, margin) for margin in (True, False))
     here, best = sketch.probability(np.array([shown.theta]), shown.other)[0], sketch.best()
     lines = [
-        Line("no margin", shown.degrees, plain, GREY, dash="dashed"),
+        Line("no margin", shown.degrees, plain, GREY, dash="dash"),
         Line(shown.name, shown.degrees, p, shown.color, 3.5),
     ]
     dots = [shown.dot(here)]
@@ -272,8 +271,8 @@ def pull(shown: Shown) -> Drawn:
     plain, _ = shown.sketch.pull(shown.angles, shown.other, margin=False)
     (here,), (off,) = shown.sketch.pull(np.array([shown.theta]), shown.other)
     lines = [
-        Line("no margin", shown.degrees, plain, GREY, dash="dashed"),
-        Line("push off θ₂", shown.degrees, push, shown.color, dash="dotted"),
+        Line("no margin", shown.degrees, plain, GREY, dash="dash"),
+        Line("push off θ₂", shown.degrees, push, shown.color, dash="dot"),
         Line("pull to θ", shown.degrees, pull, shown.color, 3.5),
     ]
     top = nice(max(pull.max(), plain.max(), push.max()))
@@ -287,18 +286,22 @@ def pull(shown: Shown) -> Drawn:
     )
 
 
-def gauge(shown: Shown) -> Drawn:
+def show_room(shown: Shown) -> None:
     """Whether the margin fits that many classes in that many dimensions."""
     classes, dim = shown.sketch.classes, shown.sketch.dim
     apart = spacing(classes, dim)
     asked, there = math.degrees(shown.sketch.asks()), math.degrees(apart.angle)
+    st.markdown("**Does the margin fit?**")
+    echart(
+        figures.angle_gauge(asked, there, shown.color), height=72, key="gauge",
+        alt=f"{asked:.1f}° between centers are asked for, and there are {there:.1f}°",
+    )  # fmt: skip
     fits = "does not fit" if asked > there + 0.01 else "fits" if apart.exact else "may fit"
-    return (
-        figures.angle_gauge(asked, there, shown.color),
-        f"{asked:.1f}° between centers are asked for, and there are {there:.1f}°",
+    st.caption(
         f"It {fits}: it asks for centers {asked:.1f}° apart, so that a sample on its own wins by the margin. {classes} "
-        f"classes in {dim} dimensions can{'' if apart.exact else ' at best'} be {there:.1f}° apart.",
+        f"classes in {dim} dimensions can{'' if apart.exact else ' at best'} be {there:.1f}° apart."
     )
+    feasibility({shown.name: shown.sketch.head.knob_values()}, classes, dim)
 
 
 def link(name: str, knobs: Mapping[str, Value], dim: int) -> dict[str, str]:
@@ -324,28 +327,19 @@ def nice(number: float) -> float:
     return next((end for end in ends if end >= number), number)
 
 
-@dataclass(frozen=True)
-class Picture:
-    """A question, what draws its answer, and how high in pixels."""
-
-    question: str
-    drawn: Callable[[Shown], Drawn]
-    tall: int = 300
-
-
-PICTURES = {
-    "target": Picture("What does the margin take?", target),
-    "plane": Picture("Who wins between two classes?", plane),
-    "probability": Picture("How sure can the head be?", probability),
-    "pull": Picture("Who is pulled hardest?", pull),
-    "gauge": Picture("Does the margin fit?", gauge, 72),
+PICTURES: dict[str, Callable[[Shown], Drawn]] = {
+    "What does the margin take?": target,
+    "Who wins between two classes?": plane,
+    "How sure can the head be?": probability,
+    "Who is pulled hardest?": pull,
 }
 
 
-def place(key: str) -> Any:
-    """A picture's question, and the place for what answers it."""
-    st.markdown(f"**{PICTURES[key].question}**")
-    return st.container(gap="xsmall")
+def described(shown: Shown, question: str) -> dict[str, Any]:
+    """A picture, with all that stands around it."""
+    option, alt, words = PICTURES[question](shown)
+    file = f"{shown.name} {question.lower().rstrip('?')}"
+    return {**option, "question": question, "words": words, "alt": alt, "tall": TALL, "file": file}
 
 
 st.title("What does the margin do?")
@@ -357,13 +351,9 @@ controls, view = st.columns([1, 2.6], gap="large")
 with controls:
     head = ask_head()
     classes, dim = ask_size()
-    sliders_place = st.container()
-    places = {"gauge": place("gauge")}
+    turned = st.container()
+    places = {"room": st.container()}
 with view:
-    places["formula"] = st.empty()
-    with st.grid(min_column_width=290, gap="medium"):
-        for key in list(PICTURES)[:-1]:
-            with st.container(gap="xsmall"):
-                places[key] = place(key)
-with sliders_place:
+    places |= {"formula": st.empty(), "pictures": st.container()}
+with turned:
     lab(head, classes, dim, places)
