@@ -18,7 +18,9 @@ def told(m=0.0, **more):
         Line("head", X, np.cos(np.radians(X)) - m, "#3f90da"),
         Line("short", X[40:], X[40:] * 0, "#c9b458", faint=True),
     ]
-    drawn = over_angles(lines, [Dot(60.0, 0.5, "#3f90da", "a word")], -3.0, 1.0, 1.0, {120.0: "θ + m = π"}, {0.5: "best"})
+    drawn = over_angles(
+        lines, [Dot(60.0, 0.5, "#3f90da", "a word")], -3.0, 1.0, 1.0, {120.0: "θ + m = π"}, {0.5: "best"}
+    )
     return {**drawn, "question": "Who?", "words": f"m is {m}.", "alt": "Two lines", "tall": 290, "file": "a", **more}
 
 
