@@ -2,7 +2,7 @@
 // a question, tables of angles, lines and areas over them, dots, marks across the picture, and words.
 
 const SVG = "http://www.w3.org/2000/svg";
-const QUIET = { fill: "currentColor", "fill-opacity": 0.68, "font-size": 11.5 };
+const QUIET = { fill: "currentColor", "fill-opacity": 0.68, "font-size": ".72rem" };
 const DASHES = { dash: "7 5", dot: "2 4", dashdot: "7 4 2 4" };
 const SAVE = "M8 2v8m0 0 3-3m-3 3-3-3M3 13h10";
 const STYLE = `
@@ -125,10 +125,12 @@ class Chart {
   }
 
   draw() {
-    const { spec, width, page } = this, tall = spec?.tall;
+    const { spec, width, page } = this;
     if (!width || !spec) return;
     const { low, high, step, title, unit } = spec.y;
-    const left = title ? 62 : 40, right = 12, top = 20, bottom = 42;
+    const rem = parseFloat(getComputedStyle(document.documentElement).fontSize) / 16; // of words, larger on a projector
+    const tall = rem * spec.tall;
+    const left = rem * (title ? 62 : 40), right = rem * 12, top = rem * 20, bottom = rem * 42;
     const x = (angle) => left + ((width - left - right) * angle) / 180;
     const y = (value) => top + ((tall - top - bottom) * (high - value)) / (high - low);
     this.angle = (at) => (180 * (at - left)) / (width - left - right);
@@ -138,15 +140,15 @@ class Chart {
     const hair = { stroke: "currentColor", "stroke-opacity": 0.13 };
     for (let value = low; value <= high + step / 1e6; value += step) {
       svg("path", { ...hair, d: `M${left} ${y(value)}H${width - right}` }, page);
-      svg("text", { ...QUIET, x: left - 6, y: y(value) + 4, "text-anchor": "end" }, page, said(value) + (unit ?? ""));
+      svg("text", { ...QUIET, x: left - 6, y: y(value) + 4 * rem, "text-anchor": "end" }, page, said(value) + (unit ?? ""));
     }
-    const between = width < 330 ? 60 : 30;
+    const between = width < 330 * rem ? 60 : 30;
     for (let angle = 0; angle <= 180; angle += between) {
-      svg("text", { ...QUIET, x: x(angle), y: tall - bottom + 17, "text-anchor": "middle" }, page, `${angle}°`);
+      svg("text", { ...QUIET, x: x(angle), y: tall - bottom + 17 * rem, "text-anchor": "middle" }, page, `${angle}°`);
     }
-    svg("text", { ...QUIET, x: (left + width - right) / 2, y: tall - 6, "text-anchor": "middle" }, page, spec.x);
+    svg("text", { ...QUIET, x: (left + width - right) / 2, y: tall - 6 * rem, "text-anchor": "middle" }, page, spec.x);
     const middle = (top + tall - bottom) / 2;
-    if (title) svg("text", { ...QUIET, "text-anchor": "middle", transform: `translate(13 ${middle}) rotate(-90)` }, page, title);
+    if (title) svg("text", { ...QUIET, "text-anchor": "middle", transform: `translate(${13 * rem} ${middle}) rotate(-90)` }, page, title);
     const inside = svg("svg", { x: left, y: top, width: width - left - right, height: tall - top - bottom,
       viewBox: `${left} ${top} ${width - left - right} ${tall - top - bottom}`, overflow: "hidden" }, page);
     for (const line of spec.lines) {
@@ -171,7 +173,7 @@ class Chart {
       const at = { cx: x(dot.x), cy: y(dot.y), r: 6, stroke: dot.color, "stroke-width": 2 };
       if (!dot.sign) svg("circle", { ...at, fill: dot.filled ? dot.color : "none" }, page);
       const place = dot.sign ? { x: x(dot.x), "text-anchor": "middle" } : { x: x(dot.x) + 11 };
-      if (dot.words) svg("text", { ...QUIET, ...place, "font-size": 12, y: y(dot.y) + 4 }, page, dot.words);
+      if (dot.words) svg("text", { ...QUIET, ...place, y: y(dot.y) + 4 * rem }, page, dot.words);
     }
     this.place = { x, top, bottom: tall - bottom };
     if (!this.tip.hidden) this.tell();

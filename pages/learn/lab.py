@@ -124,11 +124,11 @@ def ask_head() -> str:
 
 def ask_size() -> tuple[int, int]:
     """How many classes in how many dimensions."""
-    left, right = st.columns(2)
-    classes = left.number_input(
-        "Classes C", 2, 1000, 10, key="lab.C", bind="query-params", help="Two or more: one class has no rival."
-    )
-    dim = right.number_input("Dimensions D", 2, 512, 128, key="lab.D", bind="query-params")
+    with st.grid(min_column_width=100):
+        classes = st.number_input(
+            "Classes C", 2, 1000, 10, key="lab.C", bind="query-params", help="Two or more: one class has no rival."
+        )
+        dim = st.number_input("Dimensions D", 2, 512, 128, key="lab.D", bind="query-params")
     return classes, dim
 
 
