@@ -1,4 +1,4 @@
-"""Many browsers on one live run: python -m tests.benchmarks.viewers [--viewers 50] [--seconds 60]
+"""Many browsers on one live run: python -m tests.benchmarks.viewers [--viewers 50] [--seconds 24]
 
 Each viewer speaks Streamlit's protocol over a WebSocket as a browser does: it runs the page, comes back whenever a
 part of it wants to be drawn again, and fetches the points of every new moment. What a browser draws is not measured.
@@ -151,7 +151,7 @@ def main() -> None:
     """Print a Markdown table."""
     words = argparse.ArgumentParser(description=__doc__)
     words.add_argument("--viewers", type=int, default=50)
-    words.add_argument("--seconds", type=float, default=60)
+    words.add_argument("--seconds", type=float, default=24)
     asked = words.parse_args()
     with tempfile.TemporaryDirectory() as made:
         home = Path(made)
@@ -159,7 +159,7 @@ def main() -> None:
         server = Server(Path.cwd(), home / "log", {"FACES_HOME": str(store.path), "FACES_DEVICE": "cpu"})
         process = psutil.Process(server.process.pid)
         try:
-            run = store.submit(RunConfig(head="ArcFace", dataset="digits", epochs=500, batch=8), "viewers")
+            run = store.submit(RunConfig(head="ArcFace", dataset="digits", epochs=200, batch=8), "viewers")
             until(lambda: store.latest([run]))
             until(lambda: store.latest([run])[run]["step"] > 200)
             looks = []
@@ -167,7 +167,7 @@ def main() -> None:
                 for number in (0, 1, asked.viewers, 1, 0):
                     viewers = [Viewer(server, store.folder(run), run, fetchers) for _ in range(number)]
                     looks.append((viewers, asyncio.run(watch(viewers, asked.seconds, Window(store, run, process)))))
-                    time.sleep(5)
+                    time.sleep(2)
         finally:
             end(server.process)
     (_, nobody), (few, one), (viewers, during), (_, one_more), (_, nobody_more) = looks
