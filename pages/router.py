@@ -5,6 +5,7 @@ from pathlib import Path
 import streamlit as st
 
 from pages.components.teaching import frame
+from trainer.telling import REFUSED, sentence
 
 ICON = Path(__file__).parents[1] / "assets" / "icon.png"
 
@@ -56,4 +57,9 @@ page = st.navigation(
     }
 )
 frame()
-page.run()
+try:
+    page.run()
+except OSError as error:
+    if error.errno not in REFUSED:
+        raise
+    st.error(sentence(error), icon=":material/hard_drive:")

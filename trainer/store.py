@@ -5,8 +5,10 @@ command line write wishes here; only the supervisor moves runs through `claim` a
 state is one guarded update: it names the state it expects, and does nothing when that no longer holds.
 """
 
+import errno
 import hashlib
 import json
+import os
 import re
 import shutil
 import sqlite3
@@ -23,6 +25,7 @@ from filelock import FileLock
 from safetensors import SafetensorError
 from sqlalchemy import Connection, Engine, create_engine, delete, event, func, insert, select, tuple_, update
 from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool, Pool, QueuePool
 from ulid import ULID
 
@@ -39,6 +42,12 @@ REVISION = "0002"  # of the tables, the newest file in trainer/migrations/versio
 TRIES = 3  # attempts in a row without a new snapshot before a run counts as broken
 PATIENCE = 30.0  # seconds a wanted picture is waited for when nobody asks again
 OPEN, ENDED = ("queued", "running"), ("finished", "failed", "stopped", "interrupted")
+BALLAST = bytes(range(256)) * 4096  # 1 MiB that goes when the disk is full, so that a state can still change
+REFUSALS = {
+    sqlite3.SQLITE_FULL: errno.ENOSPC,
+    sqlite3.SQLITE_READONLY: errno.EROFS,
+    sqlite3.SQLITE_CANTOPEN: errno.EROFS,
+}
 SAFE_WAL = sqlite3.sqlite_version_info >= (3, 51, 3)  # earlier ones can corrupt a WAL that two processes write
 
 
@@ -301,6 +310,11 @@ class Store:
             "stopped_jobs": [name for name, state in recent if state == "stopped"],
         }
 
+    def lay_ballast(self) -> None:
+        """Put something on the disk that can go when it is full, unless it is there."""
+        if not (self.path / "ballast").exists():
+            write(self.path / "ballast", BALLAST)
+
     def claim(self) -> Run | None:
         """Take the oldest waiting run into training, as its next attempt; None when nothing waits."""
         oldest = select(t.runs.c.id).where(t.runs.c.state == "queued").order_by(t.runs.c.id).limit(1)
@@ -409,9 +423,17 @@ class Store:
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
-        """A transaction that has the write lock from its first line on."""
-        with self._writer.begin() as db:
-            yield db
+        """A transaction that has the write lock from its first line on. OSError when the disk is full or read-only."""
+        writer = self._writer
+        if shutil.disk_usage(self.path).free < len(BALLAST) / 4:
+            (self.path / "ballast").unlink(missing_ok=True)
+        try:
+            with writer.begin() as db:
+                yield db
+        except OperationalError as error:
+            if why := REFUSALS.get(getattr(error.orig, "sqlite_errorcode", 0) & 0xFF):
+                raise OSError(why, os.strerror(why), str(self.path / "meta.db")) from error
+            raise
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:

@@ -26,7 +26,7 @@ from trainer.engines import Engine
 from trainer.engines.children import child, tell
 from trainer.engines.local import LocalEngine
 from trainer.store import Run, Store
-from trainer.tidying import cramped
+from trainer.tidying import brimming, cramped
 
 TICK = 0.2  # seconds
 GRACE = 10.0  # seconds that an attempt has to stop by itself
@@ -112,9 +112,13 @@ class Supervisor:
     def tick(self) -> bool:
         """One round; whether there was anything to do."""
         waiting = self.store.waiting()
+        full = brimming(self.store.path) if self.training else ""
         for training in list(self.training):
-            self._follow(training, training.run.id in waiting["stops"])
+            self._follow(training, bool(full) or training.run.id in waiting["stops"])
+            if full and training in self.training and training.run.id not in waiting["stops"]:
+                self.store.stop(training.run.id, full)
         while waiting["queued"] and self.engine.free() and not cramped(self.store.path):
+            self.store.lay_ballast()
             run = self.store.claim()
             if run is None:
                 break
@@ -256,4 +260,4 @@ def _reason(store: Store, run: Run) -> str:
     try:
         return (store.folder(run.id).attempt(run.attempt) / "reason.txt").read_text(encoding="utf-8")
     except FileNotFoundError:
-        return "Training failed without a word; its log may say more."
+        return brimming(store.path) or "Training failed without a word; its log may say more."

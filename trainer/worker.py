@@ -66,8 +66,9 @@ def run_attempt(folder: RunFolder, attempt: int, interrupted: Callable[[], bool]
             return FINISHED
         return STOPPED if stop.exists() else INTERRUPTED
     except Exception as error:
-        traceback.print_exc()
-        write(here / "reason.txt", sentence(error))
+        with contextlib.suppress(OSError):  # a full disk: the supervisor says it then
+            write(here / "reason.txt", sentence(error))
+            traceback.print_exception(error)
         return FAILED
 
 
