@@ -25,7 +25,7 @@ from trainer.supervisor import Supervisor
 from trainer.worker import FAILED, FINISHED, INTERRUPTED, STOPPED, unpack
 
 SHORT = RunConfig(epochs=1, batch=256, dim=8, probe=100)
-LONG = RunConfig(epochs=12, dim=8, probe=100)  # some seconds: it can be interrupted
+LONG = RunConfig(epochs=20, dim=8, probe=100)  # some seconds: it can be interrupted
 ENDLESS = RunConfig(epochs=200, dim=8, probe=100)  # it never comes to its end here
 TOKEN = "5eaf00d5" * 8
 needs_ray = pytest.mark.skipif(
@@ -125,6 +125,12 @@ def trains(folder) -> bool:
     return len(list(folder.snapshots(1))) > 1
 
 
+def reached(folder) -> int:
+    """The step from which the next attempt would go on."""
+    content = folder.checkpoint()
+    return unpack(content)["facts"]["step"] if content else 0
+
+
 def digest(tensors) -> str:
     """SHA-256 over all weights and momenta."""
     whole = hashlib.sha256()
@@ -201,10 +207,10 @@ def test_an_engine_that_closes_keeps_checkpoints_and_the_run_ends_like_one_left_
     until(lambda: trains(folder))
     engines.close(20)
     assert ended(engine, handle) == INTERRUPTED
-    reached = unpack(folder.checkpoint())["facts"]["step"]
+    before = reached(folder)
     engine = engines()
     assert ended(engine, engine.start(folder.path, 2)) == FINISHED
-    assert min(step for step, _ in folder.snapshots(2)) > reached > 0
+    assert min(step for step, _ in folder.snapshots(2)) > before > 0
     assert digest(unpack(folder.checkpoint())["tensors"]) == quiet()
 
 
@@ -214,14 +220,18 @@ def test_a_run_whose_node_is_lost_goes_on_elsewhere_to_the_same_weights(cluster,
     supervisor = Supervisor(store, engine)
     name = store.submit(LONG)
     folder = store.folder(name)
-    until(lambda: supervisor.tick() and trains(folder))
+
+    def served(what) -> None:
+        until(lambda: (supervisor.tick(), what())[1])
+
+    served(lambda: reached(folder))
     raylet = psutil.Process(read_json(folder.attempt(1) / "worker.json")["pid"]).ppid()
     (lost,) = (node for node in cluster.worker_nodes if node.all_processes["raylet"][0].process.pid == raylet)
     cluster.remove_node(lost, allow_graceful=False)
     try:
-        until(lambda: supervisor.tick() and store.run(name).attempt == 2)
-        assert engine.free() == 0
-        until(lambda: supervisor.tick() and store.run(name).state == "finished")
+        served(lambda: store.run(name).attempt == 2)
+        until(lambda: engine.free() == 0)  # one place is left, and it is taken
+        served(lambda: store.run(name).state == "finished")
     finally:
         cluster.add_node(num_cpus=1)
     assert min(step for step, _ in folder.snapshots(2)) > 0
@@ -235,7 +245,7 @@ def test_a_supervisor_that_dies_takes_its_tasks_along_and_the_next_one_goes_on(c
     name = store.submit(ENDLESS)
     first = trainer(*words, home=store.path)
     folder = store.folder(name)
-    until(lambda: trains(folder))
+    until(lambda: reached(folder))
     worker = psutil.Process(read_json(folder.attempt(1) / "worker.json")["pid"])
     first.kill()
     first.wait()
@@ -250,7 +260,7 @@ def test_a_supervisor_that_dies_takes_its_tasks_along_and_the_next_one_goes_on(c
 
 
 @needs_ray
-def test_two_attempts_share_a_gpu_when_each_takes_half_of_it(cluster, on_cluster, store):
+def test_two_attempts_share_a_gpu_when_each_takes_half_of_it(cluster, on_cluster, store, monkeypatch):
     on_cluster.close(10)
     node = cluster.add_node(num_cpus=4, num_gpus=1)  # Ray believes what a node says it has
     try:
@@ -263,6 +273,7 @@ def test_two_attempts_share_a_gpu_when_each_takes_half_of_it(cluster, on_cluster
         pids = {read_json(folder.attempt(1) / "worker.json")["pid"] for folder in folders}
         assert len(pids) == 3  # a process that has used a GPU leaves, with the memory it took there
         on_cluster.close(10)
+        monkeypatch.delenv("FACES_DEVICE")
         assert on_cluster().free() == 1  # a whole one each, unless said otherwise
     finally:
         on_cluster.close(10)
@@ -270,14 +281,17 @@ def test_two_attempts_share_a_gpu_when_each_takes_half_of_it(cluster, on_cluster
 
 
 @needs_ray
-@pytest.mark.parametrize("wrong", [{"RAY_AUTH_TOKEN": "0" * 64}, {"RAY_AUTH_MODE": "disabled"}])
-def test_a_cluster_lets_nobody_in_without_its_token(cluster, store, monkeypatch, wrong):
-    for name, value in wrong.items():
-        monkeypatch.setenv(name, value)
-    stranger = trainer("serve", "--engine", "ray", "--address", cluster.address, home=store.path)
-    said = stranger.communicate(timeout=90)[1]
-    assert stranger.returncode == 2
-    assert f"The Ray cluster at {cluster.address} cannot be joined" in said.splitlines()[-1]
+def test_a_cluster_lets_nobody_in_without_its_token(cluster, store, monkeypatch):
+    strangers = []
+    for name, value in (("RAY_AUTH_TOKEN", "0" * 64), ("RAY_AUTH_MODE", "disabled")):
+        with monkeypatch.context() as patch:
+            patch.setenv(name, value)
+            home = store.path / name  # a home has one supervisor
+            strangers.append(trainer("serve", "--engine", "ray", "--address", cluster.address, home=home))
+    for stranger in strangers:
+        said = stranger.communicate(timeout=90)[1]
+        assert stranger.returncode == 2
+        assert f"The Ray cluster at {cluster.address} cannot be joined" in said.splitlines()[-1]
 
 
 @needs_ray
@@ -326,7 +340,7 @@ def test_an_address_without_a_cluster_is_told_at_once(given, said):
 
 def test_a_ray_with_known_holes_is_not_used(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(__version__="2.53.0"))
-    with pytest.raises(ValueError, match="2.53.0 has known security holes"):
+    with pytest.raises(ValueError, match="known security holes"):
         RayEngine()
 
 

@@ -101,7 +101,7 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     some.add_argument(
         "--address", default=os.environ.get("RAY_ADDRESS"),
-        help="the Ray cluster that this machine is part of, HOST:PORT or auto (default: RAY_ADDRESS or a Ray of its own)",
+        help="the Ray cluster that this machine is in: HOST:PORT, or auto (default: RAY_ADDRESS, or one of its own)",
     )  # fmt: skip
     some.add_argument("--gpus", type=share, help="of a GPU for each run, with ray: 0.5 lets two share one (default: 1)")
     some.add_argument("--idle", type=float, help="leave after so many seconds with nothing to do")
