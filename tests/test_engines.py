@@ -25,7 +25,7 @@ from trainer.supervisor import Supervisor
 from trainer.worker import FAILED, FINISHED, INTERRUPTED, STOPPED, unpack
 
 SHORT = RunConfig(epochs=1, batch=256, dim=8, probe=100)
-LONG = RunConfig(epochs=20, dim=8, probe=100)  # some seconds: it can be interrupted
+LONG = RunConfig(epochs=12, dim=8, probe=100)  # some seconds: it can be interrupted
 ENDLESS = RunConfig(epochs=200, dim=8, probe=100)  # it never comes to its end here
 TOKEN = "5eaf00d5" * 8
 needs_ray = pytest.mark.skipif(
