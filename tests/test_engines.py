@@ -36,18 +36,24 @@ pytestmark = pytest.mark.xdist_group("engines")
 
 
 @pytest.fixture(scope="module")
-def cluster():
-    """A head that trains nothing and two nodes with one CPU each, all of which ask for a token."""
+def token():
+    """A token for Ray that is kept in no file."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN, "RAY_USAGE_STATS_ENABLED": "0"}.items():
             patch.setenv(name, value)
-        from ray.cluster_utils import Cluster
+        yield
 
-        made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-        for _ in range(2):
-            made.add_node(num_cpus=1)
-        yield made
-        made.shutdown()
+
+@pytest.fixture(scope="module")
+def cluster(token):
+    """A head that trains nothing and two nodes with one CPU each, all of which ask for a token."""
+    from ray.cluster_utils import Cluster
+
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    for _ in range(2):
+        made.add_node(num_cpus=1)
+    yield made
+    made.shutdown()
 
 
 class Engines:
@@ -295,7 +301,7 @@ def test_a_cluster_lets_nobody_in_without_its_token(cluster, store, monkeypatch)
 
 
 @needs_ray
-def test_without_an_address_a_ray_of_its_own_trains_and_leaves_with_the_supervisor(store):
+def test_without_an_address_a_ray_of_its_own_trains_and_leaves_with_the_supervisor(token, store):
     name = store.submit(SHORT)
     alone = trainer("serve", "--engine", "ray", "--idle", "1", home=store.path)
     family = set()

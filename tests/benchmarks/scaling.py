@@ -107,9 +107,8 @@ def main() -> None:
     os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32), RAY_USAGE_STATS_ENABLED="0")
     print(f"{machine()}; {cores()} to use, load at the start {os.getloadavg()[0]:.1f}.")
     print(f"{asked.runs} runs with {TERMS}.\n")
-    print(
-        "| engine | workers | s | runs a minute | of one worker's | a run, median s | weights |\n|---|---|---|---|---|---|---|"
-    )
+    print("| engine | workers | s | runs a minute | faster than one worker | a run, median s | weights |")
+    print("|---|---|---|---|---|---|---|")
     first: dict[str, str] = {}
     for name in asked.engines.split(","):
         one = 0.0
