@@ -59,7 +59,7 @@ def doctor(arguments: argparse.Namespace) -> None:
 
     import torch
 
-    from trainer.store import SAFE_WAL
+    from trainer.database import SAFE_WAL
     from trainer.supervisor import served
     from trainer.training import best_device
 

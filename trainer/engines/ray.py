@@ -83,7 +83,7 @@ class RayEngine:
         for task in late:
             self.ray.cancel(task, force=True)
         if late:
-            self.ray.wait(late, num_returns=len(late), timeout=patience)
+            self.ray.wait(late, num_returns=len(late), timeout=2)
         for handle in mine:
             handle.code = GONE if self.poll(handle) is None else handle.code
         self.ray.shutdown()
