@@ -37,9 +37,11 @@ pytestmark = pytest.mark.xdist_group("engines")
 
 @pytest.fixture(scope="module")
 def token():
-    """A token for Ray that is kept in no file."""
+    """A token for Ray that is kept in no file, and for its workers the priority of these tests."""
+    said = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN, "RAY_USAGE_STATS_ENABLED": "0"}
+    said["RAY_worker_niceness"] = "0"
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN, "RAY_USAGE_STATS_ENABLED": "0"}.items():
+        for name, value in said.items():
             patch.setenv(name, value)
         yield
 
