@@ -112,7 +112,6 @@ def test_a_training_that_fills_the_disk_fails_with_a_sentence_and_goes_on_when_t
     name = store.submit(RunConfig(**LONG))
     with supervised(store):
         until(lambda: not store.run(name).open)
-        assert not (store.path / "ballast").exists()
         run = store.run(name)
         assert (run.state, "The disk is full" in run.reason) == ("failed", True)
         before = store.history(name)

@@ -1,17 +1,15 @@
 """The store: which runs there are, what state each is in, and the index to their files.
 
-`meta.db` (SQLite) is the truth for intent, the files of `trainer.folder` for results. Pages and the
-command line write wishes here; only the supervisor moves runs through `claim` and `end`. Each change of
-state is one guarded update: it names the state it expects, and does nothing when that no longer holds.
+`meta.db` (SQLite; `trainer.database` may name a Postgres) is the truth for intent, the files of `trainer.folder` for
+results. Pages and the command line write wishes here; only the supervisor moves runs through `claim` and `end`. Each
+change of state is one guarded update: it names the state it expects, and does nothing when that no longer holds.
 """
 
-import errno
 import hashlib
 import json
 import os
 import re
 import shutil
-import sqlite3
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,16 +21,16 @@ from typing import Any
 
 from filelock import FileLock
 from safetensors import SafetensorError
-from sqlalchemy import Connection, Engine, create_engine, delete, event, func, insert, select, tuple_, update
-from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy import Connection, Engine, delete, func, insert, select, tuple_, update
 from sqlalchemy.exc import OperationalError
-from sqlalchemy.pool import NullPool, Pool, QueuePool
+from sqlalchemy.pool import QueuePool
 from ulid import ULID
 
 from faces.files import read_json, write
 from faces.heads import HEADS
 from faces.home import home
 from faces.knobs import Value
+from trainer import database
 from trainer import tables as t
 from trainer.config import RunConfig
 from trainer.folder import RunFolder
@@ -43,12 +41,6 @@ TRIES = 3  # attempts in a row without a new snapshot before a run counts as bro
 PATIENCE = 30.0  # seconds a wanted picture is waited for when nobody asks again
 OPEN, ENDED = ("queued", "running"), ("finished", "failed", "stopped", "interrupted")
 BALLAST = bytes(range(256)) * 4096  # 1 MiB that goes when the disk is full, so that a state can still change
-REFUSALS = {
-    sqlite3.SQLITE_FULL: errno.ENOSPC,
-    sqlite3.SQLITE_READONLY: errno.EROFS,
-    sqlite3.SQLITE_CANTOPEN: errno.EROFS,
-}
-SAFE_WAL = sqlite3.sqlite_version_info >= (3, 51, 3)  # earlier ones can corrupt a WAL that two processes write
 
 
 @dataclass(frozen=True)
@@ -121,7 +113,7 @@ class Store:
             "note": note[:64], "attempt": (newest := max(attempts, default=0)), "started": started, "ended": ended,
         }  # fmt: skip
         with self.writing() as db:
-            if db.execute(upsert(t.runs).values(**row).on_conflict_do_nothing()).rowcount:
+            if db.execute(database.upsert(db, t.runs).values(**row).on_conflict_do_nothing()).rowcount:
                 _note(db, name, "enter", newest, reason)
         for attempt in attempts:
             self.index(name, attempt)
@@ -146,7 +138,7 @@ class Store:
 
     def trained(self, head: str, dataset: str, note: str = "") -> list[Run]:
         """All runs of a head on a dataset, newest first; with a note, only those that have it."""
-        field = lambda name: func.json_extract(t.runs.c.config, f"$.{name}")  # noqa: E731
+        field = lambda name: database.field(self._reader, t.runs.c.config, name)  # noqa: E731
         query = select(t.runs).where((field("head") == head) & (field("dataset") == dataset))
         query = query.where(t.runs.c.note == note) if note else query
         with self.reading() as db:
@@ -259,7 +251,7 @@ class Store:
             return row.reason
         fresh = {"run": name, "step": step, "name": picture, "asked": time.time(), "state": "waiting", "reason": ""}
         with self.writing() as db:
-            wish = upsert(t.wanted).values(**fresh)
+            wish = database.upsert(db, t.wanted).values(**fresh)
             db.execute(wish.on_conflict_do_update(index_elements=["run", "step", "name"], set_={"asked": time.time()}))
         return ""
 
@@ -344,7 +336,7 @@ class Store:
                 continue
             row = {"run": name, "step": step, "attempt": attempt, "facts": json.dumps(facts), "sha256": sha256}
             with self.writing() as db:
-                new = db.execute(upsert(t.snapshots).values(**row).on_conflict_do_nothing()).rowcount
+                new = db.execute(database.upsert(db, t.snapshots).values(**row).on_conflict_do_nothing()).rowcount
                 guard = (t.runs.c.id == name) & (t.runs.c.attempt == attempt)
                 if new:
                     db.execute(update(t.runs).where(guard).values(idle_attempts=0))
@@ -431,7 +423,7 @@ class Store:
             with writer.begin() as db:
                 yield db
         except OperationalError as error:
-            if why := REFUSALS.get(getattr(error.orig, "sqlite_errorcode", 0) & 0xFF):
+            if why := database.refusal(error):
                 raise OSError(why, os.strerror(why), str(self.path / "meta.db")) from error
             raise
 
@@ -459,41 +451,23 @@ class Store:
 
     @cached_property
     def _writer(self) -> Engine:
-        engine = self._engine()
-        event.listen(engine, "begin", lambda db: db.exec_driver_sql("BEGIN IMMEDIATE"))
+        engine = database.writer(self.path)
         self._migrate(engine)
         return engine
 
     @cached_property
     def _reader(self) -> Engine:
         _ = self._writer  # which brings the tables up to date
-        return self._engine(QueuePool)  # a page reads several times a second; opening the file takes most of a look
-
-    def _engine(self, pool: type[Pool] = NullPool) -> Engine:
-        self.path.mkdir(parents=True, exist_ok=True)
-        engine = create_engine(
-            f"sqlite:///{self.path / 'meta.db'}",
-            poolclass=pool,
-            connect_args={"timeout": 10, "check_same_thread": False},
-        )
-
-        def connected(raw: sqlite3.Connection, _: Any) -> None:
-            raw.isolation_level = None  # transactions begin where we say so
-            raw.execute(f"PRAGMA journal_mode={'WAL' if SAFE_WAL else 'TRUNCATE'}")
-            raw.execute("PRAGMA synchronous=FULL")
-
-        event.listen(engine, "connect", connected)
-        return engine
+        # a page reads several times a second; opening the file takes most of a look
+        return database.engine(self.path, QueuePool)
 
     def _migrate(self, engine: Engine) -> None:
-        with engine.connect() as db:
-            found = db.exec_driver_sql("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'").first()
-            version = db.exec_driver_sql("SELECT version_num FROM alembic_version").scalar() if found else ""
-        if version == REVISION:
+        found = database.revision(engine)
+        if found == REVISION:
             return
-        if version and version > REVISION:
+        if found and found > REVISION:
             raise ValueError(
-                f"This home was written by a newer Faces (tables {version}, here {REVISION}); update Faces, or point "
+                f"This home was written by a newer Faces (tables {found}, here {REVISION}); update Faces, or point "
                 "FACES_HOME at another folder."
             )
         from alembic import command
@@ -501,6 +475,7 @@ class Store:
 
         setup = Config()
         setup.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+        self.path.mkdir(parents=True, exist_ok=True)
         with FileLock(self.path / "migrate.lock"), engine.begin() as db:
             setup.attributes["connection"] = db
             command.upgrade(setup, "head")

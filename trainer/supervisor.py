@@ -5,11 +5,13 @@ next supervisor picks up from there.
 """
 
 import json
+import platform
 import queue
 import signal
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -218,8 +220,10 @@ class Supervisor:
 
 
 def outlast(file: Path) -> None:
-    """Wait for a worker of an earlier supervisor to stop, and end it when it does not."""
+    """Wait for a worker of an earlier supervisor to stop, and end it when it does not. Not on other machines."""
     told = read_json(file)
+    if told.get("host", platform.node()) != platform.node():
+        return
     with suppress(psutil.Error, KeyError):
         worker = psutil.Process(told["pid"])
         if abs(worker.create_time() - told["born"]) < 1:
@@ -229,15 +233,18 @@ def outlast(file: Path) -> None:
                 worker.kill()
 
 
-def serve(store: Store, slots: int | None = None, idle: float | None = None, app: int | None = None) -> bool:
+def serve(
+    store: Store, engine: Callable[[], Engine] = LocalEngine, idle: float | None = None, app: int | None = None
+) -> bool:
     """Be the supervisor of this home until told to leave (SIGTERM, SIGINT). False when it has one already.
 
-    `idle` seconds without work are enough to leave, but not while the process `app` lives.
+    `engine` makes what attempts run on. `idle` seconds without work are enough to leave, but not while the process
+    `app` lives.
     """
     store.path.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(store.path / "supervisor.lock", timeout=0):
-            supervisor = Supervisor(store, LocalEngine(slots), idle, app)
+            supervisor = Supervisor(store, engine(), idle, app)
             for name in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(name, lambda *_: supervisor.leaving.set())
             supervisor.run()

@@ -7,6 +7,7 @@ import contextlib
 import json
 import math
 import os
+import platform
 import select
 import signal
 import sys
@@ -199,5 +200,5 @@ def carry_out(job: dict[str, Any], interrupted: Callable[[], bool]) -> int:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     me = psutil.Process()
-    write(log.with_name("worker.json"), json.dumps({"pid": me.pid, "born": me.create_time()}))
+    write(log.with_name("worker.json"), json.dumps({"host": platform.node(), "pid": me.pid, "born": me.create_time()}))
     return run_attempt(folder, job["attempt"], interrupted)
