@@ -283,7 +283,7 @@ def _pause(going: Sequence[tuple[Run, str]], key: str) -> None:
     word, icon = ("Refine", ":material/play_arrow:") if stopped else ("Pause refining", ":material/pause:")
     if st.button(word, icon=icon, key=f"{key} refining", type="tertiary"):
         for run, name in going:
-            the_store().folder(run.id).pause(name, not stopped)
+            the_store().pause(run.id, name, not stopped)
         st.rerun()
 
 

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import streamlit as st
-from ulid import ULID
 
 from faces.datasets import Dataset, available, own, samples
 from faces.datasets.imagewoof import ARCHIVES, Imagewoof
@@ -24,6 +23,12 @@ store = the_store()
 def ask(*arguments: str) -> None:
     """Queue a data job."""
     store.ask_data(*arguments)
+
+
+def remove(name: str) -> None:
+    """Remove a set of somebody's own images."""
+    store.allow("remove")
+    own.remove(name)
 
 
 def decoded(data: Dataset) -> list[int]:
@@ -109,7 +114,7 @@ def shelf(data: Dataset) -> None:
                 key=f"remove {data.name}",
                 icon=":material/delete:",
                 on_click=told.tried,
-                args=(own.remove, data.name),
+                args=(remove, data.name),
             )
         if data.counts and len(data.sizes) > 1:
             missing = [size for size in sorted(data.sizes) if size not in decoded(data)]
@@ -184,10 +189,7 @@ def take(name: str, zipped: Any, path: str) -> None:
 
 def kept(upload: Any) -> str:
     """Keep an upload in the home, under a name of our own, until the job that it is for is done with it; its path."""
-    file = store.path / "uploads" / f"{ULID()}{Path(upload.name).suffix.lower()}"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(upload.getbuffer())
-    return str(file)
+    return str(store.keep_upload(Path(upload.name).suffix.lower(), upload.getbuffer()))
 
 
 def bring_embeddings() -> None:

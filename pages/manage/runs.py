@@ -129,8 +129,8 @@ def card(run: Run, facts: dict | None) -> None:
                     )
                 pinned = store.folder(run.id).pinned
                 st.button(
-                    "Unpin" if pinned else "Pin", key=f"pin {run.id}", on_click=store.folder(run.id).pin,
-                    args=(not pinned,), icon=":material/keep_off:" if pinned else ":material/keep:",
+                    "Unpin" if pinned else "Pin", key=f"pin {run.id}", on_click=told.tried,
+                    args=(store.pin, run.id, not pinned), icon=":material/keep_off:" if pinned else ":material/keep:",
                     help="A pinned run stays whole when old ones are let go.",
                 )  # fmt: skip
                 if facts:
