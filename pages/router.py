@@ -5,6 +5,7 @@ from pathlib import Path
 import streamlit as st
 
 from pages.components.teaching import frame
+from pages.components.who import inside
 
 ICON = Path(__file__).parents[1] / "assets" / "icon.png"
 
@@ -19,6 +20,7 @@ if st.context.theme.type == "dark":  # the accent that reads on dark is too ligh
     style.append(f"{main} p, {main} span, [data-tag], [data-tag] * {{ color: #0e1117 }}")
 st.html(f"<style>{' '.join(style)}</style>")
 
+known = inside()
 page = st.navigation(
     {
         "Explore": [
@@ -53,7 +55,9 @@ page = st.navigation(
             st.Page("manage/runs.py", title="Runs", icon=":material/history:", url_path="runs"),
             st.Page("manage/data.py", title="Data", icon=":material/photo_library:", url_path="data"),
         ],
-    }
+    },
+    position="sidebar" if known else "hidden",
 )
-frame()
-page.run()
+if known:
+    frame()
+    page.run()

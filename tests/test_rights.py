@@ -16,7 +16,7 @@ from tests.helpers import ROOT
 from trainer import RunConfig, sweep, tidying
 from trainer.comparison import submit_all
 from trainer.reindex import reindex
-from trainer.rights import ACTIONS, OWNER, ROLES, Limits, RefusedError, Pace, Person, authorize, called, refusal
+from trainer.rights import ACTIONS, OWNER, ROLES, Limits, Pace, Person, RefusedError, authorize, called, refusal
 from trainer.store import Store
 from trainer.sweep import Axis, Sweep
 

@@ -37,7 +37,7 @@ from faces.knobs import Value
 from trainer import tables as t
 from trainer.config import RunConfig
 from trainer.folder import RunFolder
-from trainer.rights import OWNER, WRITES, RefusedError, Person, authorize, refusal
+from trainer.rights import OWNER, WRITES, Person, RefusedError, authorize, refusal
 from trainer.snapshot import Snapshot, read_facts
 
 REVISION = "0003"  # of the tables, the newest file in trainer/migrations/versions
