@@ -6,6 +6,7 @@ import streamlit as st
 
 from pages.components.teaching import frame
 from pages.components.who import inside
+from trainer.rights import RefusedError
 
 ICON = Path(__file__).parents[1] / "assets" / "icon.png"
 
@@ -60,4 +61,7 @@ page = st.navigation(
 )
 if known:
     frame()
-    page.run()
+    try:
+        page.run()
+    except RefusedError as refused:  # what no button could tell beforehand
+        st.error(str(refused), icon=":material/lock:")
