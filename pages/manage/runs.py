@@ -139,7 +139,8 @@ def card(run: Run, facts: dict | None) -> None:
                 )  # fmt: skip
                 if facts:
                     taking([run], run.id)
-                with st.popover("Delete", icon=":material/delete:"):
+                may = told.allowed(store, "delete", run.owner)
+                with st.popover("Delete", icon=":material/delete:", **may):
                     st.markdown("Delete this run with all its snapshots?")
                     st.button(
                         "Delete",
@@ -147,7 +148,7 @@ def card(run: Run, facts: dict | None) -> None:
                         type="primary",
                         on_click=told.tried,
                         args=(store.delete, run.id),
-                        **told.allowed(store, "delete", run.owner),
+                        **may,
                     )
         details = st.expander("Curves, settings, log", key=f"details {run.id}", on_change="rerun")
         if details.open:
