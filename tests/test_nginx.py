@@ -8,6 +8,9 @@ import re
 import shutil
 import socket
 import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from streamlit.proto.BackMsg_pb2 import BackMsg
@@ -44,11 +47,27 @@ def hashed(password: str) -> str:
 @pytest.fixture(scope="module")
 def port(tmp_path_factory):
     """The port of an nginx with the recipe, in front of the app."""
-    folder = tmp_path_factory.mktemp("nginx")
+    with proxied(tmp_path_factory.mktemp("nginx"), lambda recipe: recipe) as port:
+        yield port
+
+
+@pytest.fixture(scope="module")
+def class_port(tmp_path_factory):
+    """The same for a class that comes in by codes, which needs no password before them."""
+    folder = tmp_path_factory.mktemp("class")
+    (folder / "secrets.toml").write_text('[class]\nstudent = "woof woof"\n')
+    without = lambda recipe: re.sub(r"\n *auth_basic[^;]*;", "", recipe)  # noqa: E731
+    with proxied(folder, without, f"--secrets.files={folder / 'secrets.toml'}") as port:
+        yield port
+
+
+@contextmanager
+def proxied(folder: Path, changed: Callable[[str], str], *options: str) -> Iterator[int]:
+    """The app behind an nginx with the README's recipe, as it is changed; the port of that nginx."""
     folder.chmod(0o755)
     (recipe,) = re.findall(r"```nginx\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
     names = [f"--server.allowedHosts={name}" for name in (NAME, "127.0.0.1")]  # the second is how the test looks in
-    server = Server(ROOT, folder / "log", {"FACES_HOME": str(folder / "home")}, *names)
+    server = Server(ROOT, folder / "log", {"FACES_HOME": str(folder / "home")}, *names, *options)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -59,11 +78,12 @@ def port(tmp_path_factory):
     ):  # fmt: skip
         assert written in recipe
         recipe = recipe.replace(written, here)
+    recipe = changed(recipe)
     user = "user root;" if os.geteuid() == 0 else ""  # the folders of a test are its user's own
     (folder / "conf").write_text(WHOLE.format(folder=folder, recipe=recipe, user=user))
     nginx = subprocess.Popen([NGINX, "-p", folder, "-c", folder / "conf", "-g", "daemon off;"])
     try:
-        until(lambda: nginx.poll() is not None or answer(port, {})[0] == 401, 30)
+        until(lambda: nginx.poll() is not None or answer(port, {})[0] in (200, 401), 30)
         assert nginx.poll() is None, (folder / "error.log").read_text()
         yield port
     finally:
@@ -73,21 +93,30 @@ def port(tmp_path_factory):
 
 def answer(port: int, headers: dict[str, str], path: str = "/") -> tuple[int, bytes]:
     """What a request gets; 0 when nobody listens yet."""
+    status, body, _ = request(port, headers, path)
+    return status, body
+
+
+def request(port: int, headers: dict[str, str], path: str, form: str = "") -> tuple[int, bytes, dict[str, str]]:
+    """The same with the cookies that it gives; a form is posted."""
     wire = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
     try:
-        wire.request("GET", path, headers={"Host": NAME, **headers})
+        kind = {"Content-Type": "application/x-www-form-urlencoded"} if form else {}
+        wire.request("POST" if form else "GET", path, form, {"Host": NAME, **kind, **headers})
         said = wire.getresponse()
-        return said.status, said.read()
+        given = [line.partition(";")[0].partition("=") for line in said.headers.get_all("set-cookie") or ()]
+        return said.status, said.read(), {name: value for name, _, value in given}
     except ConnectionRefusedError:
-        return 0, b""
+        return 0, b"", {}
     finally:
         wire.close()
 
 
-async def visit(port: int, headers: dict[str, str]) -> str:
-    """Open the first page through nginx, until its script has ended; how it ended."""
+async def visit(port: int, headers: dict[str, str], *token: str) -> str:
+    """Open the first page through nginx, until its script has ended; how it ended, after what it said."""
+    said = ""
     async with connect(
-        f"ws://{NAME}/_stcore/stream", host="127.0.0.1", port=port, max_size=None, subprotocols=["streamlit"],
+        f"ws://{NAME}/_stcore/stream", host="127.0.0.1", port=port, max_size=None, subprotocols=["streamlit", *token],
         origin=f"http://{NAME}", additional_headers=headers,
     ) as wire:  # fmt: skip
         message = BackMsg()
@@ -95,8 +124,9 @@ async def visit(port: int, headers: dict[str, str]) -> str:
         await wire.send(message.SerializeToString())
         async for raw in wire:
             told = ForwardMsg.FromString(raw)
+            said += str(told) if token else ""
             if told.WhichOneof("type") == "script_finished":
-                return str(told.script_finished)
+                return said + str(told.script_finished)
     return ""
 
 
@@ -115,6 +145,22 @@ def test_a_page_lives_through_nginx_and_not_without_the_password(port):
     with pytest.raises(InvalidStatus) as refused:
         asyncio.run(visit(port, {}))
     assert refused.value.response.status_code == 401
+
+
+def test_a_class_comes_in_by_its_code_through_nginx(class_port):
+    status, _, token = request(class_port, {}, "/_stcore/health")
+    assert status == 200
+    assert answer(class_port, {}, "/faces/facts/01ARZ3NDEKTSV4RRFFQ69G5FAV/0.bin")[0] == 403
+    form = "code=woof+woof&name=Ada&word=engine&to=/"
+    status, _, cookies = request(class_port, {"Origin": f"http://{NAME}"}, "/faces/enter", form)
+    assert status == 303
+    known = {"Cookie": "; ".join(f"{name}={value}" for name, value in (token | cookies).items())}
+    assert answer(class_port, known, "/faces/facts/01ARZ3NDEKTSV4RRFFQ69G5FAV/0.bin")[0] == 404
+    said = asyncio.run(visit(class_port, known, token["_streamlit_xsrf"]))
+    assert "Ada" in said
+    assert "What does this head do" in said
+    nobody = asyncio.run(visit(class_port, {"Cookie": f"_streamlit_xsrf={token['_streamlit_xsrf']}"}, *token.values()))
+    assert "What does this head do" not in nobody
 
 
 def test_a_foreign_page_gets_no_socket_through_nginx_either(port):
