@@ -219,3 +219,17 @@ def test_codes_open_no_door_where_people_sign_in(school):
     client = browser(server)
     come_in(client, "woof woof")
     assert "_streamlit_user" not in client.cookies
+
+
+def test_wrong_codes_are_counted_for_each_address_that_the_proxy_tells(coded):
+    client = browser(coded[0])
+    told = {"code": "meow meow", "name": "Eve"}
+    site = {"origin": str(client.base_url).rstrip("/")}
+    for _ in range(10):
+        answer = client.post("/faces/enter", data=told, headers=site | {"x-forwarded-for": "192.0.2.1"})
+    assert "no code of this class" in answer.text
+    told["code"] = "woof woof"
+    there = client.post("/faces/enter", data=told, headers=site | {"x-forwarded-for": "192.0.2.1"})
+    assert "Too many wrong codes" in there.text
+    elsewhere = client.post("/faces/enter", data=told, headers=site | {"x-forwarded-for": "192.0.2.2"})
+    assert elsewhere.status_code == 200
