@@ -2,14 +2,12 @@
 
 import base64
 import hashlib
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlencode
 
-import uvicorn
 from joserfc import jwt
 from joserfc.jwk import RSAKey
 from starlette.applications import Starlette
@@ -17,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from tests.helpers import until
+from tests.helpers import listening
 
 CLIENT, SECRET = "faces", "between us"
 
@@ -82,14 +80,5 @@ def provided() -> Iterator[Provider]:
         Route("/token", provider.token, methods=["POST"]), Route("/keys", provider.keys),
         Route("/leave", provider.leave),
     ]  # fmt: skip
-    config = uvicorn.Config(Starlette(routes=routes), port=0, log_level="error")
-    server, socket = uvicorn.Server(config), config.bind_socket()
-    provider.address = f"http://127.0.0.1:{socket.getsockname()[1]}"
-    serving = threading.Thread(target=server.run, args=([socket],))
-    serving.start()
-    until(lambda: server.started)
-    try:
+    with listening(Starlette(routes=routes)) as provider.address:
         yield provider
-    finally:
-        server.should_exit = True
-        serving.join(10)

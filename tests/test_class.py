@@ -3,6 +3,7 @@
 import sqlite3
 from pathlib import Path
 
+import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,13 +12,12 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
-from starlette.testclient import TestClient
 from streamlit import config as options
 from streamlit.testing.v1 import AppTest
 
 from faces.home import home
 from pages.components import who
-from tests.helpers import ROOT
+from tests.helpers import ROOT, listening
 from trainer import RunConfig, classroom, recorded, train
 from trainer.classroom import Classroom, home_key
 from trainer.pictures import draw
@@ -28,7 +28,6 @@ CODES = {"teacher": "chalk and board", "student": "woof woof", "viewer": "just l
 CLASS = "[class]\n" + "".join(f'{role} = "{code}"\n' for role, code in CODES.items()) + "limits = { queued = 2 }\n"
 KEY = bytes(32)
 PAGES = sorted(file for folder in ("explore", "learn", "manage") for file in (ROOT / "pages" / folder).glob("*.py"))
-SITE = "http://testserver"
 
 
 @pytest.fixture(autouse=True)
@@ -216,7 +215,7 @@ def test_secrets_count_from_the_moment_they_are_written(secrets):
     assert who.classroom().codes["student"] == "meow meow meow"
 
 
-def test_secrets_that_are_broken_or_gone_open_no_door(secrets):
+def test_secrets_that_are_broken_or_gone_open_no_door(secrets, client):
     who.classroom()
     for broken in ("[class", "[class]\nstudent = 3\n", '[class]\nstudents = "x"\n'):
         secrets.write_text(broken)
@@ -231,43 +230,52 @@ def test_secrets_that_are_broken_or_gone_open_no_door(secrets):
     app = opened("explore/explore.py", None)
     assert "nobody comes in" in app.error[0].value
     assert not app.title
-    assert gated().get("/faces/points/x.bin").status_code == 503
+    assert client.get("/faces/points/x.bin").status_code == 503
 
 
-def test_without_a_class_the_page_is_as_it_was(faces_home):
+def test_without_a_class_the_page_is_as_it_was(faces_home, client):
     app = opened("explore/explore.py", None)
     assert app.title
     assert not app.sidebar.button
-    assert gated().get("/faces/points/x.bin").text == "inside"
-    assert gated().get("/faces/enter", follow_redirects=False).headers["location"] == "/"
+    assert client.get("/faces/points/x.bin").text == "inside"
+    assert client.get("/faces/enter").headers["location"] == "/"
     assert not (home() / "key").exists()
 
 
 # ---- the door
 
 
-def gated() -> TestClient:
+@pytest.fixture(scope="module")
+def served():
     """The gate and its form before a server that answers everything with "inside"."""
 
     def answer(request: Request) -> PlainTextResponse:
         return PlainTextResponse("inside")
 
-    return TestClient(Starlette(routes=[*who.routes, Route("/{all:path}", answer, methods=["GET", "PUT", "DELETE"])],
-                                middleware=[Middleware(who.Gate)]))  # fmt: skip
+    rest = Route("/{all:path}", answer, methods=["GET", "PUT", "DELETE"])
+    with listening(Starlette(routes=[*who.routes, rest], middleware=[Middleware(who.Gate)])) as address:
+        yield address
 
 
-def come_in(client: TestClient, code: str, origin: str = SITE, **more: str):
-    """Fill in the form."""
+@pytest.fixture
+def client(served):
+    """A browser that has not come in."""
+    with httpx.Client(base_url=served) as client:
+        yield client
+
+
+def come_in(client: httpx.Client, code: str, origin: str | None = None, **more: str) -> httpx.Response:
+    """Fill in the form; on its own page, unless it is said where."""
     told = {"code": code, "name": "Ada", "word": "engine", "to": "/compare?runs=A,B", **more}
-    return client.post("/faces/enter", data=told, headers={"origin": origin}, follow_redirects=False)
+    origin = str(client.base_url).rstrip("/") if origin is None else origin
+    return client.post("/faces/enter", data=told, headers={"origin": origin})
 
 
 INSIDE = ["/faces/points/R/1/pca-2.bin", "/faces/facts/R/1.bin", "/faces/images/R/1/-/0.webp", "/media/x.csv",
           "/faces/inspected/R/1/2.json", "/_stcore/metrics", "/_stcore/upload_file/a/b"]  # fmt: skip
 
 
-def test_data_lies_behind_the_gate(secrets):
-    client = gated()
+def test_data_lies_behind_the_gate(secrets, client):
     for path in INSIDE:
         answer = client.get(path)
         assert (answer.status_code, answer.text) == (403, "This is for the class alone; come in first.")
@@ -282,15 +290,14 @@ def test_data_lies_behind_the_gate(secrets):
 
 
 @pytest.mark.parametrize("cookie", ["", "x", "e30.aaaa.bbbb", "{}"])
-def test_a_forged_cookie_opens_nothing(secrets, cookie):
-    client = gated()
+def test_a_forged_cookie_opens_nothing(secrets, cookie, client):
     client.cookies.set("_streamlit_user", cookie)
     assert client.get(INSIDE[0]).status_code == 403
 
 
-def test_a_page_asks_for_the_code_and_leads_back_to_itself(secrets):
-    client, page = gated(), {"accept": "text/html,*/*"}
-    asked = client.get("/compare?runs=A,B", headers=page, follow_redirects=False)
+def test_a_page_asks_for_the_code_and_leads_back_to_itself(secrets, client):
+    page = {"accept": "text/html,*/*"}
+    asked = client.get("/compare?runs=A,B", headers=page)
     assert asked.status_code == 303
     form = client.get(asked.headers["location"], headers=page)
     assert 'value="/compare?runs=A,B"' in form.text
@@ -303,30 +310,30 @@ def test_a_page_asks_for_the_code_and_leads_back_to_itself(secrets):
     assert client.get("/compare?runs=A,B", headers=page).text == "inside"
 
 
-def test_a_wrong_code_is_told_and_the_name_stays(secrets):
-    answer = come_in(gated(), "wrong", name='Ada "><script>')
+def test_a_wrong_code_is_told_and_the_name_stays(secrets, client):
+    answer = come_in(client, "wrong", name='Ada "><script>')
     assert answer.status_code == 403
     assert "This is no code of this class." in answer.text
     assert "Ada &quot;&gt;&lt;script&gt;" in answer.text
     assert "set-cookie" not in answer.headers
     assert "<script" not in answer.text
-    assert "is no name" in come_in(gated(), CODES["student"], name="!?").text
+    assert "is no name" in come_in(client, CODES["student"], name="!?").text
 
 
 @pytest.mark.parametrize("to", ["//evil.example", "https://evil.example", "/\\evil.example", "", "/a\nb", "evil"])
-def test_who_comes_in_stays_on_this_server(secrets, to):
-    assert come_in(gated(), CODES["student"], to=to).headers["location"] == "/"
+def test_who_comes_in_stays_on_this_server(secrets, to, client):
+    assert come_in(client, CODES["student"], to=to).headers["location"] == "/"
 
 
 @pytest.mark.parametrize("origin", ["", "http://evil.example", "null"])
-def test_the_form_of_another_site_is_not_taken(secrets, origin):
-    answer = come_in(gated(), CODES["student"], origin)
+def test_the_form_of_another_site_is_not_taken(secrets, origin, client):
+    answer = come_in(client, CODES["student"], origin)
     assert answer.status_code == 403
     assert "set-cookie" not in answer.headers
 
 
-def test_more_than_a_form_is_not_read(secrets):
-    assert come_in(gated(), CODES["student"], word="x" * 20_000).status_code == 413
+def test_more_than_a_form_is_not_read(secrets, client):
+    assert come_in(client, CODES["student"], word="x" * 20_000).status_code == 413
 
 
 # ---- pages
@@ -424,6 +431,8 @@ def test_each_role_finds_its_buttons(full):
         assert [runs[role][word] for role in ("viewer", "student", "teacher")] == [False, False, True], word
     data = {role: labels(opened("manage/data.py", role)) for role in CODES}
     assert [data[role]["Download"] for role in ("viewer", "student", "teacher")] == [False, False, True]
+    places = opened("manage/data.py", "viewer"), opened("manage/data.py", "student")
+    assert [one.disabled for app in places for one in app.get("file_uploader")] == [True, True, False, False]
     train = {role: labels(opened("explore/explore.py", role))["Train"] for role in CODES}
     assert train == {"viewer": False, "student": True, "teacher": True}
     help = next(button.help for button in opened("manage/runs.py", "viewer").button if button.label == "Stop")
@@ -480,8 +489,8 @@ def test_who_signs_in_but_is_in_no_class_is_told_so(secrets):
     assert "Some One · student" in [caption.value for caption in app.sidebar.caption]
 
 
-def test_a_secret_is_in_no_file_of_the_home(full):
-    come_in(gated(), CODES["student"], word="a word of my own")
+def test_a_secret_is_in_no_file_of_the_home(full, client):
+    come_in(client, CODES["student"], word="a word of my own")
     opened("explore/explore.py", "student").button[0].click().run()
     for file in Path(full.path).rglob("*"):
         if file.is_file():

@@ -161,6 +161,12 @@ def fetch(data: Imagewoof) -> None:
             )  # fmt: skip
 
 
+def bounded() -> dict[str, Any]:
+    """How a place for uploads is drawn: for who may bring something, and as much as they may."""
+    limits = store.by.limits
+    return told.allowed(store, "bring") | ({"max_upload_size": max(1, limits.upload)} if limits else {})
+
+
 def bring() -> None:
     """Import the visitor's own images."""
     with st.container(border=True):
@@ -171,7 +177,7 @@ def bring() -> None:
         )
         name = st.text_input("Name for the set", max_chars=64, key="own name")
         upload, folder = st.columns(2, gap="large")
-        zipped = upload.file_uploader("A zip, from your computer", type="zip", key="own zip")
+        zipped = upload.file_uploader("A zip, from your computer", type="zip", key="own zip", **bounded())
         path = folder.text_input(
             "Or a folder or zip on the machine that runs Faces", key="own path", **told.allowed(store, "path")
         )
@@ -213,7 +219,7 @@ def bring_embeddings() -> None:
         label = right.text_input("Column of labels, if it has another name", max_chars=64, key="brought label")
         upload, place = st.columns(2, gap="large")
         table = upload.file_uploader(
-            "A table, from your computer", type=["csv", "tsv", "npz", "parquet"], key="brought"
+            "A table, from your computer", type=["csv", "tsv", "npz", "parquet"], key="brought", **bounded()
         )
         where, may = "Or a file on the machine that runs Faces", told.allowed(store, "path")
         path = place.text_input(where, key="brought path", **may).strip()
