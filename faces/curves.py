@@ -42,7 +42,7 @@ class Sketch:
         if not angled(name):
             heads = ", ".join(each for each in HEADS if angled(each))
             raise ValueError(f"{name} has no angles to class centers to draw. There are: {heads}.")
-        self.classes = classes
+        self.classes, self.dim = classes, dim
         self.drawn = settle(getattr(HEADS.about(name), "drawn", {}), drawn, classes)
         self.head = HEADS[name](dim, classes, **knobs).eval()
         for buffer in set(self.drawn) - {"length"}:

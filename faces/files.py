@@ -8,11 +8,15 @@ from typing import Any
 
 
 def write(path: Path, content: bytes | str) -> None:
-    """Write a file durably and all at once; OSError when the disk refuses."""
+    """Write a file durably and all at once; OSError when the disk refuses, and then it takes no room."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    temporary.write_bytes(content.encode() if isinstance(content, str) else content)
-    commit(temporary, path)
+    try:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+        commit(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def commit(part: Path, final: Path) -> None:

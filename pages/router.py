@@ -7,6 +7,7 @@ import streamlit as st
 from pages.components.teaching import frame
 from pages.components.who import inside
 from trainer.rights import RefusedError
+from trainer.telling import REFUSED, sentence
 
 ICON = Path(__file__).parents[1] / "assets" / "icon.png"
 
@@ -65,3 +66,7 @@ if known:
         page.run()
     except RefusedError as refused:  # what no button could tell beforehand
         st.error(str(refused), icon=":material/lock:")
+    except OSError as error:
+        if error.errno not in REFUSED:
+            raise
+        st.error(sentence(error), icon=":material/hard_drive:")

@@ -1,5 +1,6 @@
 """The margin lab: its lines are what the heads train by, and its page opens with every head."""
 
+import json
 import math
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from faces.curves import Sketch, alike, angles, halved, in_numbers, together
 from faces.feasibility import limits
-from faces.figures import crossing
+from faces.figures import Line, crossing, over_angles
 from faces.heads import HEADS, angled
 from faces.heads.base import CosineHead
 from faces.knobs import Choice, fixed_scale
@@ -210,6 +211,15 @@ def lab(**params):
     return app
 
 
+def pictures(app):
+    """What the page has drawn: the description of each picture."""
+    return [one for part in app.get("bidi_component") for one in json.loads(part.proto.json)["pictures"]]
+
+
+def said(app):
+    return [picture["words"] for picture in pictures(app)]
+
+
 def test_every_head_opens_and_a_step_of_each_slider_draws(faces_home):
     app = lab()
     assert app.selectbox(key="lab").options == [*dict.fromkeys(app.selectbox(key="lab").options)]
@@ -217,7 +227,8 @@ def test_every_head_opens_and_a_step_of_each_slider_draws(faces_home):
     for name in ANGLED:
         app.selectbox(key="lab").select(name).run()
         assert not app.exception, name
-        assert len(app.get("echarts_chart")) == 5
+        assert len(pictures(app)) == 4
+        assert name in [line["name"] for line in pictures(app)[0]["lines"]]
         keys = [slider.key for slider in app.slider if slider.key.startswith(f"lab.{name}.")]
         for key in keys:
             app.slider(key=key).set_value(app.slider(key=key).max)
@@ -238,8 +249,8 @@ def test_a_link_restores_the_lab(faces_home):
 
 def test_two_classes_are_drawn_and_one_cannot_be_chosen(faces_home):
     app = lab(C="2")
-    assert any("With two classes" in caption.value for caption in app.caption)
-    assert len(app.get("echarts_chart")) == 5
+    assert any("With two classes" in words for words in said(app))
+    assert len(pictures(app)) == 4
     assert lab(C="1").number_input(key="lab.C").value == 10
     assert app.number_input(key="lab.C").min == 2
 
@@ -247,7 +258,18 @@ def test_two_classes_are_drawn_and_one_cannot_be_chosen(faces_home):
 def test_a_head_that_does_not_fit_the_dimensions_says_so(faces_home):
     app = lab(lab="ETF", D="3")
     assert any("ETF needs embeddings of 9 numbers or more" in warning.value for warning in app.warning)
+    assert not pictures(app)  # nothing of another head stays
 
 
 def test_the_ring_says_where_the_default_scale_comes_from(faces_home):
-    assert any("√2·ln 9 = 3.107" in caption.value and "p = ½ at 45°" in caption.value for caption in lab().caption)
+    assert any("√2·ln 9 = 3.107" in words and "p = ½ at 45°" in words for words in said(lab()))
+
+
+def test_lines_over_the_same_angles_share_a_table_and_a_gap_is_a_gap():
+    x = np.array([0.0, 90.0, 180.0])
+    drawn = over_angles([Line("a", x, [1.0, math.nan, 3.0], "#000000"), Line("b", x, x, "#000000", edge=0.0)])
+    assert drawn["tables"] == [[0, 90, 180]]
+    assert [line["table"] for line in drawn["lines"]] == [0, 0]
+    assert [line["y"] for line in drawn["lines"]] == [[1, None, 3], [0, 90, 180]]
+    assert "edge" not in drawn["lines"][0]
+    json.dumps(drawn, allow_nan=False)

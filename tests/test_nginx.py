@@ -1,14 +1,9 @@
-"""The README's recipe for a class behind nginx, run as it stands there but for ports and the password file."""
+"""The README's recipe for a class behind nginx, run as it stands there."""
 
 import asyncio
 import base64
 import http.client
-import os
-import re
-import shutil
-import socket
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,35 +14,19 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from pages.components import blocks
-from tests.helpers import ROOT, Server, end, until
+from tests.helpers import ROOT, Server, end
+from tests.proxy import MISSING, WHY, proxied, recipes
 
-NGINX = shutil.which("nginx", path=os.pathsep.join(["/usr/sbin", *os.environ["PATH"].split(os.pathsep)]))
 NAME = "faces.school.example"
 KNOWN = {"Authorization": f"Basic {base64.b64encode(b'class:woof').decode()}"}
-pytestmark = pytest.mark.skipif(
-    NGINX is None or shutil.which("openssl") is None, reason="The recipe needs nginx and openssl; one is not here."
-)
-WHOLE = """
-pid {folder}/pid; error_log {folder}/error.log; worker_processes 1; {user}
-events {{ worker_connections 64; }}
-http {{
-    access_log off; client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/f;
-    uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
-    {recipe}
-}}
-"""
-
-
-def hashed(password: str) -> str:
-    """A line of the password file, made as the README says."""
-    told = subprocess.run(["openssl", "passwd", "-apr1", password], capture_output=True, text=True, check=True)
-    return f"class:{told.stdout}"
+pytestmark = pytest.mark.skipif(MISSING, reason=WHY)
 
 
 @pytest.fixture(scope="module")
 def port(tmp_path_factory):
     """The port of an nginx with the recipe, in front of the app."""
-    with proxied(tmp_path_factory.mktemp("nginx"), lambda recipe: recipe) as port:
+    (recipe,) = recipes("A class behind nginx")
+    with behind(tmp_path_factory.mktemp("nginx"), recipe) as port:
         yield port
 
 
@@ -56,43 +35,26 @@ def class_port(tmp_path_factory):
     """The same for a class that comes in by codes, which needs no password before them."""
     folder = tmp_path_factory.mktemp("class")
     (folder / "secrets.toml").write_text('[class]\nstudent = "woof woof"\n')
-    without = lambda recipe: re.sub(r"\n *auth_basic[^;]*;", "", recipe)  # noqa: E731
-    with proxied(folder, without, f"--secrets.files={folder / 'secrets.toml'}") as port:
+    (recipe,) = recipes("A class behind nginx")
+    open_to_all = recipe.replace('auth_basic "Faces";', "auth_basic off;")
+    with behind(folder, open_to_all, f"--secrets.files={folder / 'secrets.toml'}") as port:
         yield port
 
 
 @contextmanager
-def proxied(folder: Path, changed: Callable[[str], str], *options: str) -> Iterator[int]:
-    """The app behind an nginx with the README's recipe, as it is changed; the port of that nginx."""
-    folder.chmod(0o755)
-    (recipe,) = re.findall(r"```nginx\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+def behind(folder: Path, recipe: str, *options: str) -> Iterator[int]:
+    """The port of an nginx with a recipe, in front of an app of its own."""
     names = [f"--server.allowedHosts={name}" for name in (NAME, "127.0.0.1")]  # the second is how the test looks in
     server = Server(ROOT, folder / "log", {"FACES_HOME": str(folder / "home")}, *names, *options)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    (folder / "users").write_text(hashed("woof"))
-    for written, here in (
-        ("listen 80;", f"listen 127.0.0.1:{port};"), ("127.0.0.1:8501", f"127.0.0.1:{server.port}"),
-        ("/etc/nginx/faces.users", str(folder / "users")),
-    ):  # fmt: skip
-        assert written in recipe
-        recipe = recipe.replace(written, here)
-    recipe = changed(recipe)
-    user = "user root;" if os.geteuid() == 0 else ""  # the folders of a test are its user's own
-    (folder / "conf").write_text(WHOLE.format(folder=folder, recipe=recipe, user=user))
-    nginx = subprocess.Popen([NGINX, "-p", folder, "-c", folder / "conf", "-g", "daemon off;"])
     try:
-        until(lambda: nginx.poll() is not None or answer(port, {})[0] in (200, 401), 30)
-        assert nginx.poll() is None, (folder / "error.log").read_text()
-        yield port
+        with proxied(folder, recipe, {"127.0.0.1:8501": f"127.0.0.1:{server.port}"}) as port:
+            yield port
     finally:
-        end(nginx)
         end(server.process, 60)
 
 
 def answer(port: int, headers: dict[str, str], path: str = "/") -> tuple[int, bytes]:
-    """What a request gets; 0 when nobody listens yet."""
+    """What a request gets."""
     status, body, _ = request(port, headers, path)
     return status, body
 
@@ -106,8 +68,6 @@ def request(port: int, headers: dict[str, str], path: str, form: str = "") -> tu
         said = wire.getresponse()
         given = [line.partition(";")[0].partition("=") for line in said.headers.get_all("set-cookie") or ()]
         return said.status, said.read(), {name: value for name, _, value in given}
-    except ConnectionRefusedError:
-        return 0, b"", {}
     finally:
         wire.close()
 

@@ -91,15 +91,7 @@ def test_a_head_unknown_here_still_has_one_fixed_colour():
 @pytest.mark.parametrize("paper", [palette.LIGHT, palette.DARK])
 def test_words_of_axes_and_beside_grey_lines_are_not_grey(paper):
     words = {"label", "axisLabel", "nameTextStyle", "textStyle"}
-    dot = figures.Dot(45.0, 0.5, figures.GREY, "a word")
-    drawn = figures.inked(
-        figures.over_angles(
-            [figures.Line("head", np.array([0.0, 180.0]), np.array([1.0, 0.0]), "#3f90da")],
-            [dot],
-            upright={90.0: "a mark"},
-        ),
-        paper,
-    )
+    drawn = figures.inked(figures.angle_gauge(40.0, 90.0, "#3f90da"), paper)
 
     def inks(part):
         for key, value in part.items() if isinstance(part, dict) else enumerate(part) if isinstance(part, list) else ():

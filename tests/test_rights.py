@@ -110,7 +110,7 @@ READS = {
 }  # fmt: skip
 TRAINERS = {
     "enter", "waiting", "claim", "index", "end", "retry", "next_wanted", "end_wanted", "claim_job", "end_job",
-    "recover", "writing", "reading",
+    "recover", "writing", "reading", "lay_ballast",
 }  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from trainer.commands import add
 from trainer.commands.data import data_words, list_data
 from trainer.commands.runs import config_words, export, export_words, run_words, train_here
 from trainer.commands.sweeps import sweep_words
+from trainer.engines import Engine
 from trainer.store import Store
 
 
@@ -32,8 +34,23 @@ def serve(arguments: argparse.Namespace) -> None:
     """Run the queue until told to leave."""
     from trainer.supervisor import serve
 
-    if not serve(Store(), arguments.slots, arguments.idle, arguments.app):
+    if not serve(Store(), engine(arguments), arguments.idle, arguments.app):
         print(f"A trainer already serves {home()}.", file=sys.stderr)
+
+
+def engine(arguments: argparse.Namespace) -> Callable[[], Engine]:
+    """What makes the engine that was asked for. ValueError for a word that it does not know."""
+    if arguments.engine == "ray":
+        from trainer.engines.ray import RayEngine
+
+        return lambda: RayEngine(arguments.address, arguments.slots, arguments.gpus)
+    if arguments.engine != "local":
+        raise ValueError(f"There is no engine {arguments.engine}; say local or ray.")
+    if arguments.gpus is not None:
+        raise ValueError("--gpus is for --engine ray; on this machine --slots says how many runs share the GPUs.")
+    from trainer.engines.local import LocalEngine
+
+    return lambda: LocalEngine(arguments.slots)
 
 
 def doctor(arguments: argparse.Namespace) -> None:
@@ -42,7 +59,7 @@ def doctor(arguments: argparse.Namespace) -> None:
 
     import torch
 
-    from trainer.store import SAFE_WAL
+    from trainer.database import SAFE_WAL
     from trainer.supervisor import served
     from trainer.training import best_device
 
@@ -78,6 +95,15 @@ def parser() -> argparse.ArgumentParser:
     some.add_argument(
         "--slots", type=int, help="runs at a time (default: one per GPU, or cores less one, from two cores on two)"
     )
+    some.add_argument(
+        "--engine", default=os.environ.get("FACES_ENGINE", "local"),
+        help="where runs train: local, on this machine, or ray, on a cluster (default: FACES_ENGINE or local)",
+    )  # fmt: skip
+    some.add_argument(
+        "--address", default=os.environ.get("RAY_ADDRESS"),
+        help="the Ray cluster that this machine is in: HOST:PORT, or auto (default: RAY_ADDRESS, or one of its own)",
+    )  # fmt: skip
+    some.add_argument("--gpus", type=share, help="of a GPU for each run, with ray: 0.5 lets two share one (default: 1)")
     some.add_argument("--idle", type=float, help="leave after so many seconds with nothing to do")
     some.add_argument("--app", type=int, help="stay as long as the process of this id lives")
     export_words(add(commands, "export", export))
@@ -95,6 +121,13 @@ def parser() -> argparse.ArgumentParser:
     some.add_argument("sweep")
     some.add_argument("--at-once", type=int, default=1)
     return top
+
+
+def share(text: str) -> float:
+    """A share of a GPU: 0, a part of one, or whole ones."""
+    if not ((value := float(text)) >= 0 and (value <= 1 or value.is_integer())):
+        raise argparse.ArgumentTypeError(f"{text} GPUs cannot be given to a run; say 0, a part such as 0.5, or 1.")
+    return value
 
 
 def internal(module: str, function: str, *arguments: Any) -> int:

@@ -1,8 +1,8 @@
 """The store: which runs there are, what state each is in, and the index to their files.
 
-`meta.db` (SQLite) is the truth for intent, the files of `trainer.folder` for results. Pages and the
-command line write wishes here; only the supervisor moves runs through `claim` and `end`. Each change of
-state is one guarded update: it names the state it expects, and does nothing when that no longer holds.
+`meta.db` (SQLite; `trainer.database` may name a Postgres) is the truth for intent, the files of `trainer.folder` for
+results. Pages and the command line write wishes here; only the supervisor moves runs through `claim` and `end`. Each
+change of state is one guarded update: it names the state it expects, and does nothing when that no longer holds.
 
 A store knows who asks (`by`): each wish passes `trainer.rights.authorize` here, and is refused with its sentence.
 """
@@ -10,9 +10,9 @@ A store knows who asks (`by`): each wish passes `trainer.rights.authorize` here,
 import copy
 import hashlib
 import json
+import os
 import re
 import shutil
-import sqlite3
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,9 +24,9 @@ from typing import Any
 
 from filelock import FileLock
 from safetensors import SafetensorError
-from sqlalchemy import Connection, Engine, create_engine, delete, event, func, insert, select, tuple_, update
-from sqlalchemy.dialects.sqlite import insert as upsert
-from sqlalchemy.pool import NullPool, Pool, QueuePool
+from sqlalchemy import Connection, Engine, delete, func, insert, select, tuple_, update
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.pool import QueuePool
 from ulid import ULID
 
 from faces.datasets.imagewoof import Imagewoof
@@ -34,6 +34,7 @@ from faces.files import read_json, write
 from faces.heads import HEADS
 from faces.home import home
 from faces.knobs import Value
+from trainer import database
 from trainer import tables as t
 from trainer.config import RunConfig
 from trainer.folder import RunFolder
@@ -46,7 +47,7 @@ TRIES = 3  # attempts in a row without a new snapshot before a run counts as bro
 DAY = 86_400.0  # seconds
 PATIENCE = 30.0  # seconds a wanted picture is waited for when nobody asks again
 OPEN, ENDED = ("queued", "running"), ("finished", "failed", "stopped", "interrupted")
-SAFE_WAL = sqlite3.sqlite_version_info >= (3, 51, 3)  # earlier ones can corrupt a WAL that two processes write
+BALLAST = bytes(range(256)) * 4096  # 1 MiB that goes when the disk is full, so that a state can still change
 
 
 @dataclass(frozen=True)
@@ -174,7 +175,7 @@ class Store:
             "ended": ended,
         }  # fmt: skip
         with self.writing() as db:
-            if db.execute(upsert(t.runs).values(**row).on_conflict_do_nothing()).rowcount:
+            if db.execute(database.upsert(db, t.runs).values(**row).on_conflict_do_nothing()).rowcount:
                 _note(db, name, "enter", newest, reason)
         for attempt in attempts:
             self.index(name, attempt)
@@ -199,7 +200,7 @@ class Store:
 
     def trained(self, head: str, dataset: str, note: str = "") -> list[Run]:
         """All runs of a head on a dataset, newest first; with a note, only those that have it."""
-        field = lambda name: func.json_extract(t.runs.c.config, f"$.{name}")  # noqa: E731
+        field = lambda name: database.field(self._reader, t.runs.c.config, name)  # noqa: E731
         query = select(t.runs).where((field("head") == head) & (field("dataset") == dataset))
         query = query.where(t.runs.c.note == note) if note else query
         with self.reading() as db:
@@ -326,7 +327,7 @@ class Store:
             return row.reason
         fresh = {"run": name, "step": step, "name": picture, "asked": time.time(), "state": "waiting", "reason": ""}
         with self.writing() as db:
-            wish = upsert(t.wanted).values(**fresh)
+            wish = database.upsert(db, t.wanted).values(**fresh)
             db.execute(wish.on_conflict_do_update(index_elements=["run", "step", "name"], set_={"asked": time.time()}))
         return ""
 
@@ -417,6 +418,11 @@ class Store:
             "stopped_jobs": [name for name, state in recent if state == "stopped"],
         }
 
+    def lay_ballast(self) -> None:
+        """Put something on the disk that can go when it is full, unless it is there."""
+        if not (self.path / "ballast").exists():
+            write(self.path / "ballast", BALLAST)
+
     def claim(self) -> Run | None:
         """Take the oldest waiting run into training, as its next attempt; None when nothing waits."""
         oldest = select(t.runs.c.id).where(t.runs.c.state == "queued").order_by(t.runs.c.id).limit(1)
@@ -446,7 +452,7 @@ class Store:
                 continue
             row = {"run": name, "step": step, "attempt": attempt, "facts": json.dumps(facts), "sha256": sha256}
             with self.writing() as db:
-                new = db.execute(upsert(t.snapshots).values(**row).on_conflict_do_nothing()).rowcount
+                new = db.execute(database.upsert(db, t.snapshots).values(**row).on_conflict_do_nothing()).rowcount
                 guard = (t.runs.c.id == name) & (t.runs.c.attempt == attempt)
                 if new:
                     db.execute(update(t.runs).where(guard).values(idle_attempts=0))
@@ -525,9 +531,17 @@ class Store:
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
-        """A transaction that has the write lock from its first line on."""
-        with self._writer.begin() as db:
-            yield db
+        """A transaction that has the write lock from its first line on. OSError when the disk is full or read-only."""
+        writer = self._writer
+        if shutil.disk_usage(self.path).free < len(BALLAST) / 4:
+            (self.path / "ballast").unlink(missing_ok=True)
+        try:
+            with writer.begin() as db:
+                yield db
+        except OperationalError as error:
+            if why := database.refusal(error):
+                raise OSError(why, os.strerror(why), str(self.path / "meta.db")) from error
+            raise
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -555,42 +569,25 @@ class Store:
 
     @cached_property
     def _writer(self) -> Engine:
-        engine = self._engine()
-        event.listen(engine, "begin", lambda db: db.exec_driver_sql("BEGIN IMMEDIATE"))
+        engine = database.writer(self.path)
         self._migrate(engine)
         return engine
 
     @cached_property
     def _reader(self) -> Engine:
         _ = self._writer  # which brings the tables up to date
-        return self._engine(QueuePool)  # a page reads several times a second; opening the file takes most of a look
-
-    def _engine(self, pool: type[Pool] = NullPool) -> Engine:
-        self.path.mkdir(parents=True, exist_ok=True)
-        engine = create_engine(
-            f"sqlite:///{self.path / 'meta.db'}",
-            poolclass=pool,
-            connect_args={"timeout": 10, "check_same_thread": False},
-        )
-
-        def connected(raw: sqlite3.Connection, _: Any) -> None:
-            raw.isolation_level = None  # transactions begin where we say so
-            raw.execute(f"PRAGMA journal_mode={'WAL' if SAFE_WAL else 'TRUNCATE'}")
-            raw.execute("PRAGMA synchronous=FULL")
-
-        event.listen(engine, "connect", connected)
-        return engine
+        # a page reads several times a second; opening the file takes most of a look
+        return database.engine(self.path, QueuePool)
 
     def _migrate(self, engine: Engine) -> None:
-        with engine.connect() as db:
-            found = db.exec_driver_sql("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'").first()
-            if found and db.exec_driver_sql("SELECT version_num FROM alembic_version").scalar() == REVISION:
-                return
+        if database.revision(engine) == REVISION:
+            return
         from alembic import command
         from alembic.config import Config
 
         setup = Config()
         setup.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+        self.path.mkdir(parents=True, exist_ok=True)
         with FileLock(self.path / "migrate.lock"), engine.begin() as db:
             setup.attributes["connection"] = db
             command.upgrade(setup, "head")

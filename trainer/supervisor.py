@@ -5,11 +5,13 @@ next supervisor picks up from there.
 """
 
 import json
+import platform
 import queue
 import signal
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +28,7 @@ from trainer.engines import Engine
 from trainer.engines.children import child, tell
 from trainer.engines.local import LocalEngine
 from trainer.store import Run, Store
-from trainer.tidying import cramped
+from trainer.tidying import brimming, cramped
 
 TICK = 0.2  # seconds
 GRACE = 10.0  # seconds that an attempt has to stop by itself
@@ -112,9 +114,13 @@ class Supervisor:
     def tick(self) -> bool:
         """One round; whether there was anything to do."""
         waiting = self.store.waiting()
+        full = brimming(self.store.path) if self.training else ""
         for training in list(self.training):
-            self._follow(training, training.run.id in waiting["stops"])
+            self._follow(training, bool(full) or training.run.id in waiting["stops"])
+            if full and training in self.training and training.run.id not in waiting["stops"]:
+                self.store.stop(training.run.id, full)
         while waiting["queued"] and self.engine.free() and not cramped(self.store.path):
+            self.store.lay_ballast()
             run = self.store.claim()
             if run is None:
                 break
@@ -214,8 +220,10 @@ class Supervisor:
 
 
 def outlast(file: Path) -> None:
-    """Wait for a worker of an earlier supervisor to stop, and end it when it does not."""
+    """Wait for a worker of an earlier supervisor to stop, and end it when it does not. Not on other machines."""
     told = read_json(file)
+    if told.get("host", platform.node()) != platform.node():
+        return
     with suppress(psutil.Error, KeyError):
         worker = psutil.Process(told["pid"])
         if abs(worker.create_time() - told["born"]) < 1:
@@ -225,15 +233,18 @@ def outlast(file: Path) -> None:
                 worker.kill()
 
 
-def serve(store: Store, slots: int | None = None, idle: float | None = None, app: int | None = None) -> bool:
+def serve(
+    store: Store, engine: Callable[[], Engine] = LocalEngine, idle: float | None = None, app: int | None = None
+) -> bool:
     """Be the supervisor of this home until told to leave (SIGTERM, SIGINT). False when it has one already.
 
-    `idle` seconds without work are enough to leave, but not while the process `app` lives.
+    `engine` makes what attempts run on. `idle` seconds without work are enough to leave, but not while the process
+    `app` lives.
     """
     store.path.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(store.path / "supervisor.lock", timeout=0):
-            supervisor = Supervisor(store, LocalEngine(slots), idle, app)
+            supervisor = Supervisor(store, engine(), idle, app)
             for name in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(name, lambda *_: supervisor.leaving.set())
             supervisor.run()
@@ -256,4 +267,4 @@ def _reason(store: Store, run: Run) -> str:
     try:
         return (store.folder(run.id).attempt(run.attempt) / "reason.txt").read_text(encoding="utf-8")
     except FileNotFoundError:
-        return "Training failed without a word; its log may say more."
+        return brimming(store.path) or "Training failed without a word; its log may say more."

@@ -1,6 +1,7 @@
 """What a process tells of its work: progress, in a file or on the screen, and why it failed, in a sentence."""
 
 import dataclasses
+import errno
 import json
 import math
 import sys
@@ -11,6 +12,13 @@ from typing import Any
 
 from faces.datasets import Progressed
 from faces.files import write
+
+FULL = "The disk is full; make room, or let old runs go on the page Runs, and resume."
+REFUSED = {  # what a disk says that takes no more
+    errno.ENOSPC: FULL,
+    getattr(errno, "EDQUOT", errno.ENOSPC): FULL,
+    errno.EROFS: "Nothing can be kept: the disk of runs is read-only.",
+}
 
 
 def teller(file: Path, every: float = 0.3) -> Callable[[Progressed], None]:
@@ -51,6 +59,8 @@ def sentence(error: BaseException) -> str:
     name = type(error).__name__
     if "out of memory" in str(error).lower():
         return "The device ran out of memory; try a smaller batch, image size or encoder."
+    if isinstance(error, OSError) and error.errno in REFUSED:
+        return REFUSED[error.errno]
     said = " ".join(str(error).split())[:300]
     plain = isinstance(error, ValueError) or name == "TrainingError"
     return said if plain and said else f"It broke with {name}: {said or 'no further word'}"

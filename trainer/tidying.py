@@ -3,6 +3,7 @@
     plan(store, keep)        what would have to go, mildest first, until runs and exports take at most `keep` bytes
     remove(store, items)     let it go
     cramped(home)            why no training begins here, "" while there is room
+    brimming(home)           why those that run stop while they still can, "" while there is room
 
 Mildest first: what was left by writes that were cut off, and finished exports; pictures that can be drawn again; the
 weights of runs that have ended; whole runs. Of each kind the oldest go first. Runs that train or wait, and runs that
@@ -20,6 +21,7 @@ from trainer.folder import RunFolder
 from trainer.store import ENDED, Run, Store
 
 FLOOR = 500_000_000  # bytes that must be free for a training to begin
+LEAST = 50_000_000  # bytes that must stay free for one to go on
 KEEP = 10_000_000_000  # bytes that a home may usually take
 OLD = 86_400.0  # seconds after which a write that is not finished never will be
 KINDS = {  # what can go, mildest first, and what is lost with it
@@ -70,6 +72,14 @@ def cramped(home: Path) -> str:
         f"{amount(free)} are free on the disk of {home}, and {amount(FLOOR)} must be before a training begins; make "
         "room, or let old runs go on the page Runs."
     )
+
+
+def brimming(home: Path) -> str:
+    """Why no training goes on: hardly any room on the disk, in a sentence; "" while there is enough."""
+    free = shutil.disk_usage(home).free
+    if free >= LEAST:
+        return ""
+    return f"Stopped with {amount(free)} free on the disk of {home}; make room, and resume."
 
 
 def plan(store: Store, keep: int = KEEP) -> list[Item]:

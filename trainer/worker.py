@@ -7,6 +7,7 @@ import contextlib
 import json
 import math
 import os
+import platform
 import select
 import signal
 import sys
@@ -66,8 +67,9 @@ def run_attempt(folder: RunFolder, attempt: int, interrupted: Callable[[], bool]
             return FINISHED
         return STOPPED if stop.exists() else INTERRUPTED
     except Exception as error:
-        traceback.print_exc()
-        write(here / "reason.txt", sentence(error))
+        with contextlib.suppress(OSError):  # a full disk: the supervisor says it then
+            write(here / "reason.txt", sentence(error))
+            traceback.print_exception(error)
         return FAILED
 
 
@@ -198,5 +200,5 @@ def carry_out(job: dict[str, Any], interrupted: Callable[[], bool]) -> int:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     me = psutil.Process()
-    write(log.with_name("worker.json"), json.dumps({"pid": me.pid, "born": me.create_time()}))
+    write(log.with_name("worker.json"), json.dumps({"host": platform.node(), "pid": me.pid, "born": me.create_time()}))
     return run_attempt(folder, job["attempt"], interrupted)

@@ -40,6 +40,7 @@ class AdaFace(CosineHead):
         "length": Knob(20.0, 0.0, 100.0, "length of the feature, no unit"),
         "std": Knob(100.0, 1.0, 100.0, "spread of the lengths around 20, set by training, no unit"),
     }
+    watches_own = True
     m: float
     h: float
     t_alpha: float

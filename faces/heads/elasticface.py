@@ -32,6 +32,7 @@ class ElasticFace(ArcFace):
         "seam": SEAM,
     }
     undrawn = ("sigma",)
+    watches_own = True
     sigma: float
     place: Tensor
 

@@ -36,11 +36,18 @@ LARGE = 160  # pixels of a single image
 _ASSETS = Path(__file__).parents[2] / "assets"
 SCRIPTS = {
     file.relative_to(_ASSETS).as_posix(): file.read_bytes()
-    for file in [_ASSETS / "faceview.js", *sorted(_ASSETS.glob("faceview/*.*s"))]
+    for file in [_ASSETS / "faceview.js", _ASSETS / "curves.js", *sorted(_ASSETS.glob("faceview/*.*s"))]
 }
 MEDIA = {"js": "text/javascript", "css": "text/css"}
 VERSION = hashlib.sha256(b"".join(SCRIPTS.values())).hexdigest()[:12]
-SCRIPT = f"{ROOT}/{VERSION}/faceview.js"
+
+
+def script(file: str) -> str:
+    """Where the browser finds a script, such as faceview.js."""
+    return f"{ROOT}/{VERSION}/{file}"
+
+
+SCRIPT = script("faceview.js")
 
 
 LoadPoints = Callable[[str, int, str], Points | str | None]  # run (a ULID), step, name of the layout, such as "pca-3"
@@ -115,13 +122,13 @@ def routes(
     Points may also be on their way (""), which the browser waits for, or impossible for a reason.
     """
 
-    def script(request: Request) -> Response:
-        text = SCRIPTS.get(request.path_params["file"])
-        if text is None:
+    def text(request: Request) -> Response:
+        found = SCRIPTS.get(request.path_params["file"])
+        if found is None:
             return PlainTextResponse("There is no such script.", 404)
         known = request.path_params["version"] == VERSION
         headers = FOREVER if known else {"Cache-Control": "no-cache"}
-        return Response(text, media_type=MEDIA[request.path_params["file"].rpartition(".")[2]], headers=headers)
+        return Response(found, media_type=MEDIA[request.path_params["file"].rpartition(".")[2]], headers=headers)
 
     def points(request: Request) -> Response:
         run, step, name = (request.path_params[part] for part in ("run", "step", "name"))
@@ -172,5 +179,5 @@ def routes(
         Route(ROOT + "/images/{run}/{step:int}/{print}/{number:int}.webp", remembering(images(load_sheet))),
         Route(ROOT + "/images/{run}/{step:int}/{print}/at/{number:int}.webp", remembering(images(load_image))),
         Route(ROOT + "/inspected/{run}/{step}/{row}.json", remembering(inspected)),
-        Route(ROOT + "/{version}/{file:path}", script),
+        Route(ROOT + "/{version}/{file:path}", text),
     ]

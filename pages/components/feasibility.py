@@ -72,30 +72,26 @@ def reasons(rooms: Mapping[str, Room], classes: int, dim: int) -> None:
     """Formulas and numbers."""
     apart = next(iter(rooms.values())).spacing
     most = "are" if apart.exact else "are, at best,"
-    st.markdown(
+    parts = [
         f"**C = {classes} centers in D = {dim} dimensions** {most} {apart.angle:.3f} rad "
         f"({math.degrees(apart.angle):.1f}°) apart: {apart.why}. A sample on its center wins by the margin if its own "
         rf"value there, $f(0)$, is at least what the nearest other center gives it, $\cos {apart.angle:.3f}"
-        rf"={math.cos(apart.angle):.3f}$ (LiArcFace: its straight line in place of the cosine)."
-    )
-    st.markdown(
+        rf"={math.cos(apart.angle):.3f}$ (LiArcFace: its straight line in place of the cosine).",
         r"**Loss** $\ge\ln\left(1+(C-1)\,e^{-s\,\Delta}\right)$, **probability** $\le e^{-\text{loss}}$ in the "
         "training logits, as a mean over equally frequent classes. Δ is the largest mean lead of the own class that "
         r"any arrangement has: $\max_\theta\;f(\theta)+\frac{C-(C-2)\cos\theta}{2(C-1)}$, mostly at θ = 0, where it is "
         r"$f(0)+\frac1{C-1}$ and a simplex with every sample on its center reaches it"
-        + ("." if classes <= dim + 1 else f"; {classes} classes in {dim} dimensions stay above it.")
-    )
-    st.markdown(
+        + ("." if classes <= dim + 1 else f"; {classes} classes in {dim} dimensions stay above it."),
         "| head | f(0) | s | loss ≥ | p ≤ | loss on a simplex | margin up to |\n|---|---|---|---|---|---|---|\n"
         + "\n".join(
             f"| {case} | {found.at_center:.3f} | {found.s:.3f} | {found.floor:.3f} | {found.probability:.3f} | "
             f"{found.simplex_loss:.3f} | {largest(found)} |"
             for case, found in rooms.items()
-        )
-    )
+        ),
+    ]
     if any(found.adds for found in rooms.values()):
-        st.markdown("MagFace's losses have the least that its wish for length adds, 2 lam / u_a, in them.")
-    st.markdown(
+        parts.append("MagFace's losses have the least that its wish for length adds, 2 lam / u_a, in them.")
+    parts.append(
         r"**s for a wished probability**: $s\ge\frac{C-1}{C}\ln\frac{(C-1)\,p}{1-p}$ without a margin "
         "([CosFace](https://arxiv.org/abs/1801.09414)); with one, on a simplex, more:\n\n"
         f"| p | no margin |{''.join(f' {case} |' for case in rooms)}\n|---|---|{'---|' * len(rooms)}\n"
@@ -109,6 +105,7 @@ def reasons(rooms: Mapping[str, Room], classes: int, dim: int) -> None:
         )
     )
     if classes == 2:
-        st.markdown(
+        parts.append(
             r"With two classes $\sqrt2\,\ln(C-1)=0$ would train nothing; the default s is this bound for 0.999."
         )
+    st.markdown("\n\n".join(parts))

@@ -23,6 +23,7 @@ from trainer.naming import plain_name
 from trainer.pictures import AT_ONCE, JUDGED, KNOWN, TOUR, picture_name, warming_file, with_shuffled_labels
 from trainer.scene import alignment
 from trainer.store import Run
+from trainer.telling import sentence
 
 COMPUTING = "computing"
 MOMENTS = 256  # that a panel travels through; a slider has hardly more places
@@ -89,13 +90,21 @@ def moment(run: Run, newest: int | None, name: str) -> tuple[int | None, str]:
     drawn = the_store().folder(run.id).drawn(name)
     if newest in drawn:
         if name not in AT_ONCE and lost(run, newest, name):
-            the_store().want(run.id, newest, name)
+            want(run, newest, name)
         return newest, ""
     before = [step for step in drawn if step < newest]
     if name in AT_ONCE and run.open:  # the worker draws these with the snapshot, a moment before or after
         return (before[-1] if before else None), ""
-    reason = the_store().want(run.id, newest, name)
+    reason = want(run, newest, name)
     return (before[-1] if before else None), reason or COMPUTING
+
+
+def want(run: Run, step: int, name: str) -> str:
+    """Ask for a picture; why it failed or cannot even be asked for, "" while it is on its way."""
+    try:
+        return the_store().want(run.id, step, name)
+    except OSError as error:  # a disk that is full or read-only
+        return sentence(error)
 
 
 def refining(run: Run, step: int | None, name: str) -> tuple[int, int, float] | None:

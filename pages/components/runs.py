@@ -13,6 +13,7 @@ from faces.files import read_json
 from trainer.config import RunConfig
 from trainer.naming import brought, dataset_title, has_logits, names, said, shown, subtitle, title
 from trainer.store import Run, Store
+from trainer.telling import sentence
 from trainer.tidying import cramped
 
 __all__ = ["brought", "dataset_title", "has_logits", "names", "said", "shown", "subtitle", "title"]  # of trainer.naming
@@ -43,8 +44,8 @@ def forgiving(show: Callable[..., T]) -> Callable[..., T | None]:
     def shown(*arguments: Any) -> T | None:
         try:
             return show(*arguments)
-        except ValueError as error:
-            st.warning(plain(str(error)), icon=":material/error:")
+        except (ValueError, OSError) as error:
+            st.warning(plain(sentence(error)), icon=":material/error:")
             return None
 
     return shown
@@ -54,8 +55,8 @@ def tried(act: Callable[..., object], *arguments: Any) -> None:
     """Do what was asked for; a refusal is told in words, not raised."""
     try:
         act(*arguments)
-    except ValueError as error:
-        st.toast(plain(str(error)), icon=":material/error:")
+    except (ValueError, OSError) as error:
+        st.toast(plain(sentence(error)), icon=":material/error:")
 
 
 def allowed(store: Store, action: str, owner: str | None = None, able: bool = True) -> dict[str, Any]:

@@ -34,7 +34,7 @@ def ask_runs(runs: list[Run]) -> tuple[list[Run], list[Run]]:
     )  # fmt: skip
     if source == sources[0] and groups:
         with row:
-            chosen = ask_noise(ask_group(groups, label_visibility="collapsed"))
+            chosen = ask_noise(ask_group(groups, label_visibility="collapsed", width=320))
         seeds = sorted({run.config.seed for run in chosen})
         seed = seeds[0]
         if len(seeds) > 1:

@@ -69,7 +69,7 @@ def show_map(name: str, metric: str, third: float | None) -> bool:
     left, right = st.columns([2.1, 1], gap="large")
     with left:
         kind = "point" if made.trials else "cell"
-        st.caption(f":material/ads_click: Click a {kind} to open its embedding, more {kind}s to compare them.")
+        st.caption(f":material/ads_click: Click a {kind} to open its embedding, shift-click more of them to compare.")
         rows = len(made.axes[1].values) if len(made.axes) > 1 else 1
         event: Any = echart(
             draw(made, there, measure), key=f"map {name} {third}", on_select="rerun", alt=alt(made, there, measure),

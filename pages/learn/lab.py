@@ -9,7 +9,7 @@ quarter of a second longer, so they are frozen. tests/benchmarks/lab.py measures
 
 import gc
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from faces.feasibility import spacing
 from faces.figures import GREY, Dot, Line
 from faces.heads import FAMILIES, HEADS, angled
 from faces.knobs import Choice, Knob, Value
+from pages.components.curves import draw_curves
 from pages.components.feasibility import feasibility
 from pages.components.knobs import key_of, sliders
 from pages.components.session import echart, head_colors
@@ -29,7 +30,6 @@ from pages.components.settings import OWN
 if TYPE_CHECKING:
     from faces.curves import Sketch
 
-TALL = 300  # pixels
 NAMES = sorted((name for name in HEADS if angled(name)), key=lambda name: FAMILIES.index(HEADS.about(name).family))
 SEAMS = {  # what is said of each rule past theta + m = pi
     "cos_minus_m_sin_m": "falls on, after a step down",
@@ -84,35 +84,30 @@ class Shown:
         return Dot(math.degrees(self.theta), y, self.color)
 
 
+TALL = 290  # pixels
+Drawn = tuple[dict[str, Any], str, str]  # a picture, what it shows for those who cannot see it, and words below it
+
+
 @st.fragment
-def lab() -> None:
-    """Controls and pictures, drawn again at each step of a slider, and nothing else of the page."""
-    controls, view = st.columns([1, 2.6], gap="large")
-    with controls:
-        name = ask_head()
-        classes, dim = ask_size()
-        knobs, drawn = ask_knobs(name, classes)
-        room = st.container()
-    with view:
-        formula = st.container()
-        theta, other = ask_sample()
-        pictures = st.container()
+def lab(name: str, classes: int, dim: int, places: Mapping[str, Any]) -> None:
+    """The sliders, and what they change, in its places on the page: at each step nothing else is sent or drawn."""
+    knobs, drawn = ask_knobs(name, classes)
+    theta, other = ask_sample()
     try:
-        with pictures:
+        with places["formula"]:
             sketch = curves().Sketch(name, classes, dim, knobs, drawn)
     except ValueError as error:
-        pictures.warning(str(error), icon=":material/warning:")
+        for place in places.values():
+            place.empty()
+        places["formula"].warning(str(error), icon=":material/warning:")
         return
     seam = sketch.seam()
     shown = Shown(name, sketch, curves().angles(seam), seam, theta, other, head_colors([name])[name])
-    with formula:
-        say_formula(shown)
-    with pictures, st.grid(min_column_width=290, gap="medium"):
-        for show in (show_target, show_plane, show_probability, show_pull):
-            with st.container(gap="xsmall"):
-                show(shown)
-    with room:
-        show_room(shown, classes, dim)
+    places["formula"].markdown(in_letters_and_numbers(shown))
+    with places["pictures"]:
+        draw_curves([described(shown, question) for question in PICTURES], key="pictures")
+    with places["room"]:
+        show_room(shown)
         st.page_link(
             "explore/explore.py", label="Train it with these knobs", icon=":material/explore:",
             query_params=link(name, knobs, dim),
@@ -129,11 +124,11 @@ def ask_head() -> str:
 
 def ask_size() -> tuple[int, int]:
     """How many classes in how many dimensions."""
-    left, right = st.columns(2)
-    classes = left.number_input(
-        "Classes C", 2, 1000, 10, key="lab.C", bind="query-params", help="Two or more: one class has no rival."
-    )
-    dim = right.number_input("Dimensions D", 2, 512, 128, key="lab.D", bind="query-params")
+    with st.grid(min_column_width=100):
+        classes = st.number_input(
+            "Classes C", 2, 1000, 10, key="lab.C", bind="query-params", help="Two or more: one class has no rival."
+        )
+        dim = st.number_input("Dimensions D", 2, 512, 128, key="lab.D", bind="query-params")
     return classes, dim
 
 
@@ -156,25 +151,27 @@ def ask_sample() -> tuple[float, float]:
         "lab.other": ("θ₂ · to the nearest other class", 90),
     }
     angles = (
-        place.slider(label, 0, 180, start, 1, "%d°", key=key, bind="query-params")
-        for place, (key, (label, start)) in zip(st.columns(2), asked.items(), strict=True)
+        st.slider(label, 0, 180, start, 1, "%d°", key=key, bind="query-params") for key, (label, start) in asked.items()
     )
     theta, other = map(math.radians, angles)
     return theta, other
 
 
-def say_formula(shown: Shown) -> None:
-    """The formula in letters and in numbers."""
+def in_letters_and_numbers(shown: Shown) -> str:
+    """The formula of the own logit, and what it is for the sample."""
     formula = HEADS.about(shown.name).formula
     values = {**shown.sketch.head.knob_values(), **shown.sketch.drawn, "theta": shown.theta}
     values["mi"] = values.get("m", 0.0)  # ElasticFace's, at its mean
     numbers = curves().in_numbers(formula, values)
     here = shown.sketch.own(np.array([shown.theta]))[0]
-    st.markdown(rf"Own logit $= {formula}$")
-    st.markdown(rf"At {math.degrees(shown.theta):.0f}° $= {numbers} = \mathbf{{{here:.3f}}}$")
+    return (
+        rf"Own logit $= {formula}$"
+        "\n\n"
+        rf"At {math.degrees(shown.theta):.0f}° $= {numbers} = \mathbf{{{here:.3f}}}$"
+    )
 
 
-def show_target(shown: Shown) -> None:
+def target(shown: Shown) -> Drawn:
     """The own logit against the angle, of this head and of all others."""
     name, sketch = shown.name, shown.sketch
     few = curves().angles()[::3]  # enough for lines in the background
@@ -193,19 +190,15 @@ def show_target(shown: Shown) -> None:
     if shown.seam is not None:
         past = shown.angles[shown.angles > shown.seam]
         lines += [
-            Line(rule, np.degrees(past), sketch.past(past, rule), GREY, 1.5, "dotted", faint=True)
+            Line(rule, np.degrees(past), sketch.past(past, rule), GREY, 1.5, "dot", faint=True)
             for rule in SEAMS
             if rule != sketch.head.seam
         ]
-    lines += [Line("no margin", np.degrees(few), found["no margin"], GREY, dash="dashed")]
+    lines += [Line("no margin", np.degrees(few), found["no margin"], GREY, dash="dash")]
     lines += [Line(name, shown.degrees, sketch.own(shown.angles), shown.color, 3.5)]
     here, plain = (sketch.own(np.array([shown.theta]), margin)[0] for margin in (True, False))
     top = nice(found["no margin"][0])
-    st.markdown("**What does the margin take?**")
-    echart(
-        figures.over_angles(lines, [shown.dot(here)], -1.5 * top, top, top / 2, seam_mark(shown)),
-        height=TALL, key="target", alt=f"Own logit of {name} against the angle, beside all other heads",
-    )  # fmt: skip
+    option = figures.over_angles(lines, [shown.dot(here)], -1.5 * top, top, top / 2, seam_mark(shown))
     taken = "nothing is taken" if abs(plain - here) < 0.005 else f"{abs(plain - here):.2f} less"
     if here > plain + 0.005:
         taken = taken.replace("less", "more")
@@ -215,19 +208,14 @@ def show_target(shown: Shown) -> None:
         words += f" Past {math.degrees(shown.seam):.0f}° it {SEAMS[sketch.head.seam]}; dotted, the other seam rules."
     if len(kinds[name]) > 1:
         words += f" The same line: {', '.join(kinds[name][1:])}."
-    st.caption(words)
+    return option, f"Own logit of {name} against the angle, beside all other heads", words
 
 
-def show_plane(shown: Shown) -> None:
+def plane(shown: Shown) -> Drawn:
     """Who wins between two classes."""
     *boundary, at_own, at_other = shown.sketch.boundary(np.append(shown.angles, [shown.theta, shown.other]))
     band = math.degrees(at_own - shown.theta)
-    st.markdown("**Who wins between two classes?**")
-    echart(
-        figures.angle_plane(shown.degrees, np.degrees(boundary), shown.color, shown.dot(math.degrees(shown.other))),
-        height=TALL, key="plane",
-        alt=f"{shown.name}: the own class wins if the other is {math.degrees(at_own):.0f}° away or more",
-    )  # fmt: skip
+    option = figures.angle_plane(shown.degrees, np.degrees(boundary), shown.color, shown.dot(math.degrees(shown.other)))
     if at_own >= math.pi:
         words = "no angle to the other class is enough for the own one to win in training."
     elif abs(band) < 0.05:
@@ -244,16 +232,20 @@ def show_plane(shown: Shown) -> None:
         )
         if won
     ]
-    st.caption(f"At θ₁ = {math.degrees(shown.theta):.0f}° {words} The dot: {' and '.join(wins) or 'undecided'}.")
+    return (
+        option,
+        f"{shown.name}: the own class wins if the other is {math.degrees(at_own):.0f}° away or more",
+        f"At θ₁ = {math.degrees(shown.theta):.0f}° {words} The dot: {' and '.join(wins) or 'undecided'}.",
+    )
 
 
-def show_probability(shown: Shown) -> None:
+def probability(shown: Shown) -> Drawn:
     """How sure the head can be."""
     sketch = shown.sketch
     p, plain = (sketch.probability(shown.angles, shown.other, margin) for margin in (True, False))
     here, best = sketch.probability(np.array([shown.theta]), shown.other)[0], sketch.best()
     lines = [
-        Line("no margin", shown.degrees, plain, GREY, dash="dashed"),
+        Line("no margin", shown.degrees, plain, GREY, dash="dash"),
         Line(shown.name, shown.degrees, p, shown.color, 3.5),
     ]
     dots = [shown.dot(here)]
@@ -264,42 +256,39 @@ def show_probability(shown: Shown) -> None:
         ring = f"Ring: for s = √2·ln {sketch.classes - 1} = {s:.3f}, no margin and all others at 90°, p = ½ at 45°."
     if shown.name == "SphereFace2":
         ring = "SphereFace2 asks yes or no for each class; this softmax of its logits is not what it trains."
-    st.markdown("**How sure can the head be?**")
-    echart(
-        figures.over_angles(lines, dots, level={best: f"best {best:.3f}"}), height=TALL, key="probability",
-        alt=f"Probability of the own class against the angle; {here:.2f} at {math.degrees(shown.theta):.0f}°",
-    )  # fmt: skip
     half = figures.crossing(shown.degrees, p, 0.5)
     words = f"p = ½ at {half:.1f}°." if half is not None else f"p stays {'below' if p[0] < 0.5 else 'above'} ½."
-    st.caption(f"{words} On its center, all classes as far apart as they can be, p = {best:.3f}. {ring}")
+    return (
+        figures.over_angles(lines, dots, level={best: f"best {best:.3f}"}),
+        f"Probability of the own class against the angle; {here:.2f} at {math.degrees(shown.theta):.0f}°",
+        f"{words} On its center, all classes as far apart as they can be, p = {best:.3f}. {ring}",
+    )
 
 
-def show_pull(shown: Shown) -> None:
+def pull(shown: Shown) -> Drawn:
     """How hard training turns a sample."""
     pull, push = shown.sketch.pull(shown.angles, shown.other)
     plain, _ = shown.sketch.pull(shown.angles, shown.other, margin=False)
     (here,), (off,) = shown.sketch.pull(np.array([shown.theta]), shown.other)
     lines = [
-        Line("no margin", shown.degrees, plain, GREY, dash="dashed"),
-        Line("push off θ₂", shown.degrees, push, shown.color, dash="dotted"),
+        Line("no margin", shown.degrees, plain, GREY, dash="dash"),
+        Line("push off θ₂", shown.degrees, push, shown.color, dash="dot"),
         Line("pull to θ", shown.degrees, pull, shown.color, 3.5),
     ]
     top = nice(max(pull.max(), plain.max(), push.max()))
     bottom = -top / 2 * max(0, math.ceil(-2 * min(pull.min(), push.min()) / top - 0.04))  # nothing to see is cut
     most = shown.degrees[pull.argmax()]
-    st.markdown("**Who is pulled hardest?**")
-    echart(
-        figures.over_angles(lines, [shown.dot(here)], bottom, top, top / 2, seam_mark(shown)), height=TALL, key="pull",
-        alt=f"Pull to the own class against the angle; strongest at {most:.0f}°",
-    )  # fmt: skip
-    st.caption(
+    return (
+        figures.over_angles(lines, [shown.dot(here)], bottom, top, top / 2, seam_mark(shown)),
+        f"Pull to the own class against the angle; strongest at {most:.0f}°",
         f"A sample at {most:.0f}° is. The dot is pulled to its class with {here:.2f} and pushed off the nearest other, "
-        f"at {math.degrees(shown.other):.0f}°, with {off:.2f}: slopes of the loss, per radian.".replace("-", "−")
+        f"at {math.degrees(shown.other):.0f}°, with {off:.2f}: slopes of the loss, per radian.".replace("-", "−"),
     )
 
 
-def show_room(shown: Shown, classes: int, dim: int) -> None:
+def show_room(shown: Shown) -> None:
     """Whether the margin fits that many classes in that many dimensions."""
+    classes, dim = shown.sketch.classes, shown.sketch.dim
     apart = spacing(classes, dim)
     asked, there = math.degrees(shown.sketch.asks()), math.degrees(apart.angle)
     st.markdown("**Does the margin fit?**")
@@ -338,9 +327,33 @@ def nice(number: float) -> float:
     return next((end for end in ends if end >= number), number)
 
 
+PICTURES: dict[str, Callable[[Shown], Drawn]] = {
+    "What does the margin take?": target,
+    "Who wins between two classes?": plane,
+    "How sure can the head be?": probability,
+    "Who is pulled hardest?": pull,
+}
+
+
+def described(shown: Shown, question: str) -> dict[str, Any]:
+    """A picture, with all that stands around it."""
+    option, alt, words = PICTURES[question](shown)
+    file = f"{shown.name} {question.lower().rstrip('?')}"
+    return {**option, "question": question, "words": words, "alt": alt, "tall": TALL, "file": file}
+
+
 st.title("What does the margin do?")
 st.markdown(
     "Nothing is trained here: every line is the head's own formula, the one that trains. Move a slider and all "
     "pictures move with it."
 )
-lab()
+controls, view = st.columns([1, 2.6], gap="large")
+with controls:
+    head = ask_head()
+    classes, dim = ask_size()
+    turned = st.container()
+    places = {"room": st.container()}
+with view:
+    places |= {"formula": st.empty(), "pictures": st.container()}
+with turned:
+    lab(head, classes, dim, places)

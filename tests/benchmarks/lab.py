@@ -1,13 +1,9 @@
-"""A step of a slider in the margin lab, on the server: python -m tests.benchmarks.lab
+"""A step of a slider in the margin lab: python -m tests.benchmarks.lab
 
-Time from the new value to all messages sent, of the page run as a whole, where a browser has only the fragment run
-(all but the title). CPU time and wall time in milliseconds, median and worst of 20 steps, for some heads. Besides: what
-loading torch takes, in seconds and megabytes, and how long it holds up another thread of the process at most.
-
-2026-11-22, two quiet cores, one thread, torch 2.15: 58 ms a step of ArcFace on the server (15 of them the test's own).
-In headless Chromium on the same machine 250 to 270 ms from the key to the new numbers (medians of 20, least 167): React
-and ECharts keep the page's thread for 220 of them. Earlier, at load 5: 50 to 71 ms CPU and 75 to 143 ms a step by head;
-torch 7.6 s, 498 MB, 0.57 s.
+In a browser: from the key that moves the slider until the new pictures are in the page, and until the frame with them
+has been painted. On the server: from the new value to all messages sent, of the page run as a whole, where a browser
+has only the fragment run. Besides: what loading torch takes, in seconds and megabytes, and how long it holds up another
+thread of the process at most.
 """
 
 import os
@@ -16,11 +12,16 @@ import statistics
 import tempfile
 import threading
 import time
+from pathlib import Path
+from typing import Any
 
+import psutil
+from playwright.sync_api import sync_playwright
 from streamlit.testing.v1 import AppTest
 
 from faces.heads import HEADS
-from tests.helpers import ROOT
+from tests.browser.conftest import CHROMIUM, PLAIN, QUIET
+from tests.helpers import ROOT, Server, end
 
 STEPS = 20
 HEADS_TIMED = {"ArcFace": "m", "CosFace": "m", "UnitedMargin": "m2", "AdaFace": "m", "CurricularFace": "t"}
@@ -69,11 +70,71 @@ def steps(app: AppTest, head: str, knob: str) -> str:
     return f"{head}: {cpu} ms CPU, {wall} ms"
 
 
+# Resolves to [new words in the page, their frame painted], in milliseconds since the key went down.
+STEP = """() => new Promise((done) => {
+  let began;
+  const root = [...document.querySelectorAll("[data-testid=stBidiComponentIsolated]")].map((one) => one.shadowRoot)
+    .find((one) => one?.querySelector("figcaption"));
+  const words = () => [...root.querySelectorAll("figcaption")].map((one) => one.textContent).join();
+  const before = words();
+  addEventListener("keydown", () => { began = performance.now(); }, { once: true, capture: true });
+  const watch = new MutationObserver(() => {
+    if (words() === before) return;
+    watch.disconnect();
+    const there = performance.now() - began;
+    requestAnimationFrame(() => setTimeout(() => done([there, performance.now() - began])));
+  });
+  watch.observe(root, { subtree: true, childList: true, characterData: true });
+})"""
+
+
+def watched(page: Any, head: str, knob: str, address: str) -> str:
+    """The same slider, moved by its arrow key and watched."""
+    page.goto(f"{address}/lab?lab={head}")
+    slider = page.locator(f".st-key-lab-{head}-{knob} input[type=range]")
+    page.locator("figcaption").first.wait_for()
+    page.wait_for_timeout(3000)
+    slider.focus()
+    times = []
+    for _ in range(STEPS):
+        step = page.evaluate_handle(f"() => {{ window.step = ({STEP})(); }}")
+        step.dispose()
+        page.keyboard.press("ArrowRight")
+        times.append(page.evaluate("window.step"))
+        page.wait_for_timeout(300)
+    told = []
+    for each in zip(*times, strict=True):
+        first, middle, last = statistics.quantiles(each, n=4)
+        told.append(f"{middle:.0f} ({first:.0f} to {last:.0f})")
+    return f"| {head} | {' | '.join(told)} |"
+
+
+def browser() -> None:
+    """Print what a browser on this machine takes."""
+    with tempfile.TemporaryDirectory() as home, sync_playwright() as playwright:
+        server = Server(ROOT, Path(home) / "server.log", {"FACES_HOME": home}, *PLAIN)
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        try:
+            page = chromium.new_page(viewport={"width": 1440, "height": 1000})
+            print("| a step of | in the page, ms | painted, ms |\n|---|---|---|")
+            for head, knob in HEADS_TIMED.items():
+                print(watched(page, head, knob, server.address), flush=True)
+            print(f"\nHeadless Chromium {chromium.version} without a GPU, 1440 px.")
+        finally:
+            chromium.close()
+            end(server.process)
+
+
 if __name__ == "__main__":
-    print(loading())
+    load, torch = psutil.getloadavg()[0], loading()
+    from tests.benchmarks.keeping import machine  # loads torch
+
+    print(f"{machine()}; load {load:.1f}. Median (middle half) of {STEPS} steps.\n")
+    browser()
+    print(f"\nOn the server, median (most) of {STEPS} steps; {torch}\n")
     with tempfile.TemporaryDirectory() as home:
         os.environ["FACES_HOME"] = home
         app = AppTest.from_file(str(ROOT / "pages" / "router.py"), default_timeout=60).run()
         app.switch_page(str(ROOT / "pages" / "learn" / "lab.py")).run()
         for head, knob in HEADS_TIMED.items():
-            print(steps(app, head, knob))
+            print(f"- {steps(app, head, knob)}")

@@ -71,13 +71,18 @@ def test_a_click_opens_a_cell_in_the_live_view(tuned, page):
     until(lambda: f"run={run}" in page.url)
 
 
-def test_two_chosen_cells_are_compared(tuned, page):
+@pytest.mark.parametrize("keys", ["Shift", ""])
+def test_two_clicked_cells_are_compared_with_shift_or_without(tuned, page, keys):
     address, name, store = tuned
     page.goto(f"{address}/tune?map={name}")
     until(lambda: "in 4 of 4 points" in told(page))
     click(page, 0.3, 0.3)
     page.get_by_text("s = 2, m = 0.4").first.wait_for()
+    if keys:
+        page.keyboard.down(keys)
     click(page, 0.7, 0.5)
+    if keys:
+        page.keyboard.up(keys)
     until(lambda: page.locator(".faceview .panel[data-points]").count() == 2)
     page.get_by_role("button", name="Compare both side by side").click()
     page.get_by_role("heading", name="Which head makes the better embeddings?").wait_for()

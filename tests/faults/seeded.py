@@ -134,6 +134,18 @@ BUGS = [
         "a download of any content is taken", "faces/datasets/fetching.py",
         'None if whole.hexdigest() == file.md5 else "its checksum differs"', "None", "tests/test_fetch.py",
     ),
+    Bug(
+        "a worker that was killed counts as finished", "trainer/worker.py",
+        "code = os.waitstatus_to_exitcode(status)", "code = status >> 8", "tests/test_engines.py",
+    ),
+    Bug(
+        "an engine that closes kills its workers", "trainer/worker.py",
+        "os.kill(pid, signal.SIGTERM)", "os.kill(pid, signal.SIGKILL)", "tests/test_engines.py",
+    ),
+    Bug(
+        "an attempt that has ended keeps its slot", "trainer/engines/local.py",
+        "            self.running.remove(handle)\n", "            pass\n", "tests/test_engines.py",
+    ),
 ]  # fmt: skip
 
 

@@ -1,0 +1,222 @@
+// Pictures over angles whose axes stay where they are while a slider moves their lines. faces/figures.py describes one:
+// a question, tables of angles, lines and areas over them, dots, marks across the picture, and words.
+
+const SVG = "http://www.w3.org/2000/svg";
+const QUIET = { fill: "currentColor", "fill-opacity": 0.68, "font-size": ".72rem" };
+const DASHES = { dash: "7 5", dot: "2 4", dashdot: "7 4 2 4" };
+const SAVE = "M8 2v8m0 0 3-3m-3 3-3-3M3 13h10";
+const STYLE = `
+.curves { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(290px, 100%), 1fr)); gap: 1.4rem 1.5rem;
+  font: .875rem/1.5 var(--st-font, sans-serif); color: var(--st-text-color); }
+figure { margin: 0; min-width: 0; position: relative; }
+h2 { font: 600 1rem/1.5 var(--st-font, sans-serif); margin: 0; }
+.plot { position: relative; touch-action: pan-y; }
+svg { display: block; width: 100%; overflow: visible; }
+.legend { display: flex; flex-wrap: wrap; gap: .1rem 1rem; min-height: 1.3rem; font-size: .8125rem; line-height: 1.3rem; }
+.legend span, .tip span { display: inline-flex; align-items: center; gap: .4rem; }
+.legend svg, .tip svg { width: 22px; height: 8px; flex: none; }
+figcaption { margin-top: .35rem; color: color-mix(in srgb, currentColor 68%, transparent); }
+.tip { position: absolute; z-index: 2; top: 14px; padding: .3rem .6rem; pointer-events: none; font-size: .75rem; line-height: 1.45;
+  display: grid; grid-template-columns: auto auto; gap: 0 .8rem; background: var(--st-background-color, #fff);
+  border: 1px solid color-mix(in srgb, currentColor 15%, transparent); border-radius: var(--st-base-radius, .5rem);
+  box-shadow: 0 3px 12px rgb(0 0 0 / .1); font-variant-numeric: tabular-nums; white-space: nowrap; }
+.tip[hidden] { display: none; }
+.tip b { grid-column: 1 / -1; }
+.tip i { font-style: normal; text-align: right; }
+.tip .faint { opacity: .75; }
+button { position: absolute; top: 0; right: 0; padding: 2px 5px; border: 0; border-radius: .3rem; background: none; color: inherit;
+  cursor: pointer; opacity: 0; }
+button svg { width: 16px; height: 16px; fill: none; stroke: currentColor; stroke-width: 1.5; }
+figure:hover button, button:focus-visible { opacity: .75; }
+button:focus-visible { outline: 2px solid var(--st-primary-color); }
+`;
+
+const pictures = new WeakMap(); // the charts of a mounted component, in their order
+
+export default function curves({ parentElement, data }) {
+  let charts = pictures.get(parentElement);
+  if (!charts) {
+    const root = html("div", "curves", parentElement);
+    html("style", "", root, STYLE);
+    pictures.set(parentElement, (charts = data.pictures.map(() => new Chart(root))));
+  }
+  data.pictures.forEach((spec, at) => charts[at].update(spec));
+}
+
+function html(tag, name, parent, text = "") {
+  const made = document.createElement(tag);
+  if (name) made.className = name;
+  made.textContent = text;
+  parent.append(made);
+  return made;
+}
+
+function svg(tag, attributes, parent, text = "") {
+  const made = document.createElementNS(SVG, tag);
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+  if (text) made.textContent = text;
+  parent?.append(made);
+  return made;
+}
+
+const said = (number, digits = 2) => String(+number.toFixed(digits)).replace("-", "−");
+const look = (line) => ({
+  fill: "none", stroke: line.color, "stroke-width": line.width, "stroke-dasharray": DASHES[line.dash] ?? "none",
+  "stroke-opacity": line.faint ? 0.5 : 1, "stroke-linejoin": "round",
+});
+
+function swatch(line, parent) {
+  const box = svg("svg", { viewBox: "0 0 22 8", "aria-hidden": "true" }, parent);
+  svg("path", { ...look(line), d: "M0 4H22" }, box);
+}
+
+// The value of a line at an angle, between the angles it has; undefined where it does not go.
+export function valueAt(xs, ys, angle) {
+  const next = xs.findIndex((x) => x >= angle);
+  if (next < 0 || (next === 0 && xs[0] > angle)) return undefined;
+  if (next === 0 || ys[next - 1] === null || ys[next] === null) return ys[next] ?? undefined;
+  const share = (angle - xs[next - 1]) / (xs[next] - xs[next - 1] || 1);
+  return ys[next - 1] + share * (ys[next] - ys[next - 1]);
+}
+
+// A path through points; null lifts the pen.
+export function path(xs, ys, placeX, placeY) {
+  let drawn = "", pen = "M";
+  for (let at = 0; at < xs.length; at++) {
+    if (ys[at] === null) { pen = "M"; continue; }
+    drawn += `${pen}${placeX(xs[at]).toFixed(1)} ${placeY(ys[at]).toFixed(1)}`;
+    pen = "L";
+  }
+  return drawn;
+}
+
+class Chart {
+  constructor(parent) {
+    const figure = html("figure", "", parent);
+    this.question = html("h2", "", figure);
+    this.plot = html("div", "plot", figure);
+    this.page = svg("svg", { role: "img", "font-family": "inherit" }, this.plot);
+    this.tip = html("div", "tip", this.plot);
+    this.tip.hidden = true;
+    this.legend = html("div", "legend", figure);
+    this.words = html("figcaption", "", figure);
+    this.saving = html("button", "", figure);
+    Object.assign(this.saving, { type: "button", title: "Save this picture as SVG", onclick: () => this.save() });
+    this.saving.setAttribute("aria-label", this.saving.title);
+    svg("path", { d: SAVE }, svg("svg", { viewBox: "0 0 16 16", "aria-hidden": "true" }, this.saving));
+    this.plot.onpointermove = this.plot.onpointerdown = (event) => this.point(event);
+    this.plot.onpointerleave = () => this.point(null);
+    new ResizeObserver(([{ contentRect }]) => { this.width = contentRect.width; this.draw(); }).observe(this.plot);
+  }
+
+  update(spec) {
+    this.spec = spec;
+    this.question.textContent = spec.question;
+    this.words.textContent = spec.words;
+    this.page.setAttribute("aria-label", spec.alt);
+    const named = spec.lines.filter((line) => line.name && !line.faint);
+    this.legend.replaceChildren();
+    for (const line of named.length > 1 ? named : []) {
+      const entry = html("span", "", this.legend);
+      swatch(line, entry);
+      entry.append(line.name);
+    }
+    this.draw();
+  }
+
+  draw() {
+    const { spec, width, page } = this;
+    if (!width || !spec) return;
+    const { low, high, step, title, unit } = spec.y;
+    const rem = parseFloat(getComputedStyle(document.documentElement).fontSize) / 16; // of words, larger on a projector
+    const tall = rem * spec.tall;
+    const left = rem * (title ? 62 : 40), right = rem * 12, top = rem * 20, bottom = rem * 42;
+    const x = (angle) => left + ((width - left - right) * angle) / 180;
+    const y = (value) => top + ((tall - top - bottom) * (high - value)) / (high - low);
+    this.angle = (at) => (180 * (at - left)) / (width - left - right);
+    page.replaceChildren();
+    page.setAttribute("viewBox", `0 0 ${width} ${tall}`);
+    page.setAttribute("height", tall);
+    const hair = { stroke: "currentColor", "stroke-opacity": 0.13 };
+    for (let value = low; value <= high + step / 1e6; value += step) {
+      svg("path", { ...hair, d: `M${left} ${y(value)}H${width - right}` }, page);
+      svg("text", { ...QUIET, x: left - 6, y: y(value) + 4 * rem, "text-anchor": "end" }, page, said(value) + (unit ?? ""));
+    }
+    const between = width < 330 * rem ? 60 : 30;
+    for (let angle = 0; angle <= 180; angle += between) {
+      svg("text", { ...QUIET, x: x(angle), y: tall - bottom + 17 * rem, "text-anchor": "middle" }, page, `${angle}°`);
+    }
+    svg("text", { ...QUIET, x: (left + width - right) / 2, y: tall - 6 * rem, "text-anchor": "middle" }, page, spec.x);
+    const middle = (top + tall - bottom) / 2;
+    if (title) svg("text", { ...QUIET, "text-anchor": "middle", transform: `translate(${13 * rem} ${middle}) rotate(-90)` }, page, title);
+    const inside = svg("svg", { x: left, y: top, width: width - left - right, height: tall - top - bottom,
+      viewBox: `${left} ${top} ${width - left - right} ${tall - top - bottom}`, overflow: "hidden" }, page);
+    for (const line of spec.lines) {
+      const xs = spec.tables[line.table], drawn = path(xs, line.y, x, y);
+      if (line.edge !== undefined) {
+        const close = `L${x(xs.at(-1))} ${y(line.edge)}L${x(xs[0])} ${y(line.edge)}Z`;
+        svg("path", { d: drawn + close, fill: line.color, "fill-opacity": 0.22 }, inside);
+      }
+      svg("path", { ...look(line), d: drawn }, inside);
+    }
+    const mark = { stroke: "currentColor", "stroke-opacity": 0.45, "stroke-dasharray": "4 4" };
+    for (const [angle, words] of spec.upright) {
+      svg("path", { ...mark, d: `M${x(angle)} ${top}V${tall - bottom}` }, page);
+      svg("text", { ...QUIET, x: x(angle), y: top - 5, "text-anchor": angle > 150 ? "end" : "middle" }, page, words);
+    }
+    for (const [value, words] of spec.level) {
+      svg("path", { ...mark, d: `M${left} ${y(value)}H${width - right}` }, page);
+      svg("text", { ...QUIET, x: width - right - 4, y: y(value) - 5, "text-anchor": "end" }, page, words);
+    }
+    this.hair = svg("path", { ...hair, "stroke-opacity": 0.5, visibility: "hidden" }, page);
+    for (const dot of spec.dots) {
+      const at = { cx: x(dot.x), cy: y(dot.y), r: 6, stroke: dot.color, "stroke-width": 2 };
+      if (!dot.sign) svg("circle", { ...at, fill: dot.filled ? dot.color : "none" }, page);
+      const place = dot.sign ? { x: x(dot.x), "text-anchor": "middle" } : { x: x(dot.x) + 11 };
+      if (dot.words) svg("text", { ...QUIET, ...place, y: y(dot.y) + 4 * rem }, page, dot.words);
+    }
+    this.place = { x, top, bottom: tall - bottom };
+    if (!this.tip.hidden) this.tell();
+  }
+
+  // Where the pointer is, in whole degrees; null when it has left.
+  point(event) {
+    const at = event && this.angle?.(event.clientX - this.plot.getBoundingClientRect().left);
+    this.at = at === null || !(at >= -2 && at <= 182) ? null : Math.min(180, Math.max(0, Math.round(at)));
+    this.tip.hidden = this.at === null;
+    this.hair?.setAttribute("visibility", this.tip.hidden ? "hidden" : "visible");
+    if (!this.tip.hidden) this.tell();
+  }
+
+  // What the lines are at the pointer's angle, the highest first.
+  tell() {
+    const { spec, at, tip, place } = this;
+    const rows = spec.lines.filter((line) => line.name)
+      .map((line) => ({ line, value: valueAt(spec.tables[line.table], line.y, at) }))
+      .filter(({ value }) => value !== undefined)
+      .sort((one, other) => other.value - one.value);
+    this.hair.setAttribute("d", `M${place.x(at)} ${place.top}V${place.bottom}`);
+    this.hair.setAttribute("visibility", "visible");
+    tip.replaceChildren();
+    html("b", "", tip, `${at}°`);
+    for (const { line, value } of rows) {
+      const name = html("span", line.faint ? "faint" : "", tip);
+      swatch(line, name);
+      name.append(line.name);
+      html("i", line.faint ? "faint" : "", tip, said(value, 3) + (spec.y.unit ?? ""));
+    }
+    tip.style.left = at < 90 ? `${place.x(at) + 12}px` : "auto";
+    tip.style.right = at < 90 ? "auto" : `${this.width - place.x(at) + 12}px`;
+  }
+
+  save() {
+    const copy = this.page.cloneNode(true), style = getComputedStyle(this.page);
+    copy.setAttribute("xmlns", SVG);
+    copy.setAttribute("width", this.width);
+    copy.setAttribute("style", `color:${style.color};background:${style.getPropertyValue("--st-background-color")}`);
+    copy.setAttribute("font-family", style.fontFamily);
+    const file = URL.createObjectURL(new Blob([copy.outerHTML], { type: "image/svg+xml" }));
+    Object.assign(document.createElement("a"), { href: file, download: `${this.spec.file}.svg` }).click();
+    setTimeout(() => URL.revokeObjectURL(file));
+  }
+}

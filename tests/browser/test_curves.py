@@ -1,0 +1,119 @@
+"""The pictures over angles, as a browser draws them."""
+
+import numpy as np
+import pytest
+from starlette.responses import HTMLResponse
+from starlette.routing import Route
+
+from faces.figures import Dot, Line, over_angles
+from pages.components import blocks
+from tests.browser.stage import staged
+
+X = np.linspace(0, 180, 61)
+
+
+def told(m=0.0, **more):
+    lines = [
+        Line("lower", X, np.cos(np.radians(X)) - 1 - m, "#8a929c", dash="dash"),
+        Line("head", X, np.cos(np.radians(X)) - m, "#3f90da"),
+        Line("short", X[40:], X[40:] * 0, "#c9b458", faint=True),
+    ]
+    drawn = over_angles(
+        lines, [Dot(60.0, 0.5, "#3f90da", "a word")], -3.0, 1.0, 1.0, {120.0: "θ + m = π"}, {0.5: "best"}
+    )
+    return {**drawn, "question": "Who?", "words": f"m is {m}.", "alt": "Two lines", "tall": 290, "file": "a", **more}
+
+
+@pytest.fixture
+def page(chromium):
+    blank = Route(
+        "/blank", lambda request: HTMLResponse('<!doctype html><link rel=icon href="data:,"><div id=host></div>')
+    )
+    with staged(lambda request: {}, *[lambda *asked: None] * 5, more=[blank]) as address:
+        page, errors = chromium.new_page(viewport={"width": 700, "height": 500}), []
+        page.on("console", lambda said: errors.append(said.text) if said.type in ("error", "warning") else None)
+        page.goto(f"{address}/blank")
+        page.evaluate(
+            """async (script) => {
+                window.module = await import(script);
+                const parentElement = document.getElementById("host").attachShadow({ mode: "open" });
+                window.show = (...pictures) => module.default({ parentElement, data: { pictures } });
+            }""",
+            blocks.script("curves.js"),
+        )
+        yield page
+        page.close()
+        assert not errors
+
+
+def show(page, *pictures):
+    page.evaluate("(pictures) => show(...pictures)", list(pictures))
+    page.locator("figure svg[role=img] text").first.wait_for()
+
+
+def ends(page):
+    """The last place of each line, in pixels of the picture."""
+    drawn = page.locator("svg svg path").evaluate_all("(paths) => paths.map((one) => one.getAttribute('d'))")
+    return [tuple(float(number) for number in path.rpartition("L")[2].split()) for path in drawn]
+
+
+def test_a_value_between_two_angles_is_between_theirs_and_nothing_is_said_beyond(page):
+    ask = "([xs, ys, angle]) => module.valueAt(xs, ys, angle) ?? null"
+    asked = [([0, 10, 20], [0, 1, None], angle) for angle in (0, 2.5, 10, 15, 21)]
+    assert [page.evaluate(ask, list(one)) for one in asked] == [0, 0.25, 1, None, None]
+    assert page.evaluate(ask, [[10, 20], [1, 2], 9]) is None
+    assert page.evaluate("module.path([0, 1, 2, 3], [0, null, 2, 3], (x) => x, (y) => y)") == "M0.0 0.0M2.0 2.0L3.0 3.0"
+
+
+def test_a_step_moves_the_lines_and_leaves_axes_and_parts_as_they_were(page):
+    show(page, told(), told())
+    lines, parts = ends(page), page.locator("figure *").count()
+    labels = page.locator("figure text").all_text_contents()
+    assert {"1", "−3", "180°", "best", "θ + m = π", "a word"} <= set(labels)
+    assert page.get_by_role("img", name="Two lines").count() == 2
+    show(page, told(1.0), told())
+    assert page.locator("figure *").count() == parts
+    assert page.locator("figure text").all_text_contents() == labels
+    moved = ends(page)
+    fallen = [new[1] - old[1] for new, old in zip(moved, lines, strict=True)]
+    step = (290 - 20 - 42) / 4  # pixels of one, between the edges
+    assert fallen == pytest.approx([step, step, 0, 0, 0, 0], abs=0.2)
+    assert page.locator("figcaption").first.text_content() == "m is 1.0."
+
+
+def test_the_pointer_is_told_what_the_lines_are_there_highest_first_also_after_a_step(page):
+    show(page, told())
+    plot = page.locator(".plot").bounding_box()
+    place = page.locator("svg circle").bounding_box()
+    page.mouse.move(place["x"] + place["width"] / 2, plot["y"] + 100)
+    tip = page.locator(".tip")
+    assert tip.locator("b").text_content() == "60°"
+    assert tip.locator("span").all_text_contents() == ["head", "lower"]  # the short one begins at 120
+    assert tip.locator("i").all_text_contents() == ["0.5", "−0.5"]
+    show(page, told(0.25))
+    assert tip.locator("i").all_text_contents() == ["0.25", "−0.75"]
+    page.mouse.move(plot["x"] + plot["width"] - 14, plot["y"] + 100)
+    assert "short" in tip.locator("span").all_text_contents()
+    assert tip.bounding_box()["x"] >= plot["x"]
+    page.mouse.move(5, 5)
+    assert tip.is_hidden()
+
+
+def test_a_picture_is_saved_by_itself(page, tmp_path):
+    show(page, told(file="ArcFace who"))
+    with page.expect_download() as saved:
+        page.get_by_role("button", name="Save this picture as SVG").click()
+    assert saved.value.suggested_filename == "ArcFace who.svg"
+    text = saved.value.path().read_text(encoding="utf-8")
+    assert text.startswith("<svg")
+    assert 'xmlns="http://www.w3.org/2000/svg"' in text
+    assert not [word for word in ("NaN", "undefined", "var(") if word in text]
+
+
+def test_on_a_phone_pictures_stand_below_one_another_and_nothing_is_wider_than_the_screen(page):
+    page.set_viewport_size({"width": 360, "height": 700})
+    show(page, told(), told())
+    boxes = [box.bounding_box() for box in page.locator("figure").all()]
+    assert boxes[0]["x"] == boxes[1]["x"]
+    assert boxes[0]["y"] + boxes[0]["height"] < boxes[1]["y"]
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360

@@ -1,0 +1,99 @@
+"""The database behind a store: SQLite in the home, or the one that `FACES_STORE` names, a Postgres for many servers.
+
+    FACES_STORE=postgresql+psycopg://faces@db.school.example/faces     with `uv pip install "psycopg[binary]"`
+
+One Postgres database belongs to one home: its rows say which runs there are, their files stay in the home.
+"""
+
+import errno
+import os
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    ColumnElement,
+    Connection,
+    Engine,
+    Table,
+    cast,
+    create_engine,
+    event,
+    func,
+    inspect,
+    make_url,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import ArgumentError, OperationalError
+from sqlalchemy.pool import NullPool, Pool, QueuePool
+
+SAFE_WAL = sqlite3.sqlite_version_info >= (3, 51, 3)  # earlier ones can corrupt a WAL that two processes write
+REFUSALS = {
+    sqlite3.SQLITE_FULL: errno.ENOSPC, sqlite3.SQLITE_READONLY: errno.EROFS, sqlite3.SQLITE_CANTOPEN: errno.EROFS,
+}  # fmt: skip
+LOCK = 0x0FACE5  # the number of the lock that writers of a Postgres store take
+
+
+def engine(home: Path, pool: type[Pool] = NullPool) -> Engine:
+    """Connections to a home's database. ValueError, in one sentence, for a `FACES_STORE` that cannot be."""
+    url = os.environ.get("FACES_STORE")
+    return _served(url) if url else _file(home, pool)
+
+
+def writer(home: Path) -> Engine:
+    """Connections whose transactions have the write lock from their first line on."""
+    made = engine(home)
+    lock = "BEGIN IMMEDIATE" if made.name == "sqlite" else f"SELECT pg_advisory_xact_lock({LOCK})"
+    event.listen(made, "begin", lambda db: db.exec_driver_sql(lock))
+    return made
+
+
+def revision(of: Engine) -> str | None:
+    """Which tables the database has; None when it has none yet."""
+    with of.connect() as db:
+        if inspect(db).has_table("alembic_version"):
+            return db.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
+    return None
+
+
+def field(of: Engine, column: Any, name: str) -> ColumnElement[Any]:
+    """A field of a column that holds JSON as text, as text."""
+    return func.json_extract(column, f"$.{name}") if of.name == "sqlite" else cast(column, JSON)[name].as_string()
+
+
+def upsert(db: Connection, table: Table) -> Any:
+    """An insert that can say what happens to a row that is there already."""
+    return (sqlite if db.dialect.name == "sqlite" else postgresql).insert(table)
+
+
+def refusal(error: OperationalError) -> int | None:
+    """The errno of a disk that is full or read-only, where that is why SQLite could not write."""
+    return REFUSALS.get(getattr(error.orig, "sqlite_errorcode", 0) & 0xFF)
+
+
+def _file(home: Path, pool: type[Pool]) -> Engine:
+    home.mkdir(parents=True, exist_ok=True)
+    made = create_engine(
+        f"sqlite:///{home / 'meta.db'}", poolclass=pool, connect_args={"timeout": 10, "check_same_thread": False}
+    )
+
+    def connected(raw: sqlite3.Connection, _: Any) -> None:
+        raw.isolation_level = None  # transactions begin where we say so
+        raw.execute(f"PRAGMA journal_mode={'WAL' if SAFE_WAL else 'TRUNCATE'}")
+        raw.execute("PRAGMA synchronous=FULL")
+
+    event.listen(made, "connect", connected)
+    return made
+
+
+def _served(url: str) -> Engine:
+    try:
+        kind = make_url(url).get_backend_name()
+        if kind != "postgresql":
+            raise ValueError(f"FACES_STORE names a database of the kind {kind}; what works is postgresql, or none.")
+        return create_engine(url, poolclass=QueuePool, pool_pre_ping=True)
+    except ArgumentError:
+        raise ValueError("FACES_STORE is no address such as postgresql+psycopg://user@host/database.") from None
+    except ModuleNotFoundError as error:
+        raise ValueError(f'{error.name} is not installed; this installs it: uv pip install "psycopg[binary]"') from None
