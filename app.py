@@ -15,7 +15,7 @@ from starlette.middleware import Middleware
 
 from faces.home import home
 from pages import components
-from pages.components import blocks, shown
+from pages.components import blocks, shown, who
 from pages.components.door import Door
 from trainer import service
 
@@ -59,9 +59,13 @@ async def lifespan(app: Any) -> AsyncIterator[None]:
             await asyncio.to_thread(service.end, process)
 
 
+who.begin()
 app = st.App(
     "pages/router.py",
     lifespan=lifespan,
-    middleware=[Middleware(Door, hosts=st.get_option("server.allowedHosts"))],
-    routes=blocks.routes(shown.load_points, shown.load_facts, shown.load_sheet, shown.load_image, shown.load_inspected),
+    middleware=[Middleware(Door, hosts=st.get_option("server.allowedHosts")), Middleware(who.Gate)],
+    routes=[
+        *who.routes,
+        *blocks.routes(shown.load_points, shown.load_facts, shown.load_sheet, shown.load_image, shown.load_inspected),
+    ],
 )

@@ -5,6 +5,8 @@ from pathlib import Path
 import streamlit as st
 
 from pages.components.teaching import frame
+from pages.components.who import inside
+from trainer.rights import RefusedError
 from trainer.telling import REFUSED, sentence
 
 ICON = Path(__file__).parents[1] / "assets" / "icon.png"
@@ -20,6 +22,7 @@ if st.context.theme.type == "dark":  # the accent that reads on dark is too ligh
     style.append(f"{main} p, {main} span, [data-tag], [data-tag] * {{ color: #0e1117 }}")
 st.html(f"<style>{' '.join(style)}</style>")
 
+known = inside()
 page = st.navigation(
     {
         "Explore": [
@@ -54,12 +57,16 @@ page = st.navigation(
             st.Page("manage/runs.py", title="Runs", icon=":material/history:", url_path="runs"),
             st.Page("manage/data.py", title="Data", icon=":material/photo_library:", url_path="data"),
         ],
-    }
+    },
+    position="sidebar" if known else "hidden",
 )
-frame()
-try:
-    page.run()
-except OSError as error:
-    if error.errno not in REFUSED:
-        raise
-    st.error(sentence(error), icon=":material/hard_drive:")
+if known:
+    frame()
+    try:
+        page.run()
+    except RefusedError as refused:  # what no button could tell beforehand
+        st.error(str(refused), icon=":material/lock:")
+    except OSError as error:
+        if error.errno not in REFUSED:
+            raise
+        st.error(sentence(error), icon=":material/hard_drive:")

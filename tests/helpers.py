@@ -4,13 +4,16 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import psutil
+import uvicorn
 
 ROOT = Path(__file__).parents[1]
 T = TypeVar("T")
@@ -58,6 +61,21 @@ def trains(process: psutil.Process) -> bool:
         return bool({"nurse", "work"} & set(process.cmdline())) and not process.children()
     except psutil.NoSuchProcess:
         return False
+
+
+@contextmanager
+def listening(app: Any) -> Iterator[str]:
+    """The address of an ASGI app that is served by a thread of this process."""
+    config = uvicorn.Config(app, port=0, log_level="error")
+    server, socket = uvicorn.Server(config), config.bind_socket()
+    serving = threading.Thread(target=server.run, args=([socket],))
+    serving.start()
+    until(lambda: server.started)
+    try:
+        yield f"http://127.0.0.1:{socket.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        serving.join(10)
 
 
 class Server:

@@ -3,6 +3,9 @@
 import asyncio
 import base64
 import http.client
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from streamlit.proto.BackMsg_pb2 import BackMsg
@@ -22,10 +25,27 @@ pytestmark = pytest.mark.skipif(MISSING, reason=WHY)
 @pytest.fixture(scope="module")
 def port(tmp_path_factory):
     """The port of an nginx with the recipe, in front of the app."""
-    folder = tmp_path_factory.mktemp("nginx")
     (recipe,) = recipes("A class behind nginx")
+    with behind(tmp_path_factory.mktemp("nginx"), recipe) as port:
+        yield port
+
+
+@pytest.fixture(scope="module")
+def class_port(tmp_path_factory):
+    """The same for a class that comes in by codes, which needs no password before them."""
+    folder = tmp_path_factory.mktemp("class")
+    (folder / "secrets.toml").write_text('[class]\nstudent = "woof woof"\n')
+    (recipe,) = recipes("A class behind nginx")
+    open_to_all = recipe.replace('auth_basic "Faces";', "auth_basic off;")
+    with behind(folder, open_to_all, f"--secrets.files={folder / 'secrets.toml'}") as port:
+        yield port
+
+
+@contextmanager
+def behind(folder: Path, recipe: str, *options: str) -> Iterator[int]:
+    """The port of an nginx with a recipe, in front of an app of its own."""
     names = [f"--server.allowedHosts={name}" for name in (NAME, "127.0.0.1")]  # the second is how the test looks in
-    server = Server(ROOT, folder / "log", {"FACES_HOME": str(folder / "home")}, *names)
+    server = Server(ROOT, folder / "log", {"FACES_HOME": str(folder / "home")}, *names, *options)
     try:
         with proxied(folder, recipe, {"127.0.0.1:8501": f"127.0.0.1:{server.port}"}) as port:
             yield port
@@ -35,19 +55,28 @@ def port(tmp_path_factory):
 
 def answer(port: int, headers: dict[str, str], path: str = "/") -> tuple[int, bytes]:
     """What a request gets."""
+    status, body, _ = request(port, headers, path)
+    return status, body
+
+
+def request(port: int, headers: dict[str, str], path: str, form: str = "") -> tuple[int, bytes, dict[str, str]]:
+    """The same with the cookies that it gives; a form is posted."""
     wire = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
     try:
-        wire.request("GET", path, headers={"Host": NAME, **headers})
+        kind = {"Content-Type": "application/x-www-form-urlencoded"} if form else {}
+        wire.request("POST" if form else "GET", path, form, {"Host": NAME, **kind, **headers})
         said = wire.getresponse()
-        return said.status, said.read()
+        given = [line.partition(";")[0].partition("=") for line in said.headers.get_all("set-cookie") or ()]
+        return said.status, said.read(), {name: value for name, _, value in given}
     finally:
         wire.close()
 
 
-async def visit(port: int, headers: dict[str, str]) -> str:
-    """Open the first page through nginx, until its script has ended; how it ended."""
+async def visit(port: int, headers: dict[str, str], *token: str) -> str:
+    """Open the first page through nginx, until its script has ended; how it ended, after what it said."""
+    said = ""
     async with connect(
-        f"ws://{NAME}/_stcore/stream", host="127.0.0.1", port=port, max_size=None, subprotocols=["streamlit"],
+        f"ws://{NAME}/_stcore/stream", host="127.0.0.1", port=port, max_size=None, subprotocols=["streamlit", *token],
         origin=f"http://{NAME}", additional_headers=headers,
     ) as wire:  # fmt: skip
         message = BackMsg()
@@ -55,8 +84,9 @@ async def visit(port: int, headers: dict[str, str]) -> str:
         await wire.send(message.SerializeToString())
         async for raw in wire:
             told = ForwardMsg.FromString(raw)
+            said += str(told) if token else ""
             if told.WhichOneof("type") == "script_finished":
-                return str(told.script_finished)
+                return said + str(told.script_finished)
     return ""
 
 
@@ -75,6 +105,22 @@ def test_a_page_lives_through_nginx_and_not_without_the_password(port):
     with pytest.raises(InvalidStatus) as refused:
         asyncio.run(visit(port, {}))
     assert refused.value.response.status_code == 401
+
+
+def test_a_class_comes_in_by_its_code_through_nginx(class_port):
+    status, _, token = request(class_port, {}, "/_stcore/health")
+    assert status == 200
+    assert answer(class_port, {}, "/faces/facts/01ARZ3NDEKTSV4RRFFQ69G5FAV/0.bin")[0] == 403
+    form = "code=woof+woof&name=Ada&word=engine&to=/"
+    status, _, cookies = request(class_port, {"Origin": f"http://{NAME}"}, "/faces/enter", form)
+    assert status == 303
+    known = {"Cookie": "; ".join(f"{name}={value}" for name, value in (token | cookies).items())}
+    assert answer(class_port, known, "/faces/facts/01ARZ3NDEKTSV4RRFFQ69G5FAV/0.bin")[0] == 404
+    said = asyncio.run(visit(class_port, known, token["_streamlit_xsrf"]))
+    assert "Ada" in said
+    assert "What does this head do" in said
+    nobody = asyncio.run(visit(class_port, {"Cookie": f"_streamlit_xsrf={token['_streamlit_xsrf']}"}, *token.values()))
+    assert "What does this head do" not in nobody
 
 
 def test_a_foreign_page_gets_no_socket_through_nginx_either(port):

@@ -85,10 +85,11 @@ def bring(store: Store, path: Path, name: str, on: str, label: str = "", progres
     run, now = str(ULID()), time.time()
     folder = store.folder(run)
     write(folder.path / "config.json", config.to_json())
+    write(folder.path / "run.json", json.dumps({"created": now, "note": "", "owner": store.by.owner}))
     folder.begin(BROUGHT if images is None else images, class_names)
     folder.keep(1, snapshot)
     draw_past(folder, [snapshot])
-    store.enter(run, config, "", now, now, now)
+    store.enter(run, config, "", now, now, now, owner=store.by.owner)
     return run
 
 

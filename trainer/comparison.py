@@ -97,7 +97,8 @@ def submit_all(
     """Queue an experiment: heads over some seeds and noise levels, all else equal; returns the note its runs share.
 
     A knob goes to the heads that have it (`shared`); `budget` is the rest of a RunConfig. Seed by seed, so that
-    what is done at any time can be compared. Nothing is queued when one of the settings does not fit: ValueError.
+    what is done at any time can be compared. Nothing is queued when one of the settings does not fit, or when who asks
+    may not queue all: ValueError.
     """
     if not heads:
         raise ValueError("No head was chosen; choose one or more.")
@@ -108,6 +109,7 @@ def submit_all(
         for head in heads
     ]
     note = group_note(budget["dataset"], len(heads), seeds, budget.get("held_out", 0))
+    store.afford(configs)
     for config in configs:
         store.submit(config, note)
     return note

@@ -1,7 +1,7 @@
 """The files of one run: what a worker writes and everybody reads. No database here.
 
     runs/<id>/config.json                       the settings
-    runs/<id>/run.json                          when it was submitted, and the note it was given
+    runs/<id>/run.json                          when it was submitted, the note it was given, and whose it is in a class
     runs/<id>/data.json                         on which images it began: their fingerprint and class names
     runs/<id>/pinned                            there while somebody wants it kept when old runs are let go
     runs/<id>/wishes.json                       knobs as a person wants them now

@@ -46,6 +46,7 @@ def made(store: Store, kind: str, names: Sequence[str]) -> Path | None:
 
 def make(store: Store, kind: str, names: Sequence[str]) -> None:
     """Begin to make it, unless it is there or on its way. One that failed is tried again."""
+    store.allow("export")
     place, name = folder(store, kind, names), file_name(store, kind, names)
     with _guard:
         before = _begun.get(place)

@@ -56,7 +56,7 @@ def enter(store: Store, path: Path) -> None:
     store.enter(
         path.name, config, told.get("note", ""), told.get("created", ULID.from_str(path.name).timestamp),
         told.get("started", min(times, default=None)), told.get("ended", max(times, default=None)),
-        state=state, reason=reason, attempts=attempts,
+        state=state, reason=reason, attempts=attempts, owner=str(told.get("owner", "")),
     )  # fmt: skip
 
 

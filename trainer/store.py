@@ -3,8 +3,11 @@
 `meta.db` (SQLite; `trainer.database` may name a Postgres) is the truth for intent, the files of `trainer.folder` for
 results. Pages and the command line write wishes here; only the supervisor moves runs through `claim` and `end`. Each
 change of state is one guarded update: it names the state it expects, and does nothing when that no longer holds.
+
+A store knows who asks (`by`): each wish passes `trainer.rights.authorize` here, and is refused with its sentence.
 """
 
+import copy
 import hashlib
 import json
 import os
@@ -12,7 +15,7 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -26,6 +29,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import QueuePool
 from ulid import ULID
 
+from faces.datasets.imagewoof import Imagewoof
 from faces.files import read_json, write
 from faces.heads import HEADS
 from faces.home import home
@@ -34,10 +38,13 @@ from trainer import database
 from trainer import tables as t
 from trainer.config import RunConfig
 from trainer.folder import RunFolder
+from trainer.rights import OWNER, WRITES, Person, RefusedError, authorize, refusal
 from trainer.snapshot import Snapshot, read_facts
 
-REVISION = "0002"  # of the tables, the newest file in trainer/migrations/versions
+REVISION = "0003"  # of the tables, the newest file in trainer/migrations/versions
+UPLOADED = re.compile(r"[0-9A-HJKMNP-TV-Z]{26}\.[a-z]+")  # what a file is called that was uploaded
 TRIES = 3  # attempts in a row without a new snapshot before a run counts as broken
+DAY = 86_400.0  # seconds
 PATIENCE = 30.0  # seconds a wanted picture is waited for when nobody asks again
 OPEN, ENDED = ("queued", "running"), ("finished", "failed", "stopped", "interrupted")
 BALLAST = bytes(range(256)) * 4096  # 1 MiB that goes when the disk is full, so that a state can still change
@@ -58,6 +65,7 @@ class Run:
     started: float | None
     ended: float | None
     note: str
+    owner: str = ""  # whose it is in a class (`trainer.rights.Person.owner`)
 
     @property
     def config(self) -> RunConfig:
@@ -71,23 +79,75 @@ class Run:
 
 
 class Store:
-    """All runs under one home. Cheap to make; opens or creates the database at the first use."""
+    """All runs under one home. Cheap to make; opens or creates the database at the first use.
 
-    def __init__(self, path: Path | None = None):
-        self.path = path or home()
+    `by` is who asks, or tells who does whenever it matters; what that person may not do raises RefusedError.
+    """
+
+    pace = WRITES
+
+    def __init__(self, path: Path | None = None, by: Person | Callable[[], Person] = OWNER):
+        self.path, self._by = path or home(), by
+
+    # ---- who asks ----------------------------------------------------------------------------------
+
+    @property
+    def by(self) -> Person:
+        """Who asks."""
+        return self._by if isinstance(self._by, Person) else self._by()
+
+    def asked_by(self, by: Person | Callable[[], Person]) -> "Store":
+        """The same store with somebody else asking; both share their connections."""
+        _ = self._reader
+        other = copy.copy(self)
+        other._by = by
+        return other
+
+    def allow(self, action: str, owner: str | None = None) -> None:
+        """Let through who may do this, and not too often; RefusedError otherwise."""
+        person = self.by
+        authorize(person, action, owner)
+        if person.limits:
+            self.pace.take(person.tag)
+
+    def why_not(self, action: str, owner: str | None = None) -> str:
+        """Why who asks may not do this, in a sentence; "" when they may."""
+        return refusal(self.by, action, owner)
+
+    def afford(self, configs: Sequence[RunConfig]) -> None:
+        """RefusedError when who asks may not queue all of these: many are queued together or not at all."""
+        if limits := self.by.limits:
+            for config in configs:
+                limits.check(config)
+            with self.reading() as db:
+                self._room(db, len(configs), len(configs))
+
+    def _room(self, db: Connection, queued: int, kept: int) -> None:
+        person = self.by
+        if person.limits:
+            theirs = select(func.count()).select_from(t.runs).where(t.runs.c.owner.endswith(f"#{person.tag}"))
+            person.limits.room("queued", db.execute(theirs.where(t.runs.c.state.in_(OPEN))).scalar_one(), queued)
+            person.limits.room("kept", db.execute(theirs).scalar_one(), kept)
 
     # ---- for pages and the command line ------------------------------------------------------------
 
     def submit(self, config: RunConfig, note: str = "") -> str:
-        """Queue a run and return its id."""
+        """Queue a run and return its id. RefusedError for one too many or too large."""
+        self.allow("submit")
+        self.afford([config])
         name = str(ULID())
-        told = {"created": time.time(), "note": note[:64]}
+        told = {"created": time.time(), "note": note[:64], "owner": self.by.owner}
         write(self.folder(name).path / "config.json", config.to_json())
         write(self.folder(name).path / "run.json", json.dumps(told))
         row = {"id": name, "config": config.to_json(), "state": "queued", **told}
-        with self.writing() as db:
-            db.execute(insert(t.runs).values(**row))
-            _note(db, name, "submit", 0)
+        try:
+            with self.writing() as db:
+                self._room(db, 1, 1)  # once more, with nobody between the count and the row
+                db.execute(insert(t.runs).values(**row))
+                _note(db, name, "submit", 0)
+        except RefusedError:
+            shutil.rmtree(self.folder(name).path, ignore_errors=True)
+            raise
         return name
 
     def known(self, name: str) -> bool:
@@ -106,11 +166,13 @@ class Store:
         state: str = "finished",
         reason: str = "",
         attempts: Sequence[int] = (1,),
+        owner: str = "",
     ) -> None:
         """Enter a run that has ended and whose files are in its folder already; of one that is known, nothing."""
         row = {
             "id": name, "config": config.to_json(), "state": state, "reason": reason, "created": created,
-            "note": note[:64], "attempt": (newest := max(attempts, default=0)), "started": started, "ended": ended,
+            "note": note[:64], "owner": owner, "attempt": (newest := max(attempts, default=0)), "started": started,
+            "ended": ended,
         }  # fmt: skip
         with self.writing() as db:
             if db.execute(database.upsert(db, t.runs).values(**row).on_conflict_do_nothing()).rowcount:
@@ -172,6 +234,7 @@ class Store:
         ValueError for a knob that the head does not have or cannot change in a running training.
         """
         run = self.run(name)
+        self.allow("turn", run.owner)
         known = HEADS.about(run.config.head).knobs
         if fixed := sorted(name for name in knobs if name not in known or not known[name].live):
             raise ValueError(f"{run.config.head} cannot turn {fixed} while it trains; it can turn {_live(known)}.")
@@ -184,8 +247,8 @@ class Store:
 
         Nothing happens to a run that has ended. ValueError when there is none of that id.
         """
+        self.allow("stop", self.run(name).owner)
         if not self._move(name, ("queued",), "stopped", why or "stopped before it began"):
-            self.run(name)
             with self.writing() as db:
                 guard = (t.runs.c.id == name) & (t.runs.c.state == "running")
                 db.execute(update(t.runs).where(guard).values(stop_wanted=1, reason=why))
@@ -195,12 +258,14 @@ class Store:
 
         Nothing happens to one that is open. ValueError for a finished run, and when there is none of that id.
         """
+        self.allow("resume", self.run(name).owner)
         before, again = ("stopped", "failed", "interrupted"), dict[str, Any](idle_attempts=0, stop_wanted=0, ended=None)
         if not self._move(name, before, "queued", **again) and self.run(name).state == "finished":
             raise ValueError("This run is finished; there is nothing left to resume. Start a new one.")
 
     def delete(self, name: str) -> None:
         """Remove a run that does not train, with its files. ValueError while it trains."""
+        self.allow("delete", self.run(name).owner)
         self._move(name, ("queued",), "stopped")
         with self.writing() as db:
             gone = db.execute(delete(t.runs).where((t.runs.c.id == name) & (t.runs.c.state.in_(ENDED)))).rowcount
@@ -208,9 +273,19 @@ class Store:
                 db.execute(delete(t.snapshots).where(t.snapshots.c.run == name))
                 db.execute(delete(t.wanted).where(t.wanted.c.run == name))
         if not gone:
-            self.run(name)  # says so when there is none
+            self.run(name)  # says so when there is none any more
             raise ValueError("This run is training; stop it before deleting it.")
         shutil.rmtree(self.folder(name).path, ignore_errors=True)
+
+    def pin(self, name: str, pinned: bool) -> None:
+        """Keep a run when old ones are let go, or no longer."""
+        self.allow("pin", self.run(name).owner)
+        self.folder(name).pin(pinned)
+
+    def pause(self, name: str, picture: str, paused: bool) -> None:
+        """Stop refining a picture of a run, for all viewers, or go on."""
+        self.allow("pause", self.run(name).owner)
+        self.folder(name).pause(picture, paused)
 
     def history(self, name: str) -> list[dict[str, Any]]:
         """What each snapshot says (step, epoch, seconds, metrics, knobs, turned), in order."""
@@ -244,6 +319,7 @@ class Store:
 
     def want(self, name: str, step: int, picture: str) -> str:
         """Ask the projectors for a picture. Returns "" while it is on its way, or why it failed."""
+        authorize(self.by, "look")
         key = (t.wanted.c.run == name) & (t.wanted.c.step == step) & (t.wanted.c.name == picture)
         with self.reading() as db:
             row = db.execute(select(t.wanted).where(key)).first()
@@ -257,14 +333,51 @@ class Store:
 
     def ask_data(self, *arguments: str) -> str:
         """Queue a data job, `python -m trainer data ...`, and return its id; the same one while it is still open."""
+        self.allow(self._meant(*arguments))
+        if arguments[0] == "embeddings" and (owner := self.by.owner):
+            arguments = (*arguments, f"--owner={owner}")
         for job in self.jobs():
             if job["state"] in OPEN and job["arguments"] == list(arguments):
                 return job["id"]
         name = str(ULID())
         row = {"id": name, "arguments": json.dumps(arguments), "state": "queued", "created": time.time()}
         with self.writing() as db:
-            db.execute(insert(t.jobs).values(**row))
+            db.execute(insert(t.jobs).values(**row, owner=self.by.owner))
         return name
+
+    def _meant(self, kind: str, name: str, *words: str) -> str:
+        """Which action a data job is: to bring something new that was uploaded, or to read a path of this machine."""
+        if kind in ("prepare", "fetch"):
+            return {"prepare": "decode", "fetch": "fetch"}[kind]
+        paths = [Path(word) for word in (words if kind == "import" else words[:1])]
+        uploaded = paths and all(path.parent == self.uploads and UPLOADED.fullmatch(path.name) for path in paths)
+        return "bring" if uploaded and name != Imagewoof.name else "path"
+
+    @property
+    def uploads(self) -> Path:
+        """Where files lie that were uploaded, until the job that they are for is done with them."""
+        return self.path / "uploads"
+
+    def keep_upload(self, suffix: str, content: bytes | memoryview) -> Path:
+        """Keep a file that was uploaded, under a name of our own and with a suffix such as ".zip".
+
+        RefusedError for one too large, or one too many.
+        """
+        self.allow("bring")
+        person = self.by
+        if person.limits:
+            most = person.limits.upload
+            if len(content) > most * 1_000_000:
+                size = f"{len(content) / 1e6:,.0f} MB"
+                raise RefusedError(f"This file has {size}, and students may bring {most} MB at most; ask a teacher.")
+            recent = (t.jobs.c.owner.endswith(f"#{person.tag}")) & (t.jobs.c.created > time.time() - DAY)
+            with self.reading() as db:
+                count = db.execute(select(func.count()).select_from(t.jobs).where(recent)).scalar_one()
+            person.limits.room("uploads", count)
+        file = self.uploads / f"{ULID()}{suffix}"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+        return file
 
     def jobs(self) -> list[dict[str, Any]]:
         """Data jobs, newest first, each with the progress it last reported."""
@@ -281,6 +394,9 @@ class Store:
 
     def stop_job(self, job: str) -> None:
         """Stop a data job; what it has fetched stays for the next try."""
+        with self.reading() as db:
+            owner = db.execute(select(t.jobs.c.owner).where(t.jobs.c.id == job)).scalar()
+        self.allow("stop", owner or "")
         self.end_job(job, "stopped", "")
 
     # ---- for the supervisor ------------------------------------------------------------------------
@@ -395,7 +511,7 @@ class Store:
             db.execute(update(t.jobs).where(guard).values(state=state, reason=reason))
             words = db.execute(select(t.jobs.c.arguments).where(t.jobs.c.id == job)).scalar()
         for path in map(Path, json.loads(words or "[]")):
-            if path.parent == self.path / "uploads":  # the page's own copy
+            if path.parent == self.uploads:  # the page's own copy
                 path.unlink(missing_ok=True)
 
     def recover(self) -> None:
@@ -444,6 +560,8 @@ class Store:
         if attempt is not None:
             guard &= t.runs.c.attempt == attempt
         with self.writing() as db:
+            if state == "queued":
+                self._room(db, 1, 0)
             moved = db.execute(update(t.runs).where(guard).values(state=state, reason=reason, **more)).rowcount == 1
             if moved:
                 _note(db, name, f"{'|'.join(before)[:16]}>{state}", attempt or 0, reason)

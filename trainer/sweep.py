@@ -113,7 +113,8 @@ class Sweep:
 
     `terms` are the rest of a RunConfig, without seed; `knobs` the head's that are no axis. Every point is trained
     with seeds 0, 1, ... `trials` 0 is the whole grid, else so many points that Optuna suggests, beginning with
-    `seed`. `note` is what its runs are called. ValueError, in one sentence, for what cannot be.
+    `seed`. `note` is what its runs are called, `owner` whose it is in a class. ValueError, in one sentence, for what
+    cannot be.
     """
 
     head: str
@@ -124,6 +125,7 @@ class Sweep:
     trials: int = 0
     seed: int = 0
     note: str = ""
+    owner: str = ""
 
     def __post_init__(self) -> None:
         names = [axis.name for axis in self.axes]
@@ -143,12 +145,14 @@ class Sweep:
             )
         if self.seeds < 1:
             raise ValueError(f"A sweep trains every point with 1 seed or more, not {self.seeds}.")
-        for point in (
-            self.points
-            if not self.trials
-            else itertools.product(*(axis.values[:: len(axis.values) - 1] for axis in self.axes))
-        ):
+        for point in self.checked:
             self.config(point, 0)
+
+    @property
+    def checked(self) -> list[Point]:
+        """The points that must be able to be: all of a grid, the corners of what is searched."""
+        corners = itertools.product(*(axis.values[:: len(axis.values) - 1] for axis in self.axes))
+        return list(corners) if self.trials else self.points
 
     @property
     def dataset(self) -> str:
@@ -449,9 +453,18 @@ def read(store: Store, name: str) -> Sweep:
 
 
 def start(store: Store, sweep: Sweep) -> str:
-    """Keep a sweep, queue what is left of it, and return its id. ValueError for a frozen encoder that cannot serve."""
+    """Keep a sweep, queue what is left of it, and return its id. ValueError for a frozen encoder that cannot serve.
+
+    RefusedError, and nothing kept, for one that is more than who asks may have.
+    """
     _check_frozen(store, sweep)
-    sweep = Sweep(**{**vars(sweep), "note": stamped(f"Sweep · {sweep.title}")})
+    store.allow("submit")
+    if limits := store.by.limits:
+        limits.room("sweep", 0, sweep.count)
+        for point in sweep.checked:
+            limits.check(sweep.config(point, 0))
+    sweep = Sweep(**{**vars(sweep), "note": stamped(f"Sweep · {sweep.title}"), "owner": store.by.owner})
+    store.afford([] if sweep.trials else [config for config, _ in _left(store, sweep)])
     name = str(ULID())
     write(folder(store, name) / "sweep.json", sweep.to_json())
     go_on(store, name)
@@ -464,40 +477,53 @@ def go_on(store: Store, name: str) -> int:
     A stopped run goes on from its last checkpoint. A search goes on with the points it has not tried.
     """
     sweep = read(store, name)
-    cells = look(store, sweep)
+    store.allow("resume", sweep.owner)
     count = 0
     if sweep.trials:
-        for part in (part for cell in cells for part in cell.parts):
+        for part in (part for cell in look(store, sweep) for part in cell.parts):
             if part.state == "stopped" and part.run:
                 store.resume(part.run.id)
                 count += 1
         (folder(store, name) / "reason.txt").unlink(missing_ok=True)
         write(folder(store, name) / "search", "")
         return count
+    left = _left(store, sweep)
+    store.afford([config for config, _ in left])
+    for config, run in left:
+        if run:
+            store.resume(run.id)
+        else:
+            store.submit(config, sweep.note)
+    return len(left)
+
+
+def _left(store: Store, sweep: Sweep) -> list[tuple[RunConfig, Run | None]]:
+    """What is left of a grid, each with the run that is to go on, if there is one."""
+    left: list[tuple[RunConfig, Run | None]] = []
+    cells = look(store, sweep)
     for seed in range(sweep.seeds):  # so that the map is whole before the second seed begins
         for cell in cells:
             part = cell.parts[seed]
-            if part.state == "stopped" and part.run and part.run.note == sweep.note:
-                store.resume(part.run.id)
-            elif part.state in ("none", "stopped"):  # one that others stopped stays theirs
-                store.submit(sweep.config(cell.point, seed), sweep.note)
-            else:
-                continue
-            count += 1
-    return count
+            if part.state in ("none", "stopped"):
+                own = part.run if part.run and part.run.note == sweep.note else None  # what others stopped stays theirs
+                left.append((sweep.config(cell.point, seed), own))
+    return left
 
 
 def try_again(store: Store, name: str) -> None:
-    """Queue the failed runs of a sweep once more."""
-    for cell in look(store, read(store, name)):
+    """Queue the failed runs of a sweep once more, as far as they are of who asks."""
+    sweep = read(store, name)
+    store.allow("resume", sweep.owner)
+    for cell in look(store, sweep):
         for part in cell.parts:
-            if part.state == "failed" and part.run:
+            if part.state == "failed" and part.run and not store.why_not("resume", part.run.owner):
                 store.resume(part.run.id)
 
 
 def stop(store: Store, name: str) -> None:
     """Stop a sweep: the search, and every run that it queued. What is done stays."""
     sweep = read(store, name)
+    store.allow("stop", sweep.owner)
     end_search(store, name)
     for run in store.runs(OPEN, note=sweep.note):
         store.stop(run.id)
@@ -505,6 +531,7 @@ def stop(store: Store, name: str) -> None:
 
 def forget(store: Store, name: str) -> None:
     """Remove a sweep that is not under way; its runs stay."""
+    store.allow("delete", read(store, name).owner)
     stop(store, name)
     shutil.rmtree(folder(store, name), ignore_errors=True)
 

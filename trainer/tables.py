@@ -18,6 +18,7 @@ runs = Table(
     Column("started", Float),
     Column("ended", Float),
     Column("note", String(64), nullable=False, default=""),  # "train all" writes the same one on its runs
+    Column("owner", String(80), nullable=False, default="", server_default=""),  # whose it is in a class: name#tag
     Index("ix_runs_state_id", "state", "id"),  # the oldest that waits, of ten thousand
 )
 
@@ -50,6 +51,7 @@ jobs = Table(  # datasets to fetch, import or decode
     Column("state", String(12), nullable=False, index=True),
     Column("reason", Text, nullable=False, default=""),
     Column("created", Float, nullable=False),
+    Column("owner", String(80), nullable=False, default="", server_default=""),  # who asked for it
 )
 
 audit = Table(  # every change of a run's state

@@ -17,6 +17,7 @@ from optuna.trial import TrialState
 
 from trainer import sweep as sweeps
 from trainer.comparison import MEASURES, chance
+from trainer.rights import Person
 from trainer.store import Store
 from trainer.sweep import PRUNED, Cell, Point, Sweep, tidy
 from trainer.telling import sentence
@@ -102,6 +103,7 @@ def tune(name: str, at_once: int) -> int:
     threading.Thread(target=listen, daemon=True).start()
     store = Store()
     search = Search(sweeps.read(store, name))
+    store = store.asked_by(Person.acting(search.sweep.owner))
     while not gone.wait(LOOK):
         if not sweeps.searching(store, name):
             sweeps.stop(store, name)  # once more, for what was being queued while a person stopped it

@@ -10,7 +10,7 @@ from faces.heads import HEADS
 from faces.knobs import Value, fixed_scale, settle
 from pages.components.feasibility import feasibility
 from pages.components.recorded import offer
-from pages.components.runs import duration, plain
+from pages.components.runs import allowed, duration, plain
 from pages.components.session import remember, the_store
 from pages.components.settings import adopt, ask_budget, ask_dataset, ask_held_out
 from trainer import comparison
@@ -62,8 +62,9 @@ def ask_experiment(first: bool, seeds: int) -> None:
         label += f" × {len(noises)} noise levels" if len(noises) > 1 else ""
         with st.container(horizontal=True, vertical_alignment="center"):
             st.button(
-                label, type="primary", icon=":material/play_arrow:", disabled=not here or not heads or not noises,
-                on_click=_train, args=(knobs, budget, many, heads, noises),
+                label, type="primary", icon=":material/play_arrow:", on_click=_train,
+                args=(knobs, budget, many, heads, noises),
+                **allowed(the_store(), "submit", able=bool(here and heads and noises)),
             )  # fmt: skip
             st.caption(_cost(budget, len(heads) * many * len(noises)))
         offer()

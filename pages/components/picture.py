@@ -15,7 +15,7 @@ from pages.components import blocks
 from pages.components.explained import kept, why
 from pages.components.faceview import Panel, faceview
 from pages.components.knobs import sliders
-from pages.components.runs import class_names, names, plain, work
+from pages.components.runs import allowed, class_names, names, plain, work
 from pages.components.session import the_store
 from pages.components.shown import sheets
 from pages.components.teaching import folded
@@ -290,9 +290,11 @@ def _pause(going: Sequence[tuple[Run, str]], key: str) -> None:
     """Let a viewer stop the refining, for all viewers, or go on."""
     stopped = all(paused(run, name) for run, name in going)
     word, icon = ("Refine", ":material/play_arrow:") if stopped else ("Pause refining", ":material/pause:")
-    if st.button(word, icon=icon, key=f"{key} refining", type="tertiary"):
+    store = the_store()
+    may = next((told for run, _ in going if (told := allowed(store, "pause", run.owner))["disabled"]), {})
+    if st.button(word, icon=icon, key=f"{key} refining", type="tertiary", **may):
         for run, name in going:
-            the_store().folder(run.id).pause(name, not stopped)
+            store.pause(run.id, name, not stopped)
         st.rerun()
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import streamlit as st
 
 from faces.datasets.base import Progressed
-from pages.components.runs import work
+from pages.components.runs import allowed, tried, work
 from pages.components.session import the_store
 from trainer import recorded
 from trainer.comparison import NOTE
@@ -29,7 +29,10 @@ def offer() -> None:
         st.caption("Or open runs that were recorded elsewhere, without training:", width="content")
         for file in files:
             label = file.stem.replace("-", " ").capitalize()
-            st.button(label, key=f"open {file.stem}", icon=":material/movie:", on_click=_open, args=(file.stem,))
+            st.button(
+                label, key=f"open {file.stem}", icon=":material/movie:", on_click=tried, args=(_open, file.stem),
+                **allowed(store, "open"),
+            )  # fmt: skip
 
 
 def needed(query: Mapping[str, str]) -> Path | None:

@@ -59,6 +59,12 @@ def tried(act: Callable[..., object], *arguments: Any) -> None:
         st.toast(plain(sentence(error)), icon=":material/error:")
 
 
+def allowed(store: Store, action: str, owner: str | None = None, able: bool = True) -> dict[str, Any]:
+    """How a button is drawn that asks for this: out of reach, saying why, for who may not do it."""
+    why = store.why_not(action, owner)
+    return {"disabled": bool(why) or not able, **({"help": plain(why)} if why else {})}
+
+
 def badge(state: str) -> None:
     """The state of a run as a coloured word."""
     icon, color = BADGES[state]

@@ -8,6 +8,7 @@ import streamlit as st
 from faces import figures
 from faces.home import home
 from faces.palette import DARK, LIGHT, Ink, Paper, head_ink
+from pages.components.who import person
 from trainer.store import Store
 
 
@@ -19,8 +20,8 @@ def _store(path: str) -> Store:
 
 
 def the_store() -> Store:
-    """The store of this home, one per server."""
-    return _store(str(home()))
+    """The store of this home, one per server, asked by who looks at the page."""
+    return _store(str(home())).asked_by(person)
 
 
 def paper() -> Paper:

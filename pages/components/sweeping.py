@@ -9,7 +9,7 @@ from faces.datasets import find
 from faces.heads import HEADS
 from faces.knobs import Knob, Value
 from pages.components.knobs import sliders
-from pages.components.runs import dataset_title, duration, plain, subtitle
+from pages.components.runs import allowed, dataset_title, duration, plain, subtitle
 from pages.components.session import the_store
 from pages.components.settings import ask_budget, ask_dataset, ask_head, ask_held_out
 from trainer import sweep
@@ -170,7 +170,8 @@ def _offer(
     with st.container(horizontal=True, vertical_alignment="center"):
         st.button(
             f"{'Search with' if trials else 'Train'} {cost.runs} runs" if cost.runs else "Open the map", type="primary",
-            icon=":material/play_arrow:", disabled=data.counts is None, on_click=_start, args=(made,),
+            icon=":material/play_arrow:", on_click=_start, args=(made,),
+            **allowed(store, "submit", able=data.counts is not None),
         )  # fmt: skip
         st.caption(told_cost(made, cost))
     if data.counts is None:

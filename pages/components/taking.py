@@ -6,7 +6,7 @@ from typing import Any
 import streamlit as st
 
 from pages.components.live import POLL
-from pages.components.runs import plain, work
+from pages.components.runs import allowed, plain, work
 from pages.components.session import the_store
 from trainer import making
 from trainer.exports import EXPORTS, file_name, refusal, take
@@ -98,7 +98,8 @@ def _slow(kind: str, names: list[str], key: str) -> None:
             return
         if why:
             st.error(plain(why), icon=":material/error:")
-        if st.button("Prepare", key=f"make {kind} {key}", icon=":material/hourglass_top:", width="stretch"):
+        may = allowed(store, "export")
+        if st.button("Prepare", key=f"make {kind} {key}", icon=":material/hourglass_top:", width="stretch", **may):
             making.make(store, kind, names)
             st.rerun()
 

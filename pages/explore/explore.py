@@ -47,6 +47,8 @@ def current() -> Run | str:
         except ValueError as error:
             return str(error)
     if not store.count():
+        if why := store.why_not("submit"):
+            return f"Nothing has been trained here yet. {why}"
         store.submit_first(DEMO, "first visit")
         st.session_state["welcome"] = True
     runs = store.runs()
@@ -64,7 +66,8 @@ def turn(knob: str, key: str) -> None:
     """Hand a turned knob to the run that trains."""
     try:
         run = store.run(st.query_params["run"])
-        if run.open and run.config.head == st.session_state.get("head", "ArcFace"):
+        same = run.open and run.config.head == st.session_state.get("head", "ArcFace")
+        if same and not store.why_not("turn", run.owner):  # sliders of who only looks set a run of their own
             store.turn(run.id, **{knob: st.session_state[key]})
             st.toast(f"{told.said(knob, st.session_state[key])} from the next step on", icon=":material/tune:")
     except ValueError as error:
@@ -93,7 +96,7 @@ controls, view = st.columns([1, 2.6], gap="large")
 with controls:
     dataset = ask_dataset()
     head = ask_head()
-    turns = run is not None and run.open and run.config.head == head
+    turns = run is not None and run.open and run.config.head == head and not store.why_not("turn", run.owner)
     numbers = st.container()  # filled when it is known how many classes there are to train on
     with st.expander("Encoder, epochs, seed", icon=":material/settings:"):
         choices = st.container()
@@ -109,18 +112,25 @@ with controls:
     if not here:
         st.info(f"{find(dataset).title} is not on this machine yet.", icon=":material/download:")
         st.page_link("manage/data.py", label="Get it on the Data page", icon=":material/photo_library:")
-    if st.button("Train", type="primary", icon=":material/play_arrow:", width="stretch", disabled=not here):
+    may = told.allowed(store, "submit", able=here)
+    if st.button("Train", type="primary", icon=":material/play_arrow:", width="stretch", **may):
         try:
             open_run(store.submit(RunConfig(head=head, knobs=knobs, **budget)))
             st.rerun()
         except ValueError as error:
             st.error(str(error))
     if run and run.open:
-        st.button("Stop", icon=":material/stop:", width="stretch", on_click=told.tried, args=(store.stop, run.id))
+        st.button(
+            "Stop", icon=":material/stop:", width="stretch", on_click=told.tried, args=(store.stop, run.id),
+            **told.allowed(store, "stop", run.owner),
+        )  # fmt: skip
         if turns:
             st.caption(":material/tune: The sliders above turn this run while it trains.")
     elif run and run.state in ("stopped", "failed", "interrupted"):
-        st.button("Resume", icon=":material/resume:", width="stretch", on_click=told.tried, args=(store.resume, run.id))
+        st.button(
+            "Resume", icon=":material/resume:", width="stretch", on_click=told.tried, args=(store.resume, run.id),
+            **told.allowed(store, "resume", run.owner),
+        )  # fmt: skip
 
 
 @told.forgiving

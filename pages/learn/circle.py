@@ -116,7 +116,8 @@ def started(name: str, knob: Knob | Choice, usual: Value) -> Knob | Choice:
 def turn(knob: str, key: str) -> None:
     """Hand a turned knob to the run that trains."""
     for run in shown():
-        if run.open and run.config.head == st.session_state.get("head", "ArcFace"):
+        same = run.open and run.config.head == st.session_state.get("head", "ArcFace")
+        if same and not store.why_not("turn", run.owner):  # sliders of who only looks set a run of their own
             try:
                 store.turn(run.id, **{knob: st.session_state[key]})
                 st.toast(f"{told.said(knob, st.session_state[key])} from the next step on", icon=":material/tune:")
@@ -162,14 +163,18 @@ def show_room(config: RunConfig | None) -> None:
 def offer(config: RunConfig | None) -> None:
     """The button that trains, and one that stops."""
     st.button(
-        "Train both", type="primary", icon=":material/play_arrow:", width="stretch", disabled=config is None,
-        on_click=train, args=(config,),
+        "Train both", type="primary", icon=":material/play_arrow:", width="stretch", on_click=told.tried,
+        args=(train, config), **told.allowed(store, "submit", able=config is not None),
     )  # fmt: skip
     pair = current(config)
     with st.container():  # keeps the places of what follows
         if any(run.open for run in pair):
-            st.button("Stop", icon=":material/stop:", width="stretch", on_click=stop, args=([run.id for run in pair],))
-            st.caption(":material/tune: The sliders turn the head while it trains.")
+            st.button(
+                "Stop", icon=":material/stop:", width="stretch", on_click=stop, args=([run.id for run in pair],),
+                **told.allowed(store, "stop", pair[0].owner),
+            )  # fmt: skip
+            if not store.why_not("turn", pair[0].owner):
+                st.caption(":material/tune: The sliders turn the head while it trains.")
 
 
 def beside(config: RunConfig) -> RunConfig:
@@ -198,8 +203,8 @@ def current(config: RunConfig | None) -> list[Run]:
         earlier = [run for run in store.runs(note=NOTE) if run.config.head != SOFTMAX]
         if known := trained(config) or earlier * wishless:
             st.query_params["pair"] = known[0].id
-        elif wishless:
-            train(config)
+        elif wishless and not store.why_not("submit"):
+            told.tried(train, config)
     return shown()
 
 
@@ -215,6 +220,7 @@ def train(config: RunConfig) -> None:
         st.query_params["pair"] = open_runs[0].id
         return
     note = stamped(f"{NOTE} · {config.head}")
+    store.afford([beside(config), config])
     store.submit(beside(config), note)
     st.query_params["pair"] = store.submit(config, note)
 

@@ -11,7 +11,8 @@ from faces.worksheet import worksheet
 from pages.components.kept import forget, keep, kept
 from pages.components.knobs import sliders
 from pages.components.recorded import needed, open_file
-from pages.components.session import remember
+from pages.components.runs import allowed
+from pages.components.session import remember, the_store
 from pages.components.teaching import CHOOSE, PAGES, carried
 from trainer.lessons import WORDS
 
@@ -215,7 +216,8 @@ def attempt(lesson: Lesson, record: Record) -> None:
     query = lesson.query(WORDS)
     if file := needed(query):
         st.caption("It takes recorded runs, which are opened once on this server. No GPU, no images are needed.")
-        if st.button("Open the recorded runs", type="primary", icon=":material/movie:"):
+        may = allowed(the_store(), "open")
+        if st.button("Open the recorded runs", type="primary", icon=":material/movie:", **may):
             with OPENING:
                 open_file(file)
             st.rerun()

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import streamlit as st
-from ulid import ULID
 
 from faces.datasets import Dataset, available, own, samples
 from faces.datasets.imagewoof import ARCHIVES, Imagewoof
@@ -23,7 +22,13 @@ store = the_store()
 
 def ask(*arguments: str) -> None:
     """Queue a data job."""
-    store.ask_data(*arguments)
+    told.tried(store.ask_data, *arguments)
+
+
+def remove(name: str) -> None:
+    """Remove a set of somebody's own images."""
+    store.allow("remove")
+    own.remove(name)
 
 
 def decoded(data: Dataset) -> list[int]:
@@ -109,7 +114,8 @@ def shelf(data: Dataset) -> None:
                 key=f"remove {data.name}",
                 icon=":material/delete:",
                 on_click=told.tried,
-                args=(own.remove, data.name),
+                args=(remove, data.name),
+                **told.allowed(store, "remove"),
             )
         if data.counts and len(data.sizes) > 1:
             missing = [size for size in sorted(data.sizes) if size not in decoded(data)]
@@ -120,7 +126,8 @@ def shelf(data: Dataset) -> None:
                     )
                     st.button(
                         "Decode", key=f"decode {data.name}", on_click=ask,
-                        args=("prepare", data.name, "--size", str(size)), help="Or leave it to the first training.",
+                        args=("prepare", data.name, "--size", str(size)),
+                        **{"help": "Or leave it to the first training."} | told.allowed(store, "decode"),
                     )  # fmt: skip
         gallery(data)
         near_duplicates(data)
@@ -140,7 +147,7 @@ def fetch(data: Imagewoof) -> None:
             )
             st.button(
                 "Download", type="primary", icon=":material/download:", on_click=ask,
-                args=("fetch", data.name, "--archive", archive),
+                args=("fetch", data.name, "--archive", archive), **told.allowed(store, "fetch"),
             )  # fmt: skip
         with bring:
             st.markdown(
@@ -149,9 +156,15 @@ def fetch(data: Imagewoof) -> None:
             paths = st.text_area("Paths on the machine that runs Faces, one per line", height=80, key="woof paths")
             given = [line.strip() for line in paths.splitlines() if line.strip()]
             st.button(
-                "Import", key="import woof", icon=":material/drive_folder_upload:", disabled=not given,
-                on_click=ask, args=("import", data.name, *given),
+                "Import", key="import woof", icon=":material/drive_folder_upload:", on_click=ask,
+                args=("import", data.name, *given), **told.allowed(store, "path", able=bool(given)),
             )  # fmt: skip
+
+
+def bounded() -> dict[str, Any]:
+    """How a place for uploads is drawn: for who may bring something, and as much as they may."""
+    limits = store.by.limits
+    return told.allowed(store, "bring") | ({"max_upload_size": max(1, limits.upload)} if limits else {})
 
 
 def bring() -> None:
@@ -164,12 +177,15 @@ def bring() -> None:
         )
         name = st.text_input("Name for the set", max_chars=64, key="own name")
         upload, folder = st.columns(2, gap="large")
-        zipped = upload.file_uploader("A zip, from your computer", type="zip", key="own zip")
-        path = folder.text_input("Or a folder or zip on the machine that runs Faces", key="own path")
+        zipped = upload.file_uploader("A zip, from your computer", type="zip", key="own zip", **bounded())
+        path = folder.text_input(
+            "Or a folder or zip on the machine that runs Faces", key="own path", **told.allowed(store, "path")
+        )
         ready = bool(name.strip() and (zipped or path.strip()))
         if st.button(
-            "Import", key="import own", type="primary", icon=":material/add_photo_alternate:", disabled=not ready
-        ):
+            "Import", key="import own", type="primary", icon=":material/add_photo_alternate:",
+            **told.allowed(store, "bring", able=ready),
+        ):  # fmt: skip
             try:
                 take(clean_name(name), zipped, path.strip())
                 st.rerun()
@@ -184,10 +200,7 @@ def take(name: str, zipped: Any, path: str) -> None:
 
 def kept(upload: Any) -> str:
     """Keep an upload in the home, under a name of our own, until the job that it is for is done with it; its path."""
-    file = store.path / "uploads" / f"{ULID()}{Path(upload.name).suffix.lower()}"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(upload.getbuffer())
-    return str(file)
+    return str(store.keep_upload(Path(upload.name).suffix.lower(), upload.getbuffer()))
 
 
 def bring_embeddings() -> None:
@@ -206,15 +219,17 @@ def bring_embeddings() -> None:
         label = right.text_input("Column of labels, if it has another name", max_chars=64, key="brought label")
         upload, place = st.columns(2, gap="large")
         table = upload.file_uploader(
-            "A table, from your computer", type=["csv", "tsv", "npz", "parquet"], key="brought"
+            "A table, from your computer", type=["csv", "tsv", "npz", "parquet"], key="brought", **bounded()
         )
-        path = place.text_input("Or a file on the machine that runs Faces", key="brought path").strip()
+        where, may = "Or a file on the machine that runs Faces", told.allowed(store, "path")
+        path = place.text_input(where, key="brought path", **may).strip()
         ready = bool(name.strip() and (table or path))
-        if st.button("Bring", key="bring", type="primary", icon=":material/upload_file:", disabled=not ready):
+        may = told.allowed(store, "bring", able=ready)
+        if st.button("Bring", key="bring", type="primary", icon=":material/upload_file:", **may):
             try:
                 said = [f"--on={clean_name(on or 'embeddings')}"]
                 said += [f"--label={label.strip()}"] if label.strip() else []
-                ask("embeddings", clean_name(name), kept(table) if table else path, *said)
+                store.ask_data("embeddings", clean_name(name), kept(table) if table else path, *said)
                 st.session_state["said"] = f"{name} is being read; the top of this page says how it went."
                 st.rerun()
             except (ValueError, OSError) as error:
@@ -230,8 +245,9 @@ def work() -> bool:
             with st.container(horizontal=True, vertical_alignment="center"):
                 st.progress(*(told.work(job["progress"]) if job["progress"] else (0.0, f"Waiting to {what}.")))
                 st.button(
-                    "Stop", key=f"stop {job['id']}", icon=":material/stop:", on_click=store.stop_job, args=(job["id"],)
-                )
+                    "Stop", key=f"stop {job['id']}", icon=":material/stop:", on_click=told.tried,
+                    args=(store.stop_job, job["id"]), **told.allowed(store, "stop", job["owner"]),
+                )  # fmt: skip
         elif job["state"] == "failed":
             st.error(told.plain(f"{what}: {job['reason']}"), icon=":material/error:")
         elif job["state"] == "finished" and job is jobs[0]:

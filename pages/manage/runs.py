@@ -13,7 +13,7 @@ from pages.components.live import POLL, live
 from pages.components.session import echart, head_colors, the_store
 from pages.components.settings import adopt
 from pages.components.taking import taking
-from trainer import tidying
+from trainer import rights, tidying
 from trainer.brought import counted
 from trainer.exports.base import taken
 from trainer.exports.tables import as_csv, metrics_table
@@ -91,7 +91,8 @@ def card(run: Run, facts: dict | None) -> None:
             if run.config.pretrained:
                 st.badge("pretrained: has seen most validation images", icon=":material/warning:", color="orange")
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(run.created))
-        st.caption(f"{told.subtitle(run.config)} · {when}" + (f" · {told.plain(run.note)}" if run.note else ""))
+        by = f" · by {told.plain(rights.called(run.owner))}" if run.owner else ""
+        st.caption(f"{told.subtitle(run.config)} · {when}{by}" + (f" · {told.plain(run.note)}" if run.note else ""))
         if run.state != "finished":
             told.progress(store, run, facts)
         if facts:
@@ -116,8 +117,9 @@ def card(run: Run, facts: dict | None) -> None:
                 st.switch_page("explore/explore.py", query_params={"run": run.id})
             if run.open:
                 st.button(
-                    "Stop", key=f"stop {run.id}", icon=":material/stop:", on_click=told.tried, args=(store.stop, run.id)
-                )
+                    "Stop", key=f"stop {run.id}", icon=":material/stop:", on_click=told.tried,
+                    args=(store.stop, run.id), **told.allowed(store, "stop", run.owner),
+                )  # fmt: skip
             else:
                 if run.state != "finished":
                     st.button(
@@ -126,16 +128,19 @@ def card(run: Run, facts: dict | None) -> None:
                         icon=":material/resume:",
                         on_click=told.tried,
                         args=(store.resume, run.id),
+                        **told.allowed(store, "resume", run.owner),
                     )
                 pinned = store.folder(run.id).pinned
                 st.button(
-                    "Unpin" if pinned else "Pin", key=f"pin {run.id}", on_click=store.folder(run.id).pin,
-                    args=(not pinned,), icon=":material/keep_off:" if pinned else ":material/keep:",
-                    help="A pinned run stays whole when old ones are let go.",
+                    "Unpin" if pinned else "Pin", key=f"pin {run.id}", on_click=told.tried,
+                    args=(store.pin, run.id, not pinned), icon=":material/keep_off:" if pinned else ":material/keep:",
+                    **{"help": "A pinned run stays whole when old ones are let go."}
+                    | told.allowed(store, "pin", run.owner),
                 )  # fmt: skip
                 if facts:
                     taking([run], run.id)
-                with st.popover("Delete", icon=":material/delete:"):
+                may = told.allowed(store, "delete", run.owner)
+                with st.popover("Delete", icon=":material/delete:", **may):
                     st.markdown("Delete this run with all its snapshots?")
                     st.button(
                         "Delete",
@@ -143,6 +148,7 @@ def card(run: Run, facts: dict | None) -> None:
                         type="primary",
                         on_click=told.tried,
                         args=(store.delete, run.id),
+                        **may,
                     )
         details = st.expander("Curves, settings, log", key=f"details {run.id}", on_change="rerun")
         if details.open:
@@ -181,7 +187,9 @@ def detail(run: Run) -> None:
 
 
 def room() -> None:
-    """What all runs take, and letting old ones go."""
+    """What all runs take, and letting old ones go, for who may."""
+    if store.why_not("tidy"):
+        return
     more = st.expander("Room on the disk", icon=":material/hard_drive:", key="room", on_change="rerun")
     if not more.open:
         return
@@ -204,12 +212,13 @@ def room() -> None:
         st.caption("The oldest first. Runs that are pinned, train or wait stay whole.")
         with st.popover("Let these go", icon=":material/delete_sweep:"):
             st.markdown("This cannot be undone.")
-            st.button("Let these go", key="let go", type="primary", on_click=let_go, args=(items,))
+            st.button("Let these go", key="let go", type="primary", on_click=told.tried, args=(let_go, items))
 
 
 def let_go(items: Sequence[Item]) -> None:
     """Let go what was shown."""
-    st.toast(f"{amount(tidying.remove(store, items))} are free again.", icon=":material/delete_sweep:")
+    free = amount(tidying.remove(store, items))
+    st.toast(f"{free} are free again.", icon=":material/delete_sweep:")
 
 
 live(show, any(run.open for run in runs), names, every=2 * POLL)

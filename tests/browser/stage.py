@@ -1,19 +1,17 @@
 """The picture's module on a page of its own, served by the app's routes, without Streamlit around it."""
 
 import json
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 from starlette.routing import BaseRoute, Route
 
 from pages.components import blocks
-from tests.helpers import until
+from tests.helpers import listening
 
 # show(data) as Streamlit does it; renew(data) does so with a picture that is new, as after a reload.
 PAGE = """<!doctype html><link rel=icon href="data:,"><meta name=viewport content="width=device-width">
@@ -75,15 +73,5 @@ def staged(
     def page(request: Request) -> HTMLResponse:
         return HTMLResponse(PAGE % (blocks.SCRIPT, json.dumps(data(request))))
 
-    config = uvicorn.Config(
-        Starlette(routes=[Route("/", page), *more, *blocks.routes(*loaders)]), port=0, log_level="error"
-    )
-    server, socket = uvicorn.Server(config), config.bind_socket()
-    serving = threading.Thread(target=server.run, args=([socket],))
-    serving.start()
-    until(lambda: server.started)
-    try:
-        yield f"http://127.0.0.1:{socket.getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        serving.join(10)
+    with listening(Starlette(routes=[Route("/", page), *more, *blocks.routes(*loaders)])) as address:
+        yield address

@@ -125,6 +125,32 @@ BUGS = [
         "called + headers.getlist(\"origin\")", "called", "tests/test_private.py",
     ),
     Bug(
+        "everybody may do everything", "trainer/rights.py",
+        "    if why := refusal(person, action, owner):\n", "    if why := None:\n", "tests/test_rights.py",
+    ),
+    Bug(
+        "whose run it is does not matter to who deletes it", "trainer/store.py",
+        'self.allow("delete", self.run(name).owner)', 'self.allow("delete")', "tests/test_rights.py",
+    ),
+    Bug(
+        "a name is enough to be somebody", "trainer/rights.py",
+        'owner.rpartition("#")[2] == self.tag', 'owner.rpartition("#")[0] == self.name', "tests/test_rights.py",
+    ),
+    Bug(
+        "a limit is looked at before the others of the same moment are in", "trainer/store.py",
+        "                self._room(db, 1, 1)  # once more, with nobody between the count and the row\n", "",
+        "tests/test_rights.py",
+    ),
+    Bug(
+        "an old code goes on being one", "trainer/classroom.py",
+        'return _digest(key, "code", role, self.codes[role]).hex()[:32]',
+        'return _digest(key, "code", role).hex()[:32]', "tests/test_class.py -k code",
+    ),
+    Bug(
+        "data is given to who has not come in", "pages/components/who.py",
+        "        if guarded:\n", "        if False:\n", "tests/test_class.py -k gate",
+    ),
+    Bug(
         "a download of any content is taken", "faces/datasets/fetching.py",
         'None if whole.hexdigest() == file.md5 else "its checksum differs"', "None", "tests/test_fetch.py",
     ),

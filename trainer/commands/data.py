@@ -59,9 +59,10 @@ def prepare_data(arguments: argparse.Namespace, progress: Progress) -> str:
 def bring_embeddings(arguments: argparse.Namespace, progress: Progress) -> str:
     """Bring embeddings with labels (CSV, NPZ, Parquet) as a run of their own, to look at and to compare."""
     from trainer.brought import bring, counted
+    from trainer.rights import Person
     from trainer.store import Store
 
-    store = Store()
+    store = Store(by=Person.acting(arguments.owner))
     name = bring(store, Path(arguments.path).expanduser(), arguments.name, arguments.on, arguments.label, progress)
     metrics = store.history(name)[-1]["metrics"]
     said = f"KNN accuracy {metrics['knn_accuracy']:.1%}. {counted(metrics)}"
@@ -119,5 +120,6 @@ def data_words(words: argparse.ArgumentParser) -> None:
     some.add_argument("path", help="a .csv, .npz or .parquet file")
     some.add_argument("--on", default="embeddings", help="what they are of; a dataset here, if the rows are its images")
     some.add_argument("--label", default="", help="the column of labels (default: class, label, target or y)")
+    some.add_argument("--owner", default="", help="whose run it becomes, in a class")
     some.add_argument("--report", help="a file to write progress to, as JSON")
     add(actions, "remove", remove_data).add_argument("name")
