@@ -11,7 +11,10 @@ from trainer.telling import REFUSED, sentence
 
 ICON = Path(__file__).parents[1] / "assets" / "icon.png"
 
-st.set_page_config(page_title="Faces", page_icon=str(ICON), layout="wide")
+st.set_page_config(
+    page_title="Faces", page_icon=str(ICON), layout="wide",
+    initial_sidebar_state="collapsed" if "large" in st.query_params else "auto",  # room for what is projected
+)  # fmt: skip
 st.logo(str(ICON), size="large")
 style = [
     "[class*=st-key-place-of-] { min-height: clamp(300px, 34vw, 430px) }",  # of pictures, also while they load

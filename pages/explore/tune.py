@@ -111,15 +111,28 @@ def actions(name: str, made: Sweep, cells: Sequence[Cell]) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         st.progress(min(ended / max(total, 1), 1.0), " · ".join(said))
         if going:
-            st.button("Stop all", icon=":material/stop:", on_click=told.tried, args=(sweep.stop, store, name))
+            st.button(
+                "Stop all",
+                icon=":material/stop:",
+                on_click=told.tried,
+                args=(sweep.stop, store, name),
+                **told.allowed(store, "stop", made.owner),
+            )
         elif ended < total and (not made.trials or states.count("stopped") or len(cells) < made.trials):
-            st.button("Go on", icon=":material/resume:", on_click=told.tried, args=(sweep.go_on, store, name))
+            st.button(
+                "Go on",
+                icon=":material/resume:",
+                on_click=told.tried,
+                args=(sweep.go_on, store, name),
+                **told.allowed(store, "resume", made.owner),
+            )
         if not going and "failed" in states:
             st.button(
                 "Try the failed again",
                 icon=":material/refresh:",
                 on_click=told.tried,
                 args=(sweep.try_again, store, name),
+                **told.allowed(store, "resume", made.owner),
             )
         if not going:
             st.button(
@@ -128,7 +141,7 @@ def actions(name: str, made: Sweep, cells: Sequence[Cell]) -> None:
                 type="tertiary",
                 on_click=told.tried,
                 args=(sweep.forget, store, name),
-                help="Takes this sweep off the list. Its runs stay.",
+                **{"help": "Takes this sweep off the list. Its runs stay."} | told.allowed(store, "delete", made.owner),
             )
     if reason := sweep.why_ended(store, name):
         st.warning(told.plain(reason), icon=":material/warning:")
