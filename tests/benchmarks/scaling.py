@@ -10,9 +10,12 @@ for bit.
 
 import argparse
 import hashlib
+import json
 import os
 import secrets
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -102,7 +105,12 @@ def main() -> None:
     words.add_argument("--runs", type=int, default=200)
     words.add_argument("--workers", default="1,2,4")
     words.add_argument("--engines", default="local,ray")
+    words.add_argument("--one", help="ENGINE:WORKERS, measured in this process and printed as JSON")
     asked = words.parse_args()
+    if asked.one:
+        name, workers = asked.one.split(":")
+        print(json.dumps(swept(name, int(workers), asked.runs)))
+        return
     os.environ.update(FACES_DEVICE="cpu", OMP_NUM_THREADS="1")
     os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32), RAY_USAGE_STATS_ENABLED="0")
     print(f"{machine()}; {cores()} to use, load at the start {os.getloadavg()[0]:.1f}.")
@@ -113,7 +121,9 @@ def main() -> None:
     for name in asked.engines.split(","):
         one = 0.0
         for workers in map(int, asked.workers.split(",")):
-            seconds, each, digests = swept(name, workers, asked.runs)
+            cell = [sys.executable, "-m", "tests.benchmarks.scaling", "--runs", str(asked.runs)]
+            told = subprocess.run([*cell, "--one", f"{name}:{workers}"], stdout=subprocess.PIPE, text=True, check=True)
+            seconds, each, digests = json.loads(told.stdout.splitlines()[-1])
             first, one = first or digests, one or seconds
             same = "same" if digests == first else "DIFFER"
             print(
