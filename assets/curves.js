@@ -9,9 +9,12 @@ const STYLE = `
 .curves { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(290px, 100%), 1fr)); gap: 1.4rem 1.5rem;
   font: .875rem/1.5 var(--st-font, sans-serif); color: var(--st-text-color); }
 figure { margin: 0; min-width: 0; position: relative; }
+figure.wide { grid-column: 1 / -1; }
 h2 { font: 600 1rem/1.5 var(--st-font, sans-serif); margin: 0; }
 .plot { position: relative; touch-action: pan-y; }
 svg { display: block; width: 100%; overflow: visible; }
+h2[hidden] { display: none; }
+.legend:empty { display: none; }
 .legend { display: flex; flex-wrap: wrap; gap: .1rem 1rem; min-height: 1.3rem; font-size: .8125rem; line-height: 1.3rem; }
 .legend span, .tip span { display: inline-flex; align-items: center; gap: .4rem; }
 .legend svg, .tip svg { width: 22px; height: 8px; flex: none; }
@@ -92,12 +95,13 @@ export function path(xs, ys, placeX, placeY) {
 
 class Chart {
   constructor(parent) {
-    const figure = html("figure", "", parent);
+    const figure = (this.figure = html("figure", "", parent));
     this.question = html("h2", "", figure);
     this.plot = html("div", "plot", figure);
     this.page = svg("svg", { role: "img", "font-family": "inherit" }, this.plot);
     this.tip = html("div", "tip", this.plot);
     this.tip.hidden = true;
+    this.at = null; // where the pointer is, in degrees
     this.legend = html("div", "legend", figure);
     this.words = html("figcaption", "", figure);
     this.saving = html("button", "", figure);
@@ -111,7 +115,9 @@ class Chart {
 
   update(spec) {
     this.spec = spec;
+    this.figure.classList.toggle("wide", !spec.y.step);
     this.question.textContent = spec.question;
+    this.question.hidden = !spec.question;
     this.words.textContent = spec.words;
     this.page.setAttribute("aria-label", spec.alt);
     const named = spec.lines.filter((line) => line.name && !line.faint);
@@ -130,7 +136,7 @@ class Chart {
     const { low, high, step, title, unit } = spec.y;
     const rem = parseFloat(getComputedStyle(document.documentElement).fontSize) / 16; // of words, larger on a projector
     const tall = rem * spec.tall;
-    const left = rem * (title ? 62 : 40), right = rem * 12, top = rem * 20, bottom = rem * 42;
+    const left = rem * (title ? 62 : step ? 40 : 12), right = rem * 12, top = rem * 20, bottom = rem * (spec.x ? 42 : 22);
     const x = (angle) => left + ((width - left - right) * angle) / 180;
     const y = (value) => top + ((tall - top - bottom) * (high - value)) / (high - low);
     this.angle = (at) => (180 * (at - left)) / (width - left - right);
@@ -138,7 +144,7 @@ class Chart {
     page.setAttribute("viewBox", `0 0 ${width} ${tall}`);
     page.setAttribute("height", tall);
     const hair = { stroke: "currentColor", "stroke-opacity": 0.13 };
-    for (let value = low; value <= high + step / 1e6; value += step) {
+    for (let value = low; step && value <= high + step / 1e6; value += step) {
       svg("path", { ...hair, d: `M${left} ${y(value)}H${width - right}` }, page);
       svg("text", { ...QUIET, x: left - 6, y: y(value) + 4 * rem, "text-anchor": "end" }, page, said(value) + (unit ?? ""));
     }
@@ -176,7 +182,7 @@ class Chart {
       if (dot.words) svg("text", { ...QUIET, ...place, y: y(dot.y) + 4 * rem }, page, dot.words);
     }
     this.place = { x, top, bottom: tall - bottom };
-    if (!this.tip.hidden) this.tell();
+    if (this.at !== null) this.tell();
   }
 
   // Where the pointer is, in whole degrees; null when it has left.
@@ -184,8 +190,8 @@ class Chart {
     const at = event && this.angle?.(event.clientX - this.plot.getBoundingClientRect().left);
     this.at = at === null || !(at >= -2 && at <= 182) ? null : Math.min(180, Math.max(0, Math.round(at)));
     this.tip.hidden = this.at === null;
-    this.hair?.setAttribute("visibility", this.tip.hidden ? "hidden" : "visible");
-    if (!this.tip.hidden) this.tell();
+    if (this.at !== null) this.tell();
+    else this.hair?.setAttribute("visibility", "hidden");
   }
 
   // What the lines are at the pointer's angle, the highest first.
@@ -196,8 +202,10 @@ class Chart {
       .filter(({ value }) => value !== undefined)
       .sort((one, other) => other.value - one.value);
     this.hair.setAttribute("d", `M${place.x(at)} ${place.top}V${place.bottom}`);
-    this.hair.setAttribute("visibility", "visible");
+    this.hair.setAttribute("visibility", rows.length ? "visible" : "hidden");
     tip.replaceChildren();
+    tip.hidden = !rows.length;
+    if (tip.hidden) return;
     html("b", "", tip, `${at}°`);
     for (const { line, value } of rows) {
       const name = html("span", line.faint ? "faint" : "", tip);

@@ -86,8 +86,9 @@ def over_angles(
 ) -> dict[str, Any]:
     """A picture for assets/curves.js: lines over the angle to the own class, 0 to 180 degrees.
 
-    `low`, `high`, `step` and `unit` are those of the upright axis. `upright` and `level` are thin lines across the
-    picture with their words, by the angle or the value they stand at. Lines over the same angles share a table.
+    `low`, `high`, `step` and `unit` are those of the upright axis, which is not drawn without a step. `upright` and
+    `level` are thin lines across the picture with their words, by the angle or the value they stand at. Lines over the
+    same angles share a table.
     """
     tables = {np.asarray(line.x, float).tobytes(): np.round(line.x, 2).tolist() for line in lines}
     places = {table: place for place, table in enumerate(tables)}
@@ -139,25 +140,9 @@ def angle_plane(theta: ndarray, boundary: ndarray, own: str, sample: Dot) -> dic
 
 
 def angle_gauge(asked: float, there: float, color: str) -> dict[str, Any]:
-    """An ECharts option for an angle that is asked for, as a bar, within the angle that there is, in degrees."""
-    bar = {"type": "bar", "barWidth": 12, "barGap": "-100%", "silent": True}
-    end = {"xAxis": round(there, 2), "label": {"formatter": f"{there:.1f}°", "color": GREY}}
-    return {
-        "grid": {"left": 4, "right": 16, "top": 20, "bottom": 4, "containLabel": True},
-        **QUICK,
-        "xAxis": _degrees("") | {"interval": 60},
-        "yAxis": {"type": "category", "data": [""], "axisTick": {"show": False}, "axisLine": {"show": False}},
-        "series": [
-            {
-                **bar, "data": [round(there, 2)], "itemStyle": {"color": GREY, "opacity": 0.25, "borderRadius": 3},
-                "markLine": {
-                    "symbol": "none", "silent": True, "lineStyle": {"color": GREY, "type": "solid", "width": 2},
-                    "data": [end],
-                },
-            },
-            {**bar, "data": [round(asked, 2)], "itemStyle": {"color": color, "borderRadius": 3}},
-        ],
-    }  # fmt: skip
+    """A picture for assets/curves.js of an angle that is asked for, as a bar, within the one that there is, in degrees."""
+    bars = [Line("", [0.0, there], [0.5, 0.5], GREY, 12.0, faint=True), Line("", [0.0, asked], [0.5, 0.5], color, 12.0)]
+    return over_angles(bars, step=0.0, upright={round(there, 2): f"{there:.1f}°"}, x="")
 
 
 def crossing(x: ndarray, y: ndarray, level: float) -> float | None:
@@ -170,13 +155,6 @@ def crossing(x: ndarray, y: ndarray, level: float) -> float | None:
 
 
 QUICK = {"animationDuration": 0, "animationDurationUpdate": 0}
-
-
-def _degrees(name: str) -> dict[str, Any]:
-    return {
-        "type": "value", "min": 0, "max": 180, "interval": 30, "name": name, "nameLocation": "middle", "nameGap": 26,
-        "axisLabel": {"formatter": "{value}°"}, "splitLine": {"show": False},
-    }  # fmt: skip
 
 
 def history_curve(history: Sequence[Mapping[str, Any]], metric: str) -> Curve:
@@ -234,7 +212,7 @@ GREY = "#8a929c"  # of lines: stands out on white and on near-black
 def inked(chart: Any, paper: Paper) -> Any:
     """An ECharts option, or a Plotly figure, whose words can be read on this paper.
 
-    Streamlit's theme writes axes in a grey of 3.7 against white, and words beside a grey line are grey themselves.
+    Streamlit's theme writes axes in a grey of 3.7 against white.
     """
     if not isinstance(chart, dict):
         chart.update_layout(font_color=paper.ink, legend_font_color=paper.ink)
@@ -254,8 +232,6 @@ def _inked(name: str, part: Any, paper: Paper) -> Any:
     if not isinstance(part, dict):
         return part
     found = {key: _inked(key, value, paper) for key, value in part.items()}
-    if name == "label" and found.get("color") == GREY:
-        found["color"] = paper.quiet
     if name == "legend":
         found["textStyle"] = {"color": paper.ink, **found.get("textStyle", {})}
     for key in WORDS.get(name, ()):

@@ -227,7 +227,7 @@ def test_every_head_opens_and_a_step_of_each_slider_draws(faces_home):
     for name in ANGLED:
         app.selectbox(key="lab").select(name).run()
         assert not app.exception, name
-        assert len(pictures(app)) == 4
+        assert len(pictures(app)) == 5
         assert name in [line["name"] for line in pictures(app)[0]["lines"]]
         keys = [slider.key for slider in app.slider if slider.key.startswith(f"lab.{name}.")]
         for key in keys:
@@ -243,14 +243,14 @@ def test_a_link_restores_the_lab(faces_home):
     assert app.slider(key="lab.CurricularFace.m").value == 0.8
     assert [app.slider(key=f"lab.{name}").value for name in ("theta", "other")] == [45, 70]
     assert [app.number_input(key=f"lab.{name}").value for name in ("C", "D")] == [100, 3]
-    assert any("100 classes in 3 dimensions" in caption.value for caption in app.caption)
+    assert any("100 classes in 3 dimensions" in words for words in said(app))
     assert any(r"\cos(0.7854 + 0.8)" in text.value for text in app.markdown)
 
 
 def test_two_classes_are_drawn_and_one_cannot_be_chosen(faces_home):
     app = lab(C="2")
     assert any("With two classes" in words for words in said(app))
-    assert len(pictures(app)) == 4
+    assert len(pictures(app)) == 5
     assert lab(C="1").number_input(key="lab.C").value == 10
     assert app.number_input(key="lab.C").min == 2
 

@@ -19,11 +19,12 @@ from faces.feasibility import angle_asked, limits, spacing, warning
 from faces.heads import FAMILIES, HEADS, margined
 from faces.knobs import Choice, Knob, Value
 from pages.components import runs as told
+from pages.components.curves import draw_curves
 from pages.components.explained import EXPLAINED, meaning, put_in_all, why
 from pages.components.knobs import sliders
 from pages.components.live import live
 from pages.components.picture import Look, pending, picture
-from pages.components.session import echart, head_colors, the_store
+from pages.components.session import head_colors, the_store
 from pages.components.settings import forget
 from trainer.config import RunConfig
 from trainer.naming import stamped
@@ -152,11 +153,10 @@ def show_room(config: RunConfig | None) -> None:
     there, where = math.degrees(apart.angle), "circle" if dim == 2 else "sphere"
     words = f"{classes} centers on the {where} can be {'' if apart.exact else 'at best '}{there:.1f}° apart"
     if asked is not None and margined(config.head):
-        echart(
-            figures.angle_gauge(math.degrees(asked), there, head_colors([config.head])[config.head]), height=72,
-            key="gauge", alt=f"{math.degrees(asked):.1f}° between centers are asked for, and there are {there:.1f}°",
-        )  # fmt: skip
+        gauge = figures.angle_gauge(math.degrees(asked), there, head_colors([config.head])[config.head])
+        alt = f"{math.degrees(asked):.1f}° between centers are asked for, and there are {there:.1f}°"
         words += f"; the margin asks for {math.degrees(asked):.1f}°"
+        draw_curves([{**gauge, "question": "", "words": "", "alt": alt, "tall": 64, "file": "margin"}], key="gauge")
     st.caption(f"{words}.")
 
 

@@ -24,7 +24,7 @@ from faces.knobs import Choice, Knob, Value
 from pages.components.curves import draw_curves
 from pages.components.feasibility import feasibility
 from pages.components.knobs import key_of, sliders
-from pages.components.session import echart, head_colors
+from pages.components.session import head_colors
 from pages.components.settings import OWN
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class Shown:
         return Dot(math.degrees(self.theta), y, self.color)
 
 
-TALL = 290  # pixels
+TALL, FLAT = 290, 64  # pixels, with an upright axis and without
 Drawn = tuple[dict[str, Any], str, str]  # a picture, what it shows for those who cannot see it, and words below it
 
 
@@ -107,7 +107,7 @@ def lab(name: str, classes: int, dim: int, places: Mapping[str, Any]) -> None:
     with places["pictures"]:
         draw_curves([described(shown, question) for question in PICTURES], key="pictures")
     with places["room"]:
-        show_room(shown)
+        feasibility({name: sketch.head.knob_values()}, classes, dim)
         st.page_link(
             "explore/explore.py", label="Train it with these knobs", icon=":material/explore:",
             query_params=link(name, knobs, dim),
@@ -286,22 +286,18 @@ def pull(shown: Shown) -> Drawn:
     )
 
 
-def show_room(shown: Shown) -> None:
+def room(shown: Shown) -> Drawn:
     """Whether the margin fits that many classes in that many dimensions."""
     classes, dim = shown.sketch.classes, shown.sketch.dim
     apart = spacing(classes, dim)
     asked, there = math.degrees(shown.sketch.asks()), math.degrees(apart.angle)
-    st.markdown("**Does the margin fit?**")
-    echart(
-        figures.angle_gauge(asked, there, shown.color), height=72, key="gauge",
-        alt=f"{asked:.1f}° between centers are asked for, and there are {there:.1f}°",
-    )  # fmt: skip
     fits = "does not fit" if asked > there + 0.01 else "fits" if apart.exact else "may fit"
-    st.caption(
+    return (
+        figures.angle_gauge(asked, there, shown.color),
+        f"{asked:.1f}° between centers are asked for, and there are {there:.1f}°",
         f"It {fits}: it asks for centers {asked:.1f}° apart, so that a sample on its own wins by the margin. {classes} "
-        f"classes in {dim} dimensions can{'' if apart.exact else ' at best'} be {there:.1f}° apart."
+        f"classes in {dim} dimensions can{'' if apart.exact else ' at best'} be {there:.1f}° apart.",
     )
-    feasibility({shown.name: shown.sketch.head.knob_values()}, classes, dim)
 
 
 def link(name: str, knobs: Mapping[str, Value], dim: int) -> dict[str, str]:
@@ -332,6 +328,7 @@ PICTURES: dict[str, Callable[[Shown], Drawn]] = {
     "Who wins between two classes?": plane,
     "How sure can the head be?": probability,
     "Who is pulled hardest?": pull,
+    "Does the margin fit?": room,
 }
 
 
@@ -339,7 +336,14 @@ def described(shown: Shown, question: str) -> dict[str, Any]:
     """A picture, with all that stands around it."""
     option, alt, words = PICTURES[question](shown)
     file = f"{shown.name} {question.lower().rstrip('?')}"
-    return {**option, "question": question, "words": words, "alt": alt, "tall": TALL, "file": file}
+    return {
+        **option,
+        "question": question,
+        "words": words,
+        "alt": alt,
+        "tall": TALL if option["y"]["step"] else FLAT,
+        "file": file,
+    }
 
 
 st.title("What does the margin do?")

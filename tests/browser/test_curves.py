@@ -5,7 +5,7 @@ import pytest
 from starlette.responses import HTMLResponse
 from starlette.routing import Route
 
-from faces.figures import Dot, Line, over_angles
+from faces.figures import Dot, Line, angle_gauge, over_angles
 from pages.components import blocks
 from tests.browser.stage import staged
 
@@ -108,6 +108,26 @@ def test_a_picture_is_saved_by_itself(page, tmp_path):
     assert text.startswith("<svg")
     assert 'xmlns="http://www.w3.org/2000/svg"' in text
     assert not [word for word in ("NaN", "undefined", "var(") if word in text]
+
+
+def test_a_gauge_has_no_upright_axis_and_tells_nothing_at_the_pointer(page):
+    show(page, {**angle_gauge(45.0, 90.0, "#3f90da"), "question": "", "words": "", "alt": "45 of 90", "tall": 64})
+    assert page.locator("figure text").all_text_contents() == [
+        "0°",
+        "30°",
+        "60°",
+        "90°",
+        "120°",
+        "150°",
+        "180°",
+        "90.0°",
+    ]
+    (there, _), (asked, _) = ends(page)
+    start = page.locator("svg svg path").first.evaluate("(path) => path.getPointAtLength(0).x")
+    assert asked - start == pytest.approx((there - start) / 2, abs=0.2)
+    page.locator("figure svg[role=img]").hover()
+    assert page.locator(".tip").is_hidden()
+    assert page.get_by_role("heading").count() == 0
 
 
 def test_on_a_phone_pictures_stand_below_one_another_and_nothing_is_wider_than_the_screen(page):
