@@ -152,7 +152,7 @@ class Chart {
     for (let angle = 0; angle <= 180; angle += between) {
       svg("text", { ...QUIET, x: x(angle), y: tall - bottom + 17 * rem, "text-anchor": "middle" }, page, `${angle}°`);
     }
-    svg("text", { ...QUIET, x: (left + width - right) / 2, y: tall - 6 * rem, "text-anchor": "middle" }, page, spec.x);
+    if (spec.x) svg("text", { ...QUIET, x: (left + width - right) / 2, y: tall - 6 * rem, "text-anchor": "middle" }, page, spec.x);
     const middle = (top + tall - bottom) / 2;
     if (title) svg("text", { ...QUIET, "text-anchor": "middle", transform: `translate(${13 * rem} ${middle}) rotate(-90)` }, page, title);
     const inside = svg("svg", { x: left, y: top, width: width - left - right, height: tall - top - bottom,

@@ -140,7 +140,7 @@ def angle_plane(theta: ndarray, boundary: ndarray, own: str, sample: Dot) -> dic
 
 
 def angle_gauge(asked: float, there: float, color: str) -> dict[str, Any]:
-    """A picture for assets/curves.js of an angle that is asked for, as a bar, within the one that there is, in degrees."""
+    """A picture for assets/curves.js of an angle that is asked for, a bar within the one that there is, in degrees."""
     bars = [Line("", [0.0, there], [0.5, 0.5], GREY, 12.0, faint=True), Line("", [0.0, asked], [0.5, 0.5], color, 12.0)]
     return over_angles(bars, step=0.0, upright={round(there, 2): f"{there:.1f}°"}, x="")
 

@@ -89,9 +89,10 @@ Drawn = tuple[dict[str, Any], str, str]  # a picture, what it shows for those wh
 
 
 @st.fragment
-def lab(name: str, classes: int, dim: int, places: Mapping[str, Any]) -> None:
+def lab(name: str, classes: int, dim: int, choices: Mapping[str, Value], places: Mapping[str, Any]) -> None:
     """The sliders, and what they change, in its places on the page: at each step nothing else is sent or drawn."""
-    knobs, drawn = ask_knobs(name, classes)
+    knobs = {**sliders(live_knobs(name, Knob), classes, f"lab.{name}"), **choices}
+    drawn = sliders(getattr(HEADS.about(name), "drawn", {}), classes, f"lab.{name}")
     theta, other = ask_sample()
     try:
         with places["formula"]:
@@ -132,16 +133,15 @@ def ask_size() -> tuple[int, int]:
     return classes, dim
 
 
-def ask_knobs(name: str, classes: int) -> tuple[dict[str, Value], dict[str, Value]]:
-    """The knobs that move a line, and what else a drawing must be told."""
+def live_knobs(name: str, kind: type) -> dict[str, Any]:
+    """The knobs of one kind that move a line."""
     about = HEADS.about(name)
     undrawn = getattr(about, "undrawn", ())
-    live = {letter: knob for letter, knob in about.knobs.items() if knob.live and letter not in undrawn}
-    numbers = {letter: knob for letter, knob in live.items() if isinstance(knob, Knob)}
-    choices = {letter: knob for letter, knob in live.items() if isinstance(knob, Choice)}
-    knobs = sliders(numbers, classes, f"lab.{name}")
-    drawn = sliders(getattr(about, "drawn", {}), classes, f"lab.{name}")
-    return knobs | sliders(choices, classes, f"lab.{name}"), drawn
+    return {
+        letter: knob
+        for letter, knob in about.knobs.items()
+        if knob.live and letter not in undrawn and isinstance(knob, kind)
+    }
 
 
 def ask_sample() -> tuple[float, float]:
@@ -355,9 +355,10 @@ controls, view = st.columns([1, 2.6], gap="large")
 with controls:
     head = ask_head()
     classes, dim = ask_size()
+    choices = sliders(live_knobs(head, Choice), classes, f"lab.{head}")
     turned = st.container()
     places = {"room": st.container()}
 with view:
     places |= {"formula": st.empty(), "pictures": st.container()}
 with turned:
-    lab(head, classes, dim, places)
+    lab(head, classes, dim, choices, places)
