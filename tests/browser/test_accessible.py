@@ -73,7 +73,7 @@ def places(full) -> dict[str, Place]:
             for step in ("Predict", "Try", "Explain", "Check")
         },
         "teacher": Place("lab?teach=choose", ".form"),
-        "lab": Place("lab", chart),
+        "lab": Place("lab", "figcaption"),
         "circle": Place(f"circle?pair={full.pair}", picture),
         "runs": Place("runs", "text=stopped or failed", open_card),
         "data": Place("data", "text=Your own embeddings"),
