@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 
-def write(path: Path, content: bytes | str, durable: bool = True) -> None:
+def write(path: Path, content: bytes | memoryview | str, durable: bool = True) -> None:
     """Write a file durably and all at once; OSError when the disk refuses, and then it takes no room.
 
     One that is not `durable` is whole or absent too, but may be lost in a power cut; nobody waits for the disk.

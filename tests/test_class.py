@@ -1,5 +1,6 @@
 """A class on one server: its codes, its door, what each role finds on the pages, and what lies behind the gate."""
 
+import os
 import shutil
 import sqlite3
 from pathlib import Path
@@ -214,6 +215,11 @@ def test_secrets_count_from_the_moment_they_are_written(secrets):
     assert who.classroom().codes == CODES
     secrets.write_text(CLASS.replace("woof woof", "meow meow meow"))
     assert who.classroom().codes["student"] == "meow meow meow"
+
+
+def test_secrets_without_a_time_are_secrets_all_the_same(secrets):
+    os.utime(secrets, (0, 0))
+    assert who.classroom().codes == CODES
 
 
 def test_secrets_that_are_broken_or_gone_open_no_door(secrets, client):
@@ -469,6 +475,26 @@ def test_a_student_trains_stops_and_deletes_what_is_theirs_and_no_more_than_they
     assert any("by Ada" in caption.value for caption in app.caption)
     namesake = opened("manage/runs.py", "student", name="Bob")
     assert namesake.button(key=f"stop {mine[1].id}").disabled
+
+
+def test_where_a_students_run_may_not_begin_by_itself_the_page_says_why_and_is_there(secrets):
+    secrets.write_text(CLASS.replace("queued = 2", "epochs = 5"))
+    app = opened("explore/explore.py", "student")
+    assert not app.exception
+    said = [one.value for kind in ("info", "warning", "error") for one in app.get(kind)]
+    assert any("Nothing has been trained here yet. epochs = 20 is more than students may have" in one for one in said)
+    assert any(button.label == "Train" for button in app.button)
+    assert not Store().count()
+
+
+def test_embeddings_may_have_any_name_and_a_datasets_images_may_not(full):
+    student = full.asked_by(who.classroom().person({**who.classroom().admit(
+        CODES["student"], "Ada", "engine", who._key(home()), ""), "is_logged_in": True}, who._key(home())))  # fmt: skip
+    file = student.keep_upload(".csv", b"a,b")
+    assert student.ask_data("embeddings", "imagewoof", str(file))
+    with pytest.raises(RefusedError, match="Only teachers"):
+        student.ask_with_upload("import", "imagewoof", ".zip", b"PK")
+    assert list(full.uploads.iterdir()) == [file]  # nothing is left of what was refused
 
 
 def test_a_role_that_is_lost_counts_from_the_next_press_on(full, secrets):

@@ -183,6 +183,7 @@ def test_a_database_that_has_no_room_says_so_and_loses_nothing(disk, store):
     assert sentence(full.value).startswith("The disk is full")
     assert {run.id for run in store.runs()} >= set(names)
     assert len(store.runs()) < 2000
+    assert {folder.name for folder in (store.path / "runs").iterdir()} == {run.id for run in store.runs()}
     (disk / "filling").unlink()
     assert store.claim().id == names[0]
     sound(store)

@@ -102,6 +102,7 @@ WISHES = {  # the store's own, each with what a call of it may look like
     "pause": lambda store, run: store.pause(run, "tsne-2", True),
     "keep_upload": lambda store, run: store.keep_upload(".zip", b""),
     "ask_data": lambda store, run: store.ask_data("import", "mine", "/etc/passwd"),
+    "ask_with_upload": lambda store, run: store.ask_with_upload("import", "mine", ".zip", b""),
     "stop_job": lambda store, run: store.stop_job("0" * 26),
 }
 READS = {
@@ -127,7 +128,7 @@ def test_no_wish_passes_who_may_not(store, wish, person):
         before = everything(store)
     else:
         run, job, before = "", "", []
-    if person is BOB and wish in ("submit", "submit_first", "keep_upload"):
+    if person is BOB and wish in ("submit", "submit_first", "keep_upload", "ask_with_upload"):
         return  # new things are one's own
     act = (lambda store, _: store.stop_job(job)) if wish == "stop_job" else WISHES[wish]
     with pytest.raises(RefusedError):

@@ -99,6 +99,16 @@ def test_a_run_that_was_pinned_or_resumed_after_the_look_stays(store):
     assert {run.id for run in store.runs()} == {first, second}
 
 
+def test_an_upload_that_no_job_waits_for_any_more_is_left_over(store):
+    gone, wanted, new = (store.keep_upload(".zip", b"zip") for _ in range(3))
+    for file in (gone, wanted):
+        os.utime(file, (0, time.time() - 2 * tidying.OLD))
+    store.ask_data("import", "mine", str(wanted))
+    item = next(tidying.candidates(store))
+    assert (item.kind, item.paths) == ("leftovers", (gone,))
+    assert new.exists()
+
+
 def test_only_writes_that_were_cut_off_long_ago_are_leftovers(store):
     store.path.mkdir(parents=True, exist_ok=True)
     old, new = store.path / "runs" / ".a.1234.tmp", store.path / "runs" / ".b.1234.tmp"

@@ -137,15 +137,15 @@ class Store:
         self.afford([config])
         name = str(ULID())
         told = {"created": time.time(), "note": note[:64], "owner": self.by.owner}
-        write(self.folder(name).path / "config.json", config.to_json())
-        write(self.folder(name).path / "run.json", json.dumps(told))
         row = {"id": name, "config": config.to_json(), "state": "queued", **told}
         try:
+            write(self.folder(name).path / "config.json", config.to_json())
+            write(self.folder(name).path / "run.json", json.dumps(told))
             with self.writing() as db:
                 self._room(db, 1, 1)  # once more, with nobody between the count and the row
                 db.execute(insert(t.runs).values(**row))
                 _note(db, name, "submit", 0)
-        except RefusedError:
+        except (RefusedError, OSError):  # a full disk, say
             shutil.rmtree(self.folder(name).path, ignore_errors=True)
             raise
         return name
@@ -351,7 +351,7 @@ class Store:
             return {"prepare": "decode", "fetch": "fetch"}[kind]
         paths = [Path(word) for word in (words if kind == "import" else words[:1])]
         uploaded = paths and all(path.parent == self.uploads and UPLOADED.fullmatch(path.name) for path in paths)
-        return "bring" if uploaded and name != Imagewoof.name else "path"
+        return "bring" if uploaded and (kind, name) != ("import", Imagewoof.name) else "path"
 
     @property
     def uploads(self) -> Path:
@@ -375,9 +375,17 @@ class Store:
                 count = db.execute(select(func.count()).select_from(t.jobs).where(recent)).scalar_one()
             person.limits.room("uploads", count)
         file = self.uploads / f"{ULID()}{suffix}"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(content)
+        write(file, content)
         return file
+
+    def ask_with_upload(self, kind: str, name: str, suffix: str, content: bytes | memoryview, *words: str) -> str:
+        """Queue a data job for a file that was uploaded; nothing of it is kept when the job is refused."""
+        file = self.keep_upload(suffix, content)
+        try:
+            return self.ask_data(kind, name, str(file), *words)
+        except (ValueError, OSError):
+            file.unlink(missing_ok=True)
+            raise
 
     def jobs(self) -> list[dict[str, Any]]:
         """Data jobs, newest first, each with the progress it last reported."""

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainer.folder import RunFolder
-from trainer.store import ENDED, Run, Store
+from trainer.store import ENDED, OPEN, Run, Store
 
 FLOOR = 500_000_000  # bytes that must be free for a training to begin
 LEAST = 50_000_000  # bytes that must stay free for one to go on
@@ -101,8 +101,10 @@ def plan(store: Store, keep: int = KEEP) -> list[Item]:
 
 def candidates(store: Store) -> Iterator[Item]:
     """All that could go, mildest first."""
+    awaited = {word for job in store.jobs() if job["state"] in OPEN for word in job["arguments"]}
+    uploads = (file for file in store.uploads.glob("*") if str(file) not in awaited)
     left = tuple(store.path.glob("exports/*")) + tuple(
-        file for file in store.path.rglob(".*.tmp") if 0 < written(file) < time.time() - OLD
+        file for file in (*store.path.rglob(".*.tmp"), *uploads) if 0 < written(file) < time.time() - OLD
     )
     yield Item("leftovers", "", left, sum(map(size, left)))
     runs = [run for run in reversed(store.runs(ENDED)) if not store.folder(run.id).pinned]

@@ -123,7 +123,7 @@ def _train(
     """Queue the experiment and show it."""
     try:
         note = comparison.submit_all(the_store(), knobs, budget, seeds, heads, noises)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         st.toast(plain(sentence(error)), icon=":material/error:")
         return
     st.session_state.update(together=note, source="Trained together")

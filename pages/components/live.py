@@ -7,6 +7,8 @@ from typing import Any
 
 import streamlit as st
 
+from pages.components.runs import forgiving
+
 POLL = 1.0  # seconds between two looks at something that moves
 _turns = Semaphore(2)  # who waits for a turn does not fight for the interpreter with those who answer the browsers
 
@@ -21,7 +23,7 @@ def live(show: Callable[..., bool | None], moving: bool, *arguments: Any, every:
     @functools.wraps(show)
     def part() -> None:
         with _turns:
-            settled = show(*arguments)
+            settled = forgiving(show)(*arguments)
         if settled and moving:
             st.rerun()
 

@@ -15,6 +15,7 @@ from trainer.pictures import TOUR, ShownFacts, shown_facts
 from trainer.scene import shown_images
 from trainer.snapshot import Snapshot
 from trainer.store import Run, Store
+from trainer.telling import sentence
 
 
 def load_points(run: str, step: int, name: str) -> Points | str | None:
@@ -30,7 +31,10 @@ def load_points(run: str, step: int, name: str) -> Points | str | None:
         store.snapshot_file(run, step)
     except ValueError:
         return None
-    return store.want(run, step, name)
+    try:
+        return store.want(run, step, name)
+    except OSError as error:  # a disk that is full or read-only
+        return sentence(error)
 
 
 def load_facts(run: str, step: int) -> ShownFacts | None:

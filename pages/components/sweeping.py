@@ -200,7 +200,7 @@ def _start(made: Sweep) -> None:
     try:
         st.session_state["sweep"] = sweep.start(the_store(), made)
         st.session_state["tuneview"] = "Map"
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         st.toast(plain(sentence(error)), icon=":material/error:")
 
 

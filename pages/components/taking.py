@@ -6,7 +6,7 @@ from typing import Any
 import streamlit as st
 
 from pages.components.live import POLL
-from pages.components.runs import allowed, plain, work
+from pages.components.runs import allowed, forgiving, plain, work
 from pages.components.session import the_store
 from trainer import making
 from trainer.exports import EXPORTS, file_name, refusal, take
@@ -81,6 +81,7 @@ def _slow(kind: str, names: list[str], key: str) -> None:
     store = the_store()
     moving = making.told(store, kind, names)[0]
 
+    @forgiving
     def part() -> None:
         busy, why, told = making.told(store, kind, names)
         if busy:

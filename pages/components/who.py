@@ -64,7 +64,7 @@ def classroom() -> Classroom | None:
     Where there was a class there is one until the server starts anew: without its secrets nobody comes in.
     """
     files = [Path(file) for file in st.get_option("secrets.files")]
-    found = _classroom(tuple((file, *_state(file)) for file in files))
+    found = _classroom(tuple((file, _state(file)) for file in files))
     if found is None and _begun:
         raise ValueError("The secrets of the class are gone from this server; nobody comes in until they are back.")
     if found is not None:
@@ -72,21 +72,21 @@ def classroom() -> Classroom | None:
     return found
 
 
-def _state(file: Path) -> tuple[int, int]:
-    """When a file was written and how long it is; 0 and 0 for none."""
+def _state(file: Path) -> tuple[int, int] | None:
+    """When a file was written and how long it is; None where there is none."""
     try:
         told = file.stat()
     except FileNotFoundError:
-        return 0, 0
+        return None
     return told.st_mtime_ns, told.st_size
 
 
 @lru_cache(4)
-def _classroom(files: tuple[tuple[Path, int, int], ...]) -> Classroom | None:
+def _classroom(files: tuple[tuple[Path, tuple[int, int] | None], ...]) -> Classroom | None:
     told: dict[str, Any] = {}
-    for file, written, _ in files:
+    for file, there in files:
         try:
-            told |= tomllib.loads(file.read_text(encoding="utf-8")) if written else {}
+            told |= tomllib.loads(file.read_text(encoding="utf-8")) if there else {}
         except (OSError, ValueError) as why:
             raise ValueError(f"The secrets in {file.name} cannot be read ({why}), so nobody comes in.") from why
     return Classroom.read(told)

@@ -22,6 +22,7 @@ from trainer.brought import counted
 from trainer.comparison import MEASURES
 from trainer.config import RunConfig
 from trainer.store import Run
+from trainer.telling import sentence
 
 DEMO = RunConfig(head="ArcFace", dataset="digits", epochs=20)  # what a first visitor finds training
 
@@ -49,7 +50,10 @@ def current() -> Run | str:
     if not store.count():
         if why := store.why_not("submit"):
             return f"Nothing has been trained here yet. {why}"
-        store.submit_first(DEMO, "first visit")
+        try:
+            store.submit_first(DEMO, "first visit")
+        except (ValueError, OSError) as error:  # larger than a student's may be, or a full disk
+            return f"Nothing has been trained here yet. {sentence(error)}"
         st.session_state["welcome"] = True
     runs = store.runs()
     newest = next((run for run in runs if run.state != "queued"), runs[0])
@@ -70,8 +74,8 @@ def turn(knob: str, key: str) -> None:
         if same and not store.why_not("turn", run.owner):  # sliders of who only looks set a run of their own
             store.turn(run.id, **{knob: st.session_state[key]})
             st.toast(f"{told.said(knob, st.session_state[key])} from the next step on", icon=":material/tune:")
-    except ValueError as error:
-        st.toast(told.plain(str(error)), icon=":material/error:")
+    except (ValueError, OSError) as error:
+        st.toast(told.plain(sentence(error)), icon=":material/error:")
 
 
 found = current()
@@ -117,8 +121,8 @@ with controls:
         try:
             open_run(store.submit(RunConfig(head=head, knobs=knobs, **budget)))
             st.rerun()
-        except ValueError as error:
-            st.error(str(error))
+        except (ValueError, OSError) as error:
+            st.error(told.plain(sentence(error)))
     if run and run.open:
         st.button(
             "Stop", icon=":material/stop:", width="stretch", on_click=told.tried, args=(store.stop, run.id),

@@ -30,6 +30,7 @@ from trainer.config import RunConfig
 from trainer.naming import stamped
 from trainer.presets import PRESETS, circle_knobs
 from trainer.store import Run
+from trainer.telling import sentence
 
 SOFTMAX = "Classification"
 NOTE = "Circle"  # how the note of runs that were trained here begins
@@ -122,8 +123,8 @@ def turn(knob: str, key: str) -> None:
             try:
                 store.turn(run.id, **{knob: st.session_state[key]})
                 st.toast(f"{told.said(knob, st.session_state[key])} from the next step on", icon=":material/tune:")
-            except ValueError as error:
-                st.toast(told.plain(str(error)), icon=":material/error:")
+            except (ValueError, OSError) as error:
+                st.toast(told.plain(sentence(error)), icon=":material/error:")
 
 
 def said_terms() -> str:

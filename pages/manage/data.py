@@ -13,6 +13,7 @@ from pages.components import runs as told
 from pages.components.live import live
 from pages.components.session import the_store
 from trainer.store import OPEN
+from trainer.telling import sentence
 
 EACH = 6  # samples of a class
 PAIRS = 8  # near duplicates shown
@@ -187,20 +188,18 @@ def bring() -> None:
             **told.allowed(store, "bring", able=ready),
         ):  # fmt: skip
             try:
-                take(clean_name(name), zipped, path.strip())
+                take("import", clean_name(name), zipped, path.strip())
                 st.rerun()
             except (ValueError, OSError) as error:
-                st.error(told.plain(str(error)))
+                st.error(told.plain(sentence(error)))
 
 
-def take(name: str, zipped: Any, path: str) -> None:
-    """Queue the import."""
-    store.ask_data("import", name, path if zipped is None else kept(zipped))
-
-
-def kept(upload: Any) -> str:
-    """Keep an upload in the home, under a name of our own, until the job that it is for is done with it; its path."""
-    return str(store.keep_upload(Path(upload.name).suffix.lower(), upload.getbuffer()))
+def take(kind: str, name: str, upload: Any, path: str, *words: str) -> None:
+    """Queue a job for a file: an upload, kept in the home until the job is done with it, or one at a path."""
+    if upload is None:
+        store.ask_data(kind, name, path, *words)
+    else:
+        store.ask_with_upload(kind, name, Path(upload.name).suffix.lower(), upload.getbuffer(), *words)
 
 
 def bring_embeddings() -> None:
@@ -229,11 +228,11 @@ def bring_embeddings() -> None:
             try:
                 said = [f"--on={clean_name(on or 'embeddings')}"]
                 said += [f"--label={label.strip()}"] if label.strip() else []
-                store.ask_data("embeddings", clean_name(name), kept(table) if table else path, *said)
+                take("embeddings", clean_name(name), table, path, *said)
                 st.session_state["said"] = f"{name} is being read; the top of this page says how it went."
                 st.rerun()
             except (ValueError, OSError) as error:
-                st.error(told.plain(str(error)))
+                st.error(told.plain(sentence(error)))
 
 
 def work() -> bool:
