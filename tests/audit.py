@@ -8,37 +8,57 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 HASHES = Path(__file__).parent / "hashes.txt"
-AUDIT = ["uv", "tool", "run", "--from", "pip-audit==2.10.1", "pip-audit", "--disable-pip", "--require-hashes"]
+AUDIT = ["uv", "tool", "run", "--from", "pip-audit==2.10.1", "pip-audit", "--disable-pip", "--no-deps"]
+
+Pin = tuple[str, str]  # name and version
 
 
-def pinned(text: str) -> dict[str, str]:
-    """Name and version of each package of a requirements file."""
-    return dict(re.findall(r"^([\w.-]+)(?:\[[\w,-]+\])?==([^\s;\\]+)", text, re.MULTILINE))
+def pinned(text: str) -> list[Pin]:
+    """Each package of a requirements file, for whichever machine; a name may have several versions."""
+    found = re.findall(r"^([\w.-]+)(?:\[[\w,-]+\])?==([^\s;\\]+)", text, re.MULTILINE)
+    return [(re.sub(r"[-_.]+", "-", name).lower(), version) for name, version in found]
 
 
-def faults(report: dict[str, Any], wanted: dict[str, str]) -> list[str]:
-    """What is wrong by a report of pip-audit, a sentence each; nothing if all was looked up and nothing is known."""
-    looked_up = {each["name"]: each for each in report["dependencies"] if "vulns" in each}
-    found = [f"{name} {version} was not looked up." for name, version in wanted.items() if name not in looked_up]
-    for name, each in looked_up.items():
-        for hole in each["vulns"]:
+def parted(wanted: list[Pin]) -> list[dict[str, str]]:
+    """The same packages with at most one version of a name in each part: pip-audit refuses a second one."""
+    parts: list[dict[str, str]] = []
+    for name, version in wanted:
+        part = next((part for part in parts if part.get(name, version) == version), None)
+        if part is None:
+            parts.append(part := {})
+        part[name] = version
+    return parts
+
+
+def faults(told: list[dict[str, Any]], wanted: list[Pin]) -> list[str]:
+    """What is wrong by what pip-audit told of each package, a sentence each; nothing if all is known and well."""
+    looked_up = {(each["name"], each["version"]): each["vulns"] for each in told if "vulns" in each}
+    found = [f"{name} {version} was not looked up." for name, version in wanted if (name, version) not in looked_up]
+    for (name, version), holes in looked_up.items():
+        for hole in holes:
             mended = ", ".join(hole.get("fix_versions", [])) or "no version yet"
-            found.append(f"{name} {each['version']} has {hole['id']}; mended in {mended}.")
+            found.append(f"{name} {version} has {hole['id']}; mended in {mended}.")
     return found
 
 
 def main() -> int:
-    """Ask, and say what was found."""
-    asked = subprocess.run([*AUDIT, "-r", str(HASHES), "-f", "json"], capture_output=True, text=True, check=False)
-    try:
-        report = json.loads(asked.stdout)
-    except ValueError:
-        print(f"The audit told nothing: {asked.stderr.strip().splitlines()[-1:]}", file=sys.stderr)
-        return 2
-    found = faults(report, pinned(HASHES.read_text("utf-8")))
+    """Ask about every package, whichever machine it is for, and say what was found."""
+    wanted, told = pinned(HASHES.read_text("utf-8")), []
+    for part in parted(wanted):
+        with TemporaryDirectory() as folder:
+            file = Path(folder) / "requirements.txt"  # no markers: pip-audit would skip lines for other machines
+            file.write_text("".join(f"{name}=={version}\n" for name, version in part.items()), "utf-8")
+            asked = subprocess.run([*AUDIT, "-r", str(file), "-f", "json"], capture_output=True, text=True, check=False)
+        try:
+            told += json.loads(asked.stdout)["dependencies"]
+        except ValueError:
+            print(f"The audit told nothing: {asked.stderr.strip().splitlines()[-1:]}", file=sys.stderr)
+            return 2
+    found = faults(told, wanted)
     print("\n".join(found) or "Nothing known, and everything was looked up.")
     return int(bool(found))
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import subprocess
 import sys
 import time
@@ -158,15 +159,19 @@ def test_a_run_that_crashes_its_worker_every_time_is_given_up_and_the_queue_goes
     assert home.run(other).state == "running"
 
 
-@pytest.mark.parametrize(("ours", "ends"), [(True, True), (False, False)])
-def test_a_worker_left_behind_is_ended_and_a_stranger_with_its_number_is_not(ours, ends, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("apart", "where", "ends"), [(0, "", True), (60, "", False), (0, "not-", False)])
+def test_a_worker_left_behind_is_ended_and_a_stranger_with_its_number_is_not(apart, where, ends, tmp_path, monkeypatch):
     monkeypatch.setattr("trainer.supervisor.GRACE", 0.2)
+    wait, waited = psutil.Process.wait, []
+    monkeypatch.setattr(psutil.Process, "wait", lambda *given: waited.append(given) or wait(*given))
     sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     try:
-        born = psutil.Process(sleeper.pid).create_time() - (0 if ours else 60)
-        (tmp_path / "worker.json").write_text(json.dumps({"pid": sleeper.pid, "born": born}))
+        told = {"host": where + platform.node(), "pid": sleeper.pid}
+        told["born"] = psutil.Process(sleeper.pid).create_time() - apart
+        (tmp_path / "worker.json").write_text(json.dumps(told))
         outlast(tmp_path / "worker.json")
         outlast(tmp_path / "there is none.json")
+        assert bool(waited) == ends
         assert (sleeper.poll() is not None or sleeper.wait(5) is not None) if ends else sleeper.poll() is None
     finally:
         sleeper.kill()

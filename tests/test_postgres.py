@@ -136,13 +136,3 @@ def test_a_supervisor_trains_what_waits_in_postgres(store):
     until(lambda: store.run(name).state == "finished")
     end(supervisor)
     assert store.history(name)
-
-
-@pytest.mark.parametrize(
-    ("address", "said"),
-    [("mysql://host/faces", "of the kind mysql; what works is postgresql"), ("faces", "is no address such as")],
-)
-def test_an_address_that_cannot_be_is_told_in_one_sentence(tmp_path, monkeypatch, address, said):
-    monkeypatch.setenv("FACES_STORE", address)
-    with pytest.raises(ValueError, match=said):
-        Store(tmp_path).runs()

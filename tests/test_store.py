@@ -346,3 +346,13 @@ def test_a_run_whose_knobs_were_turned_is_not_averaged_with_untouched_ones(store
     longer = store.run(store.submit(RunConfig(epochs=9)))
     assert unequal([runs[0], longer]) == ["epochs"]
     assert longer.id not in alike([*runs, longer])
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [("mysql://host/faces", "of the kind mysql; what works is postgresql"), ("faces", "is no address such as")],
+)
+def test_an_address_that_cannot_be_is_told_in_one_sentence(tmp_path, monkeypatch, address, said):
+    monkeypatch.setenv("FACES_STORE", address)
+    with pytest.raises(ValueError, match=said):
+        Store(tmp_path).runs()
