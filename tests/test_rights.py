@@ -5,6 +5,7 @@ import itertools
 import sqlite3
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -257,6 +258,25 @@ def test_many_runs_are_queued_together_or_not_at_all(store):
         sweep.start(ada, Sweep("ArcFace", (Axis("s", (2.0, 8.0)),), {"epochs": 9}))
     assert store.runs() == []
     assert sweep.sweeps(store) == {}
+
+
+def test_what_goes_on_is_no_new_run(store):
+    ada = store.asked_by(ADA)
+    name = sweep.start(ada, Sweep("ArcFace", (Axis("s", (2.0, 8.0)),), {"epochs": 1}))
+    sweep.stop(ada, name)
+    for seed in range(3):
+        ada.stop(ada.submit(RunConfig(seed=seed)))
+    assert len(store.runs()) == FEW.kept
+    assert sweep.go_on(ada, name) == 2
+    sweep.stop(ada, name)
+    fewer = store.asked_by(replace(ADA, limits=replace(FEW, kept=4)))  # who has too many already
+    assert sweep.go_on(fewer, name) == 2
+    assert len(store.runs()) == FEW.kept
+    sweep.stop(ada, name)
+    ada.delete(next(run.id for run in store.runs() if run.note))
+    with pytest.raises(RefusedError, match="may have 4 runs here, and you have 4; delete some"):
+        sweep.go_on(fewer, name)
+    assert store.runs(("queued",)) == []
 
 
 def test_uploads_are_bounded_and_paths_of_the_server_are_for_teachers(store):

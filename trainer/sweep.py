@@ -464,7 +464,7 @@ def start(store: Store, sweep: Sweep) -> str:
         for point in sweep.checked:
             limits.check(sweep.config(point, 0))
     sweep = Sweep(**{**vars(sweep), "note": stamped(f"Sweep · {sweep.title}"), "owner": store.by.owner})
-    store.afford([] if sweep.trials else [config for config, _ in _left(store, sweep)])
+    _afford(store, [] if sweep.trials else _left(store, sweep))
     name = str(ULID())
     write(folder(store, name) / "sweep.json", sweep.to_json())
     go_on(store, name)
@@ -488,13 +488,18 @@ def go_on(store: Store, name: str) -> int:
         write(folder(store, name) / "search", "")
         return count
     left = _left(store, sweep)
-    store.afford([config for config, _ in left])
+    _afford(store, left)
     for config, run in left:
         if run:
             store.resume(run.id)
         else:
             store.submit(config, sweep.note)
     return len(left)
+
+
+def _afford(store: Store, left: Sequence[tuple[RunConfig, Run | None]]) -> None:
+    """RefusedError when who asks may not have all of this queued; what goes on is no new run."""
+    store.afford([config for config, _ in left], sum(run is None for _, run in left))
 
 
 def _left(store: Store, sweep: Sweep) -> list[tuple[RunConfig, Run | None]]:
