@@ -182,6 +182,25 @@ def test_a_sweep_belongs_to_who_began_it_and_so_do_its_runs(store):
     assert sweep.sweeps(store) == {}
 
 
+def test_what_a_teacher_goes_on_with_stays_the_students(store):
+    two, ada = Sweep("ArcFace", (Axis("s", (2.0, 8.0)),), {"epochs": 1}), store.asked_by(ADA)
+    name = sweep.start(ada, two)
+    sweep.stop(ada, name)
+    ada.delete(store.runs()[0].id)
+    assert sweep.go_on(store.asked_by(TEACHER), name) == 2
+    assert {run.owner for run in store.runs()} == {ADA.owner}
+    sweep.stop(ada, name)
+    assert [run.state for run in store.runs()] == ["stopped", "stopped"]
+    of_house = sweep.start(store, replace(two, knobs={"m": 0.2}))
+    sweep.stop(store, of_house)
+    store.delete(store.runs(note=sweep.read(store, of_house).note)[0].id)
+    assert sweep.go_on(store.asked_by(TEACHER), of_house) == 2
+    assert {run.owner for run in store.runs(("queued",))} == {""}
+    called_otherwise = store.asked_by(replace(ADA, name="Augusta", limits=replace(FEW, queued=1)))
+    with pytest.raises(RefusedError, match="1 runs that wait"):  # a new name lifts no limit
+        sweep.go_on(called_otherwise, name)
+
+
 def test_a_search_goes_on_in_the_name_of_who_began_it(store, monkeypatch):
     from trainer import tuning
 

@@ -30,6 +30,7 @@ from trainer.comparison import COSTLY, Measure, expected, paired
 from trainer.config import TERMS, RunConfig
 from trainer.engines.local import cores, gpus
 from trainer.naming import stamped
+from trainer.rights import Person
 from trainer.store import OPEN, Run, Store
 
 Point = tuple[Number, ...]  # a value for each axis
@@ -474,10 +475,13 @@ def start(store: Store, sweep: Sweep) -> str:
 def go_on(store: Store, name: str) -> int:
     """Queue all of a sweep that is not done, not under way and has not failed or been pruned; returns how many runs.
 
-    A stopped run goes on from its last checkpoint. A search goes on with the points it has not tried.
+    A stopped run goes on from its last checkpoint. A search goes on with the points it has not tried. New runs are
+    of whom the sweep is, whoever asks.
     """
     sweep = read(store, name)
     store.allow("resume", sweep.owner)
+    if not store.by.owns(sweep.owner):
+        store = store.asked_by(Person.acting(sweep.owner))
     count = 0
     if sweep.trials:
         for part in (part for cell in look(store, sweep) for part in cell.parts):
