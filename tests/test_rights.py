@@ -214,6 +214,39 @@ def test_a_search_goes_on_in_the_name_of_who_began_it(store, monkeypatch):
         sweep.start(store.asked_by(ADA), Sweep("ArcFace", (Axis("s", (2.0, 8.0)),), {"epochs": 1}, trials=9))
 
 
+def test_a_search_finds_room_for_all_its_runs(store):
+    def made(trials: int, seeds: int = 1) -> Sweep:
+        return Sweep("ArcFace", (Axis("s", (2.0, 8.0)),), {"epochs": 1}, seeds=seeds, trials=trials)
+
+    ada = store.asked_by(ADA)
+    ada.stop(ada.submit(RunConfig()))
+    with pytest.raises(RefusedError, match="may have 5 runs here, and you have 1; delete some"):
+        sweep.start(ada, made(5))
+    assert sweep.sweeps(store) == {}
+    name = sweep.start(ada, made(2, seeds=2))
+    with pytest.raises(RefusedError, match="A search of yours is under way"):
+        sweep.start(ada, made(1))
+    of_bob = sweep.start(store.asked_by(BOB), made(5))
+    assert {*sweep.sweeps(store)} == {name, of_bob}
+    first = store.asked_by(Person.acting(ADA.owner)).submit(made(2).config((3.0,), 0), sweep.read(store, name).note)
+    sweep.stop(ada, name)
+    ada.submit(RunConfig(seed=1))
+    with pytest.raises(RefusedError, match="may have 5 runs here, and you have 3; delete some"):
+        sweep.go_on(ada, name)
+    assert (store.run(first).state, sweep.searching(store, name)) == ("stopped", False)
+    store.resume(first)
+    store.stop(first, sweep.PRUNED)  # the other seed of this point will not follow
+    assert sweep.go_on(ada, name) == 0
+    assert sweep.searching(store, name)
+    sweep.stop(ada, name)
+    other = sweep.start(ada, made(2))
+    with pytest.raises(RefusedError, match="A search of yours is under way"):
+        sweep.go_on(ada, name)
+    assert sweep.go_on(ada, other) == 0  # which is under way itself
+    sweep.go_on(store.asked_by(TEACHER), name)
+    assert {*sweep.searches(store)} == {name, other, of_bob}
+
+
 # ---- how much
 
 
