@@ -5,6 +5,7 @@ import itertools
 import sqlite3
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -182,6 +183,25 @@ def test_a_sweep_belongs_to_who_began_it_and_so_do_its_runs(store):
     assert sweep.sweeps(store) == {}
 
 
+def test_what_a_teacher_goes_on_with_stays_the_students(store):
+    two, ada = Sweep("ArcFace", (Axis("s", (2.0, 8.0)),), {"epochs": 1}), store.asked_by(ADA)
+    name = sweep.start(ada, two)
+    sweep.stop(ada, name)
+    ada.delete(store.runs()[0].id)
+    assert sweep.go_on(store.asked_by(TEACHER), name) == 2
+    assert {run.owner for run in store.runs()} == {ADA.owner}
+    sweep.stop(ada, name)
+    assert [run.state for run in store.runs()] == ["stopped", "stopped"]
+    of_house = sweep.start(store, replace(two, knobs={"m": 0.2}))
+    sweep.stop(store, of_house)
+    store.delete(store.runs(note=sweep.read(store, of_house).note)[0].id)
+    assert sweep.go_on(store.asked_by(TEACHER), of_house) == 2
+    assert {run.owner for run in store.runs(("queued",))} == {""}
+    called_otherwise = store.asked_by(replace(ADA, name="Augusta", limits=replace(FEW, queued=1)))
+    with pytest.raises(RefusedError, match="1 runs that wait"):  # a new name lifts no limit
+        sweep.go_on(called_otherwise, name)
+
+
 def test_a_search_goes_on_in_the_name_of_who_began_it(store, monkeypatch):
     from trainer import tuning
 
@@ -193,6 +213,39 @@ def test_a_search_goes_on_in_the_name_of_who_began_it(store, monkeypatch):
     assert {run.owner for run in store.runs()} == {ADA.owner}
     with pytest.raises(RefusedError, match="8 runs in one sweep here, not 9"):
         sweep.start(store.asked_by(ADA), Sweep("ArcFace", (Axis("s", (2.0, 8.0)),), {"epochs": 1}, trials=9))
+
+
+def test_a_search_finds_room_for_all_its_runs(store):
+    def made(trials: int, seeds: int = 1) -> Sweep:
+        return Sweep("ArcFace", (Axis("s", (2.0, 8.0)),), {"epochs": 1}, seeds=seeds, trials=trials)
+
+    ada = store.asked_by(ADA)
+    ada.stop(ada.submit(RunConfig()))
+    with pytest.raises(RefusedError, match="may have 5 runs here, and you have 1; delete some"):
+        sweep.start(ada, made(5))
+    assert sweep.sweeps(store) == {}
+    name = sweep.start(ada, made(2, seeds=2))
+    with pytest.raises(RefusedError, match="A search of yours is under way"):
+        sweep.start(ada, made(1))
+    of_bob = sweep.start(store.asked_by(BOB), made(5))
+    assert {*sweep.sweeps(store)} == {name, of_bob}
+    first = store.asked_by(Person.acting(ADA.owner)).submit(made(2).config((3.0,), 0), sweep.read(store, name).note)
+    sweep.stop(ada, name)
+    ada.submit(RunConfig(seed=1))
+    with pytest.raises(RefusedError, match="may have 5 runs here, and you have 3; delete some"):
+        sweep.go_on(ada, name)
+    assert (store.run(first).state, sweep.searching(store, name)) == ("stopped", False)
+    store.resume(first)
+    store.stop(first, sweep.PRUNED)  # the other seed of this point will not follow
+    assert sweep.go_on(ada, name) == 0
+    assert sweep.searching(store, name)
+    sweep.stop(ada, name)
+    other = sweep.start(ada, made(2))
+    with pytest.raises(RefusedError, match="A search of yours is under way"):
+        sweep.go_on(ada, name)
+    assert sweep.go_on(ada, other) == 0  # which is under way itself
+    sweep.go_on(store.asked_by(TEACHER), name)
+    assert {*sweep.searches(store)} == {name, other, of_bob}
 
 
 # ---- how much
@@ -258,6 +311,25 @@ def test_many_runs_are_queued_together_or_not_at_all(store):
         sweep.start(ada, Sweep("ArcFace", (Axis("s", (2.0, 8.0)),), {"epochs": 9}))
     assert store.runs() == []
     assert sweep.sweeps(store) == {}
+
+
+def test_what_goes_on_is_no_new_run(store):
+    ada = store.asked_by(ADA)
+    name = sweep.start(ada, Sweep("ArcFace", (Axis("s", (2.0, 8.0)),), {"epochs": 1}))
+    sweep.stop(ada, name)
+    for seed in range(3):
+        ada.stop(ada.submit(RunConfig(seed=seed)))
+    assert len(store.runs()) == FEW.kept
+    assert sweep.go_on(ada, name) == 2
+    sweep.stop(ada, name)
+    fewer = store.asked_by(replace(ADA, limits=replace(FEW, kept=4)))  # who has too many already
+    assert sweep.go_on(fewer, name) == 2
+    assert len(store.runs()) == FEW.kept
+    sweep.stop(ada, name)
+    ada.delete(next(run.id for run in store.runs() if run.note))
+    with pytest.raises(RefusedError, match="may have 4 runs here, and you have 4; delete some"):
+        sweep.go_on(fewer, name)
+    assert store.runs(("queued",)) == []
 
 
 def test_uploads_are_bounded_and_paths_of_the_server_are_for_teachers(store):

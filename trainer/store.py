@@ -114,20 +114,26 @@ class Store:
         """Why who asks may not do this, in a sentence; "" when they may."""
         return refusal(self.by, action, owner)
 
-    def afford(self, configs: Sequence[RunConfig]) -> None:
-        """RefusedError when who asks may not queue all of these: many are queued together or not at all."""
+    def afford(self, configs: Sequence[RunConfig], new: int | None = None) -> None:
+        """RefusedError when who asks may not queue all of these: many are queued together or not at all.
+
+        `new` is how many runs there will be more; None: as many as are queued, none of which goes on.
+        """
         if limits := self.by.limits:
             for config in configs:
                 limits.check(config)
             with self.reading() as db:
-                self._room(db, len(configs), len(configs))
+                self._room(db, len(configs), len(configs) if new is None else new)
 
     def _room(self, db: Connection, queued: int, kept: int) -> None:
         person = self.by
         if person.limits:
             theirs = select(func.count()).select_from(t.runs).where(t.runs.c.owner.endswith(f"#{person.tag}"))
-            person.limits.room("queued", db.execute(theirs.where(t.runs.c.state.in_(OPEN))).scalar_one(), queued)
-            person.limits.room("kept", db.execute(theirs).scalar_one(), kept)
+            if queued:
+                there = db.execute(theirs.where(t.runs.c.state.in_(OPEN))).scalar_one()
+                person.limits.room("queued", there, queued)
+            if kept:
+                person.limits.room("kept", db.execute(theirs).scalar_one(), kept)
 
     # ---- for pages and the command line ------------------------------------------------------------
 

@@ -30,6 +30,7 @@ from trainer.comparison import COSTLY, Measure, expected, paired
 from trainer.config import TERMS, RunConfig
 from trainer.engines.local import cores, gpus
 from trainer.naming import stamped
+from trainer.rights import Person, RefusedError
 from trainer.store import OPEN, Run, Store
 
 Point = tuple[Number, ...]  # a value for each axis
@@ -455,7 +456,7 @@ def read(store: Store, name: str) -> Sweep:
 def start(store: Store, sweep: Sweep) -> str:
     """Keep a sweep, queue what is left of it, and return its id. ValueError for a frozen encoder that cannot serve.
 
-    RefusedError, and nothing kept, for one that is more than who asks may have.
+    RefusedError, and nothing kept, for one that is more than who asks may have, and for a second search at once.
     """
     _check_frozen(store, sweep)
     store.allow("submit")
@@ -464,7 +465,7 @@ def start(store: Store, sweep: Sweep) -> str:
         for point in sweep.checked:
             limits.check(sweep.config(point, 0))
     sweep = Sweep(**{**vars(sweep), "note": stamped(f"Sweep · {sweep.title}"), "owner": store.by.owner})
-    store.afford([] if sweep.trials else [config for config, _ in _left(store, sweep)])
+    _afford(store, sweep)
     name = str(ULID())
     write(folder(store, name) / "sweep.json", sweep.to_json())
     go_on(store, name)
@@ -474,33 +475,50 @@ def start(store: Store, sweep: Sweep) -> str:
 def go_on(store: Store, name: str) -> int:
     """Queue all of a sweep that is not done, not under way and has not failed or been pruned; returns how many runs.
 
-    A stopped run goes on from its last checkpoint. A search goes on with the points it has not tried.
+    A stopped run goes on from its last checkpoint. A search goes on with the points it has not tried. New runs are
+    of whom the sweep is, whoever asks.
     """
     sweep = read(store, name)
     store.allow("resume", sweep.owner)
-    count = 0
-    if sweep.trials:
-        for part in (part for cell in look(store, sweep) for part in cell.parts):
-            if part.state == "stopped" and part.run:
-                store.resume(part.run.id)
-                count += 1
-        (folder(store, name) / "reason.txt").unlink(missing_ok=True)
-        write(folder(store, name) / "search", "")
-        return count
-    left = _left(store, sweep)
-    store.afford([config for config, _ in left])
+    if not store.by.owns(sweep.owner):
+        store = store.asked_by(Person.acting(sweep.owner))
+    left = _afford(store, sweep, name)
     for config, run in left:
         if run:
             store.resume(run.id)
         else:
             store.submit(config, sweep.note)
+    if sweep.trials:
+        (folder(store, name) / "reason.txt").unlink(missing_ok=True)
+        write(folder(store, name) / "search", "")
     return len(left)
 
 
-def _left(store: Store, sweep: Sweep) -> list[tuple[RunConfig, Run | None]]:
+def _afford(store: Store, sweep: Sweep, name: str = "") -> list[tuple[RunConfig, Run | None]]:
+    """What is to be queued of a sweep now, each with the run that is to go on, if there is one.
+
+    RefusedError when who asks may not have that, or not so many runs as a search may yet come to, or has another
+    search under way. `name` is the id of the sweep, if it has one.
+    """
+    cells = look(store, sweep)
+    if not sweep.trials:
+        left = _left(sweep, cells)
+        store.afford([config for config, _ in left], sum(run is None for _, run in left))
+        return left
+    if store.by.limits:
+        for other, made in sweeps(store).items():
+            if other != name and store.by.owns(made.owner) and searching(store, other):
+                raise RefusedError("A search of yours is under way; stop it or wait for its end, or ask a teacher.")
+    stopped = [part.run for cell in cells for part in cell.parts if part.state == "stopped" and part.run]
+    ahead = [cell for cell in cells if cell.parts[0].state not in ("failed", "pruned")]  # whose other seeds may follow
+    more = (sweep.trials - len(cells)) * sweep.seeds + sum(part.run is None for cell in ahead for part in cell.parts)
+    store.afford([run.config for run in stopped], more)
+    return [(run.config, run) for run in stopped]
+
+
+def _left(sweep: Sweep, cells: Sequence[Cell]) -> list[tuple[RunConfig, Run | None]]:
     """What is left of a grid, each with the run that is to go on, if there is one."""
     left: list[tuple[RunConfig, Run | None]] = []
-    cells = look(store, sweep)
     for seed in range(sweep.seeds):  # so that the map is whole before the second seed begins
         for cell in cells:
             part = cell.parts[seed]
