@@ -112,7 +112,7 @@ def tune(name: str, at_once: int) -> int:
             if not step(store, search, max(1, at_once)):
                 sweeps.end_search(store, name)
                 break
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             sweeps.end_search(store, name, sentence(error))
             break
     return 0
