@@ -52,8 +52,8 @@ button { margin-top: 1.5rem; border: 0; background: var(--main); color: var(--on
 <label>Your name<input name="name" maxlength="64" autocomplete="nickname" required value="%s"></label>
 <label>A word of your own<input name="word" type="password" maxlength="64" autocomplete="off" aria-describedby="why">
 </label>
-<small id="why">With the same name and word you are the same person next time and on any computer, and nobody else is. Others see
-your name. Without a word you are known in this browser only, until you leave.</small>
+<small id="why">With the same name and word you are the same person next time and on any computer, and nobody else is.
+Others see your name. Without a word you are known in this browser only, until you leave.</small>
 <button>Come in</button></form></html>"""
 
 _begun: list[Classroom] = []  # the class that this process has seen last
