@@ -35,7 +35,7 @@ def parted(wanted: list[Pin]) -> list[dict[str, str]]:
 
 
 def faults(told: list[dict[str, Any]], wanted: list[Pin]) -> list[str]:
-    """What is wrong by what pip-audit told of each package, a sentence each; nothing if all is known and well."""
+    """What is wrong by what pip-audit told, a sentence each; nothing if all of `wanted` was looked up and is well."""
     looked_up = {(each["name"], each["version"]): each["vulns"] for each in told if "vulns" in each}
     found = [f"{name} {version} was not looked up." for name, version in wanted if (name, version) not in looked_up]
     for (name, version), holes in looked_up.items():
