@@ -37,6 +37,7 @@ LOCK = 0x0FACE5  # the number of the lock that writers of a Postgres store take
 
 def engine(home: Path, pool: type[Pool] = NullPool) -> Engine:
     """Connections to a home's database. ValueError, in one sentence, for a `FACES_STORE` that cannot be."""
+    home.mkdir(parents=True, exist_ok=True)  # its files lie there, whatever keeps its rows
     url = os.environ.get("FACES_STORE")
     return _served(url) if url else _file(home, pool)
 
@@ -73,7 +74,6 @@ def refusal(error: OperationalError) -> int | None:
 
 
 def _file(home: Path, pool: type[Pool]) -> Engine:
-    home.mkdir(parents=True, exist_ok=True)
     made = create_engine(
         f"sqlite:///{home / 'meta.db'}", poolclass=pool, connect_args={"timeout": 10, "check_same_thread": False}
     )
