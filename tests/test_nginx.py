@@ -8,14 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from streamlit.proto.BackMsg_pb2 import BackMsg
-from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
-from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from pages.components import blocks
 from tests.helpers import ROOT, Server, end
 from tests.proxy import MISSING, WHY, proxied, recipes
+from tests.wire import opened
 
 NAME = "faces.school.example"
 KNOWN = {"Authorization": f"Basic {base64.b64encode(b'class:woof').decode()}"}
@@ -74,20 +72,11 @@ def request(port: int, headers: dict[str, str], path: str, form: str = "") -> tu
 
 async def visit(port: int, headers: dict[str, str], *token: str) -> str:
     """Open the first page through nginx, until its script has ended; how it ended, after what it said."""
-    said = ""
-    async with connect(
-        f"ws://{NAME}/_stcore/stream", host="127.0.0.1", port=port, max_size=None, subprotocols=["streamlit", *token],
-        origin=f"http://{NAME}", additional_headers=headers,
-    ) as wire:  # fmt: skip
-        message = BackMsg()
-        message.rerun_script.query_string = ""
-        await wire.send(message.SerializeToString())
-        async for raw in wire:
-            told = ForwardMsg.FromString(raw)
+    said, how = "", {"host": "127.0.0.1", "port": port, "origin": f"http://{NAME}", "additional_headers": headers}
+    async with opened(NAME, *token, **how) as page:
+        async for told in page.run():
             said += str(told) if token else ""
-            if told.WhichOneof("type") == "script_finished":
-                return said + str(told.script_finished)
-    return ""
+    return said + str(told.script_finished)
 
 
 @pytest.mark.parametrize("path", ["/", blocks.SCRIPT, "/_stcore/health"])
@@ -132,5 +121,5 @@ def test_a_foreign_page_gets_no_socket_through_nginx_either(port):
 async def foreign(port: int) -> None:
     """What a page elsewhere could try with the password that a browser remembers."""
     place = {"host": "127.0.0.1", "port": port, "origin": "http://evil.example", "additional_headers": KNOWN}
-    async with connect(f"ws://{NAME}/_stcore/stream", subprotocols=["streamlit"], **place):
+    async with opened(NAME, **place):
         pass

@@ -10,13 +10,11 @@ import sys
 
 import psutil
 import pytest
-from streamlit.proto.BackMsg_pb2 import BackMsg
-from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
-from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from pages.components import blocks
 from tests.helpers import ROOT, Server, end, until
+from tests.wire import opened
 from trainer.store import Store
 
 WATCHED = """
@@ -107,17 +105,10 @@ def test_a_foreign_page_gets_no_socket(watched, origin, host):
 
 async def visit(server: Server, origin: str | None = None, host: str | None = None) -> None:
     """Open the first page as a browser does, until its script has ended."""
-    address, place = (
-        f"ws://{host or '127.0.0.1'}:{server.port}/_stcore/stream",
-        {"host": "127.0.0.1", "port": server.port},
-    )
-    async with connect(address, max_size=None, subprotocols=["streamlit"], origin=origin, **place) as wire:
-        message = BackMsg()
-        message.rerun_script.query_string = ""
-        await wire.send(message.SerializeToString())
-        async for raw in wire:
-            if ForwardMsg.FromString(raw).WhichOneof("type") == "script_finished":
-                return
+    where = {"host": "127.0.0.1", "port": server.port, "origin": origin}
+    async with opened(f"{host or '127.0.0.1'}:{server.port}", **where) as page:
+        async for _ in page.run():
+            pass
 
 
 def test_nothing_goes_out_while_a_page_is_open_and_a_training_runs(watched):

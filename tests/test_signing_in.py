@@ -5,12 +5,10 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
-from streamlit.proto.BackMsg_pb2 import BackMsg
-from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
-from websockets.asyncio.client import connect
 
 from tests.helpers import ROOT, Server, end
 from tests.provider import CLIENT, SECRET, Provider, provided
+from tests.wire import opened
 from trainer import RunConfig
 from trainer.store import Store
 
@@ -31,7 +29,7 @@ HTML = {"accept": "text/html"}
 
 
 def started(folder, secrets: str) -> Server:
-    """The app in a home of its own with these secrets, and one run that somebody of the house queued."""
+    """The app in a home of its own, with these secrets."""
     (folder / "secrets.toml").write_text(secrets)
     return Server(
         ROOT, folder / "log", {"FACES_HOME": str(folder / "home")}, f"--secrets.files={folder / 'secrets.toml'}"
@@ -69,35 +67,19 @@ def seen(client: httpx.Client, press: str = "", token: str = "") -> tuple[str, s
 
 
 async def _seen(client: httpx.Client, press: str, token: str) -> tuple[str, str]:
-    cookies = {cookie.name: cookie.value or "" for cookie in client.cookies.jar}
-    site, said, buttons = str(client.base_url).rstrip("/"), "", {}
-    address = site.replace("http", "ws") + "/_stcore/stream"
-    words = {"Cookie": "; ".join(f"{name}={value}" for name, value in cookies.items())}
-    async with connect(
-        address, max_size=None, subprotocols=["streamlit", token], origin=site,
-        additional_headers=words,
-    ) as wire:  # fmt: skip
-        message = BackMsg()
-        message.rerun_script.query_string = ""
-        await wire.send(message.SerializeToString())
-        async for raw in wire:
-            told = ForwardMsg.FromString(raw)
-            kind = told.WhichOneof("type")
-            if kind == "auth_redirect":
-                return said, told.auth_redirect.url
-            if kind == "delta":
-                said += str(told)
-                if told.delta.new_element.WhichOneof("type") == "button":
-                    buttons[told.delta.new_element.button.label] = told.delta.new_element.button.id
-            if kind == "script_finished":
-                if not press:
-                    return said, ""
-                message = BackMsg()
-                message.rerun_script.query_string = ""
-                message.rerun_script.widget_states.widgets.add(id=buttons[press], trigger_value=True)
-                await wire.send(message.SerializeToString())
-                press = ""
-    raise AssertionError("the server hung up")
+    cookies = "; ".join(f"{cookie.name}={cookie.value or ''}" for cookie in client.cookies.jar)
+    site, said, buttons = str(client.base_url).rstrip("/"), "", {"": ""}
+    host = site.removeprefix("http://")
+    async with opened(host, token, origin=site, additional_headers={"Cookie": cookies}) as page:
+        for pressed in ["", press] if press else [""]:
+            async for told in page.run(buttons[pressed]):
+                if told.WhichOneof("type") == "auth_redirect":
+                    return said, told.auth_redirect.url
+                if told.WhichOneof("type") == "delta":
+                    said += str(told)
+                    if told.delta.new_element.WhichOneof("type") == "button":
+                        buttons[told.delta.new_element.button.label] = told.delta.new_element.button.id
+    return said, ""
 
 
 def come_in(client: httpx.Client, code: str, name: str = "Ada") -> httpx.Response:
