@@ -260,7 +260,7 @@ class SharedCrossEntropy(torch.autograd.Function):
 def costs(classes: int, dim: int = 512, images: int = 1024, processes: int = 8, rate: float = 1.0) -> dict[str, float]:
     """Bytes that each process needs for float32 centers, and how many it sends, for a batch of images, those of all.
 
-    "centers" and "momentum" stay; "step" comes and goes: at its peak four copies of the step's centers (one of them the
+    "centers" and "momentum" stay; "step" comes and goes: at its peak three copies of the step's centers (one of them the
     gradient) or two tables of cosines and one copy, whichever is more, and one copy more where classes are drawn. A
     head that looks at hard wrong classes needs up to four tables more. "sent" is for rings, in which each process sends
     (N - 1) / N of what is gathered or scattered, and twice that of what is added up; the encoder's gradients are not in
@@ -273,7 +273,7 @@ def costs(classes: int, dim: int = 512, images: int = 1024, processes: int = 8, 
     return {
         "centers": centers,
         "momentum": centers,
-        "step": max(4 * rows, 2 * table + rows) + (rows if rate < 1 else 0),
+        "step": max(3 * rows, 2 * table + rows) + (rows if rate < 1 else 0),
         "sent": ring * (2 * features + 2 * numbers + 2 * 4 * numbers),  # labels of 8 bytes; a maximum and three sums
         "sent by copies": ring * 2 * 4.0 * dim * classes,
     }

@@ -191,7 +191,8 @@ class Unit(torch.autograd.Function):
         if torch.is_grad_enabled():  # to be differentiated once more
             known, inverse = direction(rows)
         along = (slope * directions).sum(-1, keepdim=True) * known
-        return torch.addcmul(slope, directions, along, value=-1) * inverse
+        across = torch.addcmul(slope, directions, along, value=-1)
+        return across * inverse if torch.is_grad_enabled() else across.mul_(inverse)
 
 
 def direction(rows: Tensor) -> tuple[Tensor, Tensor]:
