@@ -260,8 +260,8 @@ class SharedCrossEntropy(torch.autograd.Function):
 def costs(classes: int, dim: int = 512, images: int = 1024, processes: int = 8, rate: float = 1.0) -> dict[str, float]:
     """Bytes that each process needs for float32 centers, and how many it sends, for a batch of images, those of all.
 
-    "centers" and "momentum" stay; "step" comes and goes: at its peak three copies of the step's centers (one of them the
-    gradient) or two tables of cosines and one copy, whichever is more, and one copy more where classes are drawn. A
+    "centers" and "momentum" stay; "step" comes and goes: at its peak three copies of the step's centers (one of them
+    the gradient) or two tables of cosines and one copy, whichever is more, and one copy more where classes are drawn. A
     head that looks at hard wrong classes needs up to four tables more. "sent" is for rings, in which each process sends
     (N - 1) / N of what is gathered or scattered, and twice that of what is added up; the encoder's gradients are not in
     it. "sent by copies" is what it would be for a whole copy of the head in each process.

@@ -1,8 +1,8 @@
 """From a snapshot written to its points on the screen: python -m tests.benchmarks.on_screen [--dataset digits]
 
-The app, its trainer and one browser on Explore's picture of a run that trains, all on this machine. A moment counts from
-the time at which its snapshot's file was written until the first frame that draws its points: between these two the
-trainer has told the store, the page has heard of it, and the browser has fetched the points and begun to move to them.
+The app, its trainer and one browser on Explore's picture of a run that trains, all on this machine. A moment counts
+from the time at which its snapshot's file was written until the first frame that draws its points: between these two
+the trainer has told the store, the page has heard of it, and the browser has fetched the points and begun to move.
 Moments that the page went past, because the next was there already, are counted apart. Imagewoof is looked for in
 FACES_HOME, digits need nothing.
 """
@@ -29,8 +29,8 @@ from trainer.store import Store
 # Keeps in `shown` the address of each block of points with the milliseconds since 1970 of its first frame.
 SEE = """() => {
   const roots = [...document.querySelectorAll("*")].flatMap((node) => node.shadowRoot ?? []);
-  const root = roots.map((one) => one.querySelector(".faceview")).find(Boolean), panel = root.querySelector(".panel[data-url]");
-  const shown = window.shown = [];
+  const root = roots.map((one) => one.querySelector(".faceview")).find(Boolean);
+  const panel = root.querySelector(".panel[data-url]"), shown = window.shown = [];
   let last = panel.dataset.url;
   new MutationObserver(() => {
     if (panel.dataset.url === last) return;
