@@ -1,11 +1,12 @@
 """Ten hours of use in minutes: does anything grow?    python -m tests.faults.endurance [--runs 500]
 
 So many short trainings on digits go through the real app, one after another is submitted as the queue empties, one in
-ten is stopped, and all the while a viewer comes, opens the first page over its WebSocket, fetches the
-newest picture and leaves. Memory, open files and threads of the server, the supervisor and the process that forks the
-workers are looked at after every tenth of the runs. The first fifth is warming up; of the rest the last third may not
-have more files or threads than the first, nor more than 3 % and 2 MB more memory, medians compared. Prints Markdown. Streamlit keeps the last 128 sessions that have left
-for two minutes, each with an event loop of three files: the server's files rise to about 390 and stay there.
+ten is stopped, and all the while a viewer comes, opens the first page over its WebSocket, fetches the newest picture
+and leaves. Memory, open files and threads of the server, the supervisor and the process that forks the workers are
+looked at again and again. The first fifth is warming up; of the rest the last third may not have more files or threads
+than the first, nor more than 3 % and 2 MB more memory, medians compared. Prints Markdown. Streamlit keeps the last 128
+sessions that have left for two minutes, each with an event loop of three files: the server's files rise to about 390
+and stay there.
 """
 
 import argparse
@@ -43,8 +44,8 @@ def family(server: subprocess.Popen) -> dict[str, psutil.Process]:
     """The processes that stay, by what they are; workers come and go."""
     found = {"server": psutil.Process(server.pid)}
     for name, word, above in (("supervisor", "serve", "server"), ("nursery", "nurse", "supervisor")):
-        with suppress(psutil.NoSuchProcess, KeyError, IndexError):
-            found[name] = [child for child in found[above].children() if word in child.cmdline()][0]
+        with suppress(psutil.NoSuchProcess, KeyError, StopIteration):
+            found[name] = next(child for child in found[above].children() if word in child.cmdline())
     return found
 
 
