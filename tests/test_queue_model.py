@@ -21,7 +21,7 @@ from trainer.training import train
 
 EDGES = {
     "queued": {"running", "stopped"},
-    "running": {"finished", "failed", "stopped", "interrupted"},
+    "running": {"finished", "failed", "stopped", "interrupted", "queued"},
     "interrupted": {"queued", "failed"},
     "stopped": {"queued"},
     "failed": {"queued"},
@@ -117,11 +117,10 @@ class Queue(RuleBasedStateMachine):
         run = self.model[name]
         self.stores[1].try_alone(name, run.attempt - late)
         if run.state == "running" and late == 0:
-            if run.alone:
-                run.state = "failed"
+            if run.stop or run.alone:
+                run.state = "stopped" if run.stop else "failed"
             else:
                 run.update(state="queued", alone=True, idle=0)
-                self.before[name] = "interrupted"  # over which it went
 
     @rule(name=names)
     def retry(self, name: str) -> None:

@@ -496,12 +496,15 @@ class Store:
     def try_alone(self, name: str, attempt: int) -> None:
         """An attempt ran out of memory: queue its run once more, to train alone, or fail it when it did already.
 
-        Does nothing when another attempt has begun since.
+        One that somebody wants to stop is stopped. Does nothing when another attempt has begun since.
         """
-        if self.run(name).alone:
+        run = self.run(name)
+        if run.stop_wanted:
+            self.end(name, attempt, "stopped", run.reason)
+        elif run.alone:
             self.end(name, attempt, "failed", SECOND)
-        elif self._move(name, ("running",), "interrupted", FIRST, attempt, ended=time.time(), alone=1, idle_attempts=0):
-            self.retry(name)
+        else:
+            self._move(name, ("running",), "queued", FIRST, attempt, alone=1, idle_attempts=0)
 
     def next_wanted(self, projection: str) -> dict[str, Any] | None:
         """Take the picture of this kind that was asked for last, forgetting those nobody waits for any more."""
