@@ -31,6 +31,18 @@ def test_a_submitted_run_waits_with_its_settings(store):
     assert store.folder(run.id).config == config
 
 
+def test_a_run_of_several_threads_is_claimed_when_no_other_trains_and_then_no_other_is(store):
+    first, several, last = (store.submit(RunConfig(threads=number)) for number in (1, 2, 1))
+    assert [store.claim().id, store.claim()] == [first, None]
+    store.end(first, 1, "finished")
+    assert [store.claim().id, store.claim()] == [several, None]
+    store.stop(several)
+    store.end(several, 1, "stopped")
+    assert store.claim().id == last
+    store.resume(several)
+    assert store.claim() is None
+
+
 def test_runs_are_claimed_oldest_first_and_once(store):
     names = [store.submit(RunConfig(seed=seed)) for seed in range(3)]
     assert [store.claim().id for _ in names] == names

@@ -14,6 +14,7 @@ from faces.datasets import find
 from faces.heads import HEADS
 from faces.model import EncoderWithHead
 from trainer import RunConfig, batches, train, training
+from trainer.engines.local import cores
 from trainer.measuring import predicted
 from trainer.snapshot import ARRAYS, Snapshot
 from trainer.training import TrainingError, divided, fresh_model, spread_out
@@ -192,6 +193,15 @@ def test_training_leaves_the_threads_and_the_random_numbers_of_its_caller_alone(
     list(train(RunConfig(**SHORT)))
     assert torch.get_num_threads() == threads
     assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.mark.skipif(cores() < 2, reason="This machine has one core.")
+def test_several_threads_train_when_asked_for_never_more_than_cores_and_alike_each_time():
+    seen = set()
+    config = RunConfig(**SHORT, threads=64)
+    first = last(config, moved=lambda *_: seen.add(torch.get_num_threads()))[1]
+    assert seen == {cores()}
+    assert equal(first, last(config)[1])
 
 
 def test_images_are_moved_by_whole_pixels_and_mirrored_at_the_edges():

@@ -32,6 +32,7 @@ TERMS: dict[str, Knob | Choice] = {
     "seed": Knob(0, 0, 2**31 - 1, "start of every random draw, no unit", live=False),
     "probe": Knob(500, 100, 100_000, "validation images embedded for the picture, images", live=False),
     "ramp": Knob(0.0, 0.0, 1.0, "share of training in which the margin rises to its value; 0: it is there", live=False),
+    "threads": Knob(1, 1, 64, "CPU threads; with several a run trains alone, to other last digits", live=False),
     "held_out": Knob(0, 0, 254, "classes kept out of training, to verify on; drawn from the seed", live=False),
 }  # fmt: skip
 
@@ -44,7 +45,8 @@ class RunConfig:
     percentage of wrong training labels, `drop_duplicates` whether to leave out training images that nearly equal
     a validation image, `frozen_from` the run whose finished encoder is kept as it is (`trainer.frozen`), `knobs` the
     head's (s, m, ...), whose defaults follow from the number of classes trained on, `held_out` not among them. A head
-    without a margin takes any `ramp`, with nothing to raise. Raises ValueError, in one sentence, for a name or value
+    without a margin takes any `ramp`, with nothing to raise. More `threads` than the machine has cores are as many as
+    it has. Raises ValueError, in one sentence, for a name or value
     that does not exist.
     """
 
@@ -70,6 +72,7 @@ class RunConfig:
     probe: int = 500
     held_out: int = 0
     ramp: float = 0.0
+    threads: int = 1
 
     def __post_init__(self) -> None:
         data = find(self.dataset)

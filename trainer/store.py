@@ -67,7 +67,7 @@ class Run:
     ended: float | None
     note: str
     owner: str = ""  # whose it is in a class (`trainer.rights.Person.owner`)
-    alone: bool = False  # it ran out of memory once, and trains while no other run does
+    alone: bool = False  # it wants all cores or ran out of memory once, and trains while no other run does
 
     @property
     def config(self) -> RunConfig:
@@ -145,7 +145,7 @@ class Store:
         self.afford([config])
         name = str(ULID())
         told = {"created": time.time(), "note": note[:64], "owner": self.by.owner}
-        row = {"id": name, "config": config.to_json(), "state": "queued", **told}
+        row = {"id": name, "config": config.to_json(), "state": "queued", "alone": config.threads > 1, **told}
         try:
             write(self.folder(name).path / "config.json", config.to_json())
             write(self.folder(name).path / "run.json", json.dumps(told))
@@ -266,9 +266,9 @@ class Store:
 
         Nothing happens to one that is open. ValueError for a finished run, and when there is none of that id.
         """
-        self.allow("resume", self.run(name).owner)
-        before = ("stopped", "failed", "interrupted")
-        again = dict[str, Any](idle_attempts=0, stop_wanted=0, ended=None, alone=0)
+        run, before = self.run(name), ("stopped", "failed", "interrupted")
+        self.allow("resume", run.owner)
+        again = dict[str, Any](idle_attempts=0, stop_wanted=0, ended=None, alone=run.config.threads > 1)
         if not self._move(name, before, "queued", **again) and self.run(name).state == "finished":
             raise ValueError("This run is finished; there is nothing left to resume. Start a new one.")
 

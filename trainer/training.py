@@ -25,6 +25,7 @@ from faces.knobs import Value, Values, raised
 from faces.model import EncoderWithHead
 from trainer import batches, frozen
 from trainer.config import RunConfig
+from trainer.engines.local import cores
 from trainer.measuring import asked_losses, forbidden_arcs, last_metrics, margin_cones, predicted
 from trainer.snapshot import Snapshot
 
@@ -55,7 +56,7 @@ def train(
     takes effect at that step and is recorded. `stopped` is asked after it; a stop yields one more snapshot.
     `moved` is told (step, steps, loss) after every step, `progress` how far the last look at all images is.
     `start` is what an earlier snapshot's `state()` returned: the run then goes on as if never interrupted.
-    Same settings, same machine: the same weights, bit for bit, on a CPU (which uses one thread). Raises
+    Same settings, same machine: the same weights, bit for bit, on a CPU. Raises
     ValueError when the dataset is not ready, TrainingError when the loss is no longer finite.
     """
     data = find(config.dataset)
@@ -88,7 +89,7 @@ def train(
     probe = Probe(config, images, parts, pixels, labels, progress)
 
     first = state["step"]
-    with one_thread(device):
+    with threads(config.threads, device):
         losses: list[Tensor] = []
         looked = 0.0  # seconds the last snapshot took
         if first in (0, steps):
@@ -355,12 +356,12 @@ def not_finite(step: int, knobs: Mapping[str, Value], lr: float) -> str:
 
 
 @contextmanager
-def one_thread(device: str) -> Iterator[None]:
-    """One CPU thread while a run trains on the CPU: faster for several runs at once, and repeatable."""
-    threads = torch.get_num_threads()
+def threads(number: int, device: str) -> Iterator[None]:
+    """So many CPU threads while a run trains on the CPU, not more than cores; one is best for several runs at once."""
+    before = torch.get_num_threads()
     if device == "cpu":
-        torch.set_num_threads(1)
+        torch.set_num_threads(min(number, cores()))
     try:
         yield
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(before)

@@ -19,6 +19,7 @@ WORDS = {
     "epochs": "Epochs", "dim": "Embedding size D", "batch": "Batch", "lr": "Learning rate",
     "weight_decay": "Weight decay", "optimizer": "Optimizer", "schedule": "Schedule", "crop": "Crop, pixels",
     "seed": "Seed", "ramp": "Margin ramp",
+    "threads": "CPU threads",
 }  # fmt: skip
 
 
