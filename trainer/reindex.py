@@ -1,7 +1,8 @@
 """The database rebuilt from the files: enters runs whose folders are here and that the store does not know.
 
 For a lost or damaged meta.db, and for a run's folder that was copied from another home. What only the database knew is
-lost: the audit, and whether a run that had not ended was waiting or training. Such a run comes back as stopped.
+lost: the audit, and whether a run that had not ended was waiting, to train alone or not, or training. Such a run comes
+back as stopped, one whose newest attempt ran out of memory as failed.
 """
 
 import contextlib
