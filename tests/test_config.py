@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from faces.datasets import DATASETS
 from faces.heads import HEADS
 from trainer import RunConfig
 from trainer.comparison import SEVEN
@@ -38,6 +39,25 @@ def test_a_record_from_before_a_setting_existed_takes_its_default():
     text = RunConfig().to_json().replace('"held_out": 0, ', "")
     assert "held_out" not in text
     assert RunConfig.from_json(text) == RunConfig()
+
+
+def test_a_record_from_before_images_could_be_warped_means_what_it_meant():
+    text = RunConfig().to_json().replace(', "warp": 0.0', "")
+    assert "warp" not in text
+    assert RunConfig.from_json(text) == RunConfig()
+    assert (RunConfig().encoder, RunConfig().warp) == ("ConvNet", 0.0)
+
+
+@pytest.mark.parametrize("shown_whole", [{"augment": False}, {"frozen_from": "01ARZ3NDEKTSV4RRFFQ69G5FAV"}])
+def test_what_is_shown_as_it_is_is_not_warped(shown_whole):
+    assert RunConfig(warp=0.2).warp == 0.2
+    assert RunConfig(warp=0.2, **shown_whole).warp == 0
+
+
+def test_what_suits_a_dataset_is_a_set_of_valid_settings():
+    for name, data in DATASETS.items():
+        config = RunConfig(dataset=name, **data.terms)
+        assert all(getattr(config, term) == value for term, value in data.terms.items())
 
 
 def test_the_default_s_follows_from_the_classes_that_are_trained_on():

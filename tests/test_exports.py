@@ -25,6 +25,7 @@ from trainer.exports import EXPORTS, file_name, files, take
 from trainer.exports.code import WRITTEN, balanced, script, unwritten
 from trainer.exports.tables import as_csv
 from trainer.store import Store
+from trainer.training import train as run
 from trainer.worker import FINISHED, run_attempt
 
 DIGITS = find("digits").class_names
@@ -210,11 +211,11 @@ def scores(said: str) -> dict[str, float]:
 )
 def test_the_code_scores_what_the_run_scored(settings, tmp_path, capsys):
     store = Store(tmp_path / "home")
-    run = train(store, **settings)
-    _, content = take(store, "code", [run])
+    one = train(store, **settings)
+    _, content = take(store, "code", [one])
     assert not re.search(rb"(import|from) (faces|trainer)", content)
     exec(compile(content, "taken.py", "exec"), {"__name__": "__main__"})
-    found, metrics = scores(capsys.readouterr().out), store.history(run)[-1]["metrics"]
+    found, metrics = scores(capsys.readouterr().out), store.history(one)[-1]["metrics"]
     assert found["KNN accuracy"] == pytest.approx(metrics["knn_accuracy"], abs=0.011)
     assert ("DNN accuracy" in found) == ("dnn_accuracy" in metrics)
     if "dnn_accuracy" in metrics:
@@ -245,6 +246,21 @@ def test_the_code_turns_what_a_person_turned():
     pixels, labels, val = map(torch.from_numpy, made.images())
     made.train(made.ConvNet(1, 8, made.DIM), head, pixels, labels, (~val).nonzero().squeeze(1))
     assert (made.ArcFace.m, head.m) == (0.25, 0.4)
+
+
+def test_the_code_warps_as_the_run_did():
+    config = RunConfig(epochs=1, batch=256, dim=8, probe=100, encoder="ConvNetSlim", warp=0.2)
+    *_, snapshot = run(config)
+    made = ran(script(config, DIGITS))
+    torch.manual_seed(0)
+    encoder = made.ConvNetSlim(1, 8, made.DIM)
+    torch.manual_seed(0)
+    head = made.ArcFace(made.DIM, 10)
+    pixels, labels, val = map(torch.from_numpy, made.images())
+    made.train(encoder.to(memory_format=torch.channels_last), head, pixels, labels, (~val).nonzero().squeeze(1))
+    kept = snapshot.state()["tensors"]
+    for name, value in encoder.named_parameters():
+        assert torch.allclose(value, kept[f"model.encoder.{name}"], atol=1e-3)
 
 
 # ---- what cannot be taken

@@ -16,6 +16,7 @@ from faces.model import EncoderWithHead
 from trainer import RunConfig, batches, train, training
 from trainer.engines.local import cores
 from trainer.measuring import predicted
+from trainer.presets import PRESETS
 from trainer.snapshot import ARRAYS, Snapshot
 from trainer.training import TrainingError, divided, fresh_model, spread_out
 from trainer.worker import pack, unpack
@@ -212,6 +213,35 @@ def test_images_are_moved_by_whole_pixels_and_mirrored_at_the_edges():
     assert flipped[0].tolist() == [3, 2, 1, 0]
     down = batches.moved(image, torch.tensor([[-1, 0]]), torch.tensor([False]))[0, :, :, 0]
     assert down[:, 0].tolist() == [4, 0, 4, 8]
+
+
+def test_images_are_warped_by_no_more_than_asked_and_stay_as_they_are_without():
+    image = torch.arange(64.0).reshape(1, 1, 8, 8)
+    still = torch.eye(2, 3)[None]
+    assert torch.allclose(batches.warped(image, still), image, atol=1e-4)
+    right = still + torch.tensor([[0, 0, 0.25], [0, 0, 0]])  # a quarter of half the side is one pixel
+    assert torch.allclose(batches.warped(image, right)[..., :7], image[..., 1:], atol=1e-4)
+    assert torch.allclose(batches.warped(image, right)[..., 7], image[..., 7], atol=1e-4)
+    maps = batches.warps(200, 3, 4, 0.1)
+    assert 0.09 < (maps - still).abs().max() <= 0.1
+    assert torch.equal(maps, batches.warps(200, 3, 4, 0.1))
+    assert not torch.equal(maps, batches.warps(200, 3, 5, 0.1))
+
+
+def test_warped_training_is_resumed_bit_for_bit_and_is_another_than_without():
+    terms = {**SHORT, "encoder": "ConvNetSlim", "epochs": 2}
+    config = RunConfig(**terms, warp=0.1)
+    _, whole = last(config)
+    count = iter(range(100))
+    *_, stop = train(config, stopped=lambda: next(count) >= 6)
+    assert equal(whole, last(config, start=unpack(pack(stop)))[1])
+    assert not equal(whole, last(RunConfig(**terms))[1])
+
+
+@pytest.mark.parametrize("head", ["Classification", "ArcFace"])
+def test_the_live_settings_reach_99_percent_on_digits(head):
+    snapshot, _ = last(RunConfig(head=head, **PRESETS["live"].terms))
+    assert snapshot.metrics["knn_accuracy"] >= 0.99
 
 
 def test_order_and_moves_depend_on_their_counters_only():

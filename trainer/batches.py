@@ -1,4 +1,4 @@
-"""Batches: which images a step sees, and how they are moved and mirrored.
+"""Batches: which images a step sees, and how they are moved and mirrored, or warped.
 
 Randomness is counted, not carried: order and augmentation are pure functions of (seed, epoch) and
 (seed, step), so a resumed run sees exactly what an uninterrupted one sees, with nothing more to save.
@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from numpy import ndarray
 from torch import Tensor
-from torch.nn.functional import interpolate
+from torch.nn.functional import affine_grid, grid_sample, interpolate
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, per channel of values in 0..1
 TOGETHER = 4  # images of a class side by side in a balanced order
@@ -78,6 +78,22 @@ def moved(
     down, right = (torch.where(at < 0, -at, torch.where(at >= size, 2 * size - 2 - at, at)) for at in (down, right))
     image = torch.arange(len(pixels), device=device)[:, None, None]
     return pixels[image, down[:, :, None], right[:, None, :]]
+
+
+def warps(batch: int, seed: int, step: int, warp: float) -> Float[Tensor, "batch 2 3"]:
+    """How each image of a step is turned, stretched, slanted and moved: an affine map for each.
+
+    Each of its six numbers is up to `warp` off those of the map that changes nothing. Lengths count in half image
+    sides: 0.1 moves images of 8 px by up to 0.4 px, and stretches them by up to a tenth.
+    """
+    off = 2 * torch.rand(batch, 2, 3, generator=draw(seed, 4, step)) - 1
+    return torch.eye(2, 3) + warp * off
+
+
+def warped(images: Float[Tensor, "B channels H H"], maps: Float[Tensor, "B 2 3"]) -> Float[Tensor, "B channels H H"]:
+    """Images seen through affine maps, bilinear between pixels; what lies beyond an edge looks like the edge."""
+    where = affine_grid(maps.to(images.device), list(images.shape), align_corners=False)
+    return grid_sample(images, where, padding_mode="border", align_corners=False)
 
 
 def ready(pixels: UInt8[Tensor, "B size size channels"], side: int = 0) -> Float[Tensor, "B channels side side"]:

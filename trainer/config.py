@@ -29,6 +29,9 @@ TERMS: dict[str, Knob | Choice] = {
     ),
     "schedule": Choice(("cosine", "constant"), "the learning rate rises and falls, or stays", live=False),
     "crop": Knob(0, 0, 224, "side of the random crops that training sees, pixels; 0: whole images, moved", live=False),
+    "warp": Knob(
+        0.0, 0.0, 0.5, "how far training turns, stretches, slants and moves images, half image sides", live=False
+    ),
     "seed": Knob(0, 0, 2**31 - 1, "start of every random draw, no unit", live=False),
     "probe": Knob(500, 100, 100_000, "validation images embedded for the picture, images", live=False),
     "ramp": Knob(0.0, 0.0, 1.0, "share of training in which the margin rises to its value; 0: it is there", live=False),
@@ -44,10 +47,10 @@ class RunConfig:
     `size` is the image size in pixels, `crop` the side of what the encoder sees of it (0: all), `noise` the
     percentage of wrong training labels, `drop_duplicates` whether to leave out training images that nearly equal
     a validation image, `frozen_from` the run whose finished encoder is kept as it is (`trainer.frozen`), `knobs` the
-    head's (s, m, ...), whose defaults follow from the number of classes trained on, `held_out` not among them. A head
-    without a margin takes any `ramp`, with nothing to raise. More `threads` than the machine has cores are as many as
-    it has. Raises ValueError, in one sentence, for a name or value
-    that does not exist.
+    head's (s, m, ...), whose defaults follow from the number of classes trained on, `held_out` not among them. Without
+    `augment`, or with a frozen encoder, `warp` is 0. A head without a margin takes any `ramp`, with nothing to raise.
+    More `threads` than the machine has cores are as many as it has. Raises ValueError, in one sentence, for a name or
+    value that does not exist.
     """
 
     head: str = "ArcFace"
@@ -72,6 +75,7 @@ class RunConfig:
     probe: int = 500
     held_out: int = 0
     ramp: float = 0.0
+    warp: float = 0.0
     threads: int = 1
 
     def __post_init__(self) -> None:
@@ -124,6 +128,7 @@ class RunConfig:
             "augment": self.augment and not self.frozen_from,
             "knobs": settle(about.knobs, self.knobs, left),
             **terms,
+            "warp": terms["warp"] if self.augment and not self.frozen_from else 0.0,
         }
         for name, value in filled.items():
             object.__setattr__(self, name, value)

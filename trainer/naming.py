@@ -63,6 +63,8 @@ def subtitle(config: RunConfig) -> str:
     ]
     if config.ramp:
         words.append(f"margin ramp {config.ramp:g}")
+    if config.warp:
+        words.append(f"warp {config.warp:g}")
     if config.noise:
         words.append(f"{config.noise} % wrong labels")
     if config.drop_duplicates:

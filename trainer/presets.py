@@ -8,6 +8,7 @@ weights, which have seen most of Imagewoof's validation images: set `pretrained`
 
 from typing import Any, NamedTuple
 
+from faces.datasets import DATASETS
 from faces.feasibility import angle_asked, spacing
 from faces.heads import HEADS
 from faces.knobs import Value, raised, settle
@@ -15,6 +16,10 @@ from faces.knobs import Value, raised, settle
 ARTICLE: dict[str, Any] = {
     "dataset": "imagewoof", "size": 256, "crop": 224, "encoder": "ResNet18", "dim": 128, "epochs": 20, "batch": 128,
     "lr": 1e-3, "weight_decay": 1e-5, "optimizer": "momentum", "schedule": "constant",
+}  # fmt: skip
+
+LIVE: dict[str, Any] = {  # every head of the article at 99 % KNN accuracy; tests/benchmarks/results/speed.md
+    "dataset": "digits", **DATASETS["digits"].terms, "epochs": 5, "batch": 32,
 }  # fmt: skip
 
 CIRCLE: dict[str, Any] = {  # for embeddings of two or three numbers; tests/benchmarks/results/circle.md
@@ -37,7 +42,7 @@ class Preset(NamedTuple):
 
 PRESETS = {
     "circle": Preset("The circle", CIRCLE),
-    "live": Preset("A live training on digits", {"dataset": "digits"}),
+    "live": Preset("A live training on digits", LIVE),
     "article": Preset("The article's experiment", ARTICLE),
     "article-64px": Preset("The article's, at 64 px", {**ARTICLE, "size": 64, "crop": 0, "epochs": 5}),
 }

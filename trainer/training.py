@@ -117,8 +117,11 @@ def train(
 
             for group in optimizer.param_groups:
                 group["lr"] = config.lr * (schedule(step / steps) if config.schedule == "cosine" else 1.0)
+            seeing = batches.ready(batch, config.crop)
+            if config.warp:
+                seeing = batches.warped(seeing, batches.warps(len(batch), config.seed, step, config.warp))
             with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
-                loss = model.loss(batches.ready(batch, config.crop), labels[seen])
+                loss = model.loss(seeing, labels[seen])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

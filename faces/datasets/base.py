@@ -2,8 +2,9 @@
 
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Int64, UInt8
@@ -77,6 +78,7 @@ class Dataset:
     sizes: tuple[int, ...]  # image sides in pixels, the default first
     noise: tuple[int, ...] = (0,)  # label noise on offer, in percent of the train images
     moved = True  # whether training may show the images moved, mirrored or cropped
+    terms: Mapping[str, Any] = {}  # settings of a run that suit it better than the usual ones, by their names
     compared = False  # whether the split is searched for near duplicates
 
     @property

@@ -25,6 +25,7 @@ class Digits(Dataset):
     source = "https://archive.ics.uci.edu/dataset/80/optical+recognition+of+handwritten+digits"
     sizes = (8,)
     moved = False  # a mirrored 5 is no 5
+    terms = {"encoder": "ConvNetSlim", "warp": 0.1}  # tests/benchmarks/results/speed.md
 
     @property
     def class_names(self) -> tuple[str, ...]:

@@ -18,8 +18,7 @@ KEYS = {"ramp": "margin_ramp"}  # names in the URL where they are not the terms'
 WORDS = {
     "epochs": "Epochs", "dim": "Embedding size D", "batch": "Batch", "lr": "Learning rate",
     "weight_decay": "Weight decay", "optimizer": "Optimizer", "schedule": "Schedule", "crop": "Crop, pixels",
-    "seed": "Seed", "ramp": "Margin ramp",
-    "threads": "CPU threads",
+    "seed": "Seed", "ramp": "Margin ramp", "warp": "Warp", "threads": "CPU threads",
 }  # fmt: skip
 
 
@@ -71,7 +70,7 @@ def _budget(dataset: str, seed: bool, noise: bool, ramp: bool) -> dict[str, Any]
         if len(data.sizes) > 1:
             size = st.selectbox("Image size, pixels", data.sizes, key="size", bind="query-params")
     encoders = [name for name in ENCODERS if size >= getattr(ENCODERS.about(name), "smallest", 1)]
-    usual = encoders.index("ConvNet" if size <= 16 else "ResNet9")
+    usual = encoders.index(data.terms.get("encoder", "ResNet9"))
     encoder = st.selectbox(
         "Encoder", encoders, index=usual, key=f"encoder{'-tiny' if size <= 16 else ''}", bind="query-params",
         help="  \n".join(f"**{name}**: {ENCODERS.about(name).title}" for name in encoders),
@@ -81,12 +80,14 @@ def _budget(dataset: str, seed: bool, noise: bool, ramp: bool) -> dict[str, Any]
         term = TERMS[name]
         if (name == "seed" and not seed) or (name == "crop" and not data.moved):
             continue
+        if name == "warp" and name not in data.terms:
+            continue
         if isinstance(term, Choice):
             asked[name] = st.selectbox(WORDS[name], term.options, key=name, bind="query-params", help=term.meaning)
             continue
-        kind = int if term.whole else float
+        kind, usually = int if term.whole else float, data.terms.get(name, term.start(2))
         asked[name] = st.number_input(
-            WORDS[name], kind(term.low), kind(term.high), kind(term.start(2)), key=KEYS.get(name, name),
+            WORDS[name], kind(term.low), kind(term.high), kind(usually), key=KEYS.get(name, name),
             bind="query-params", help=term.meaning, format=None if term.whole else "%g", step=1 if term.whole else None,
             disabled=name == "ramp" and not ramp,
         )  # fmt: skip

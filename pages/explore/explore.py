@@ -24,7 +24,7 @@ from trainer.config import RunConfig
 from trainer.store import Run
 from trainer.telling import sentence
 
-DEMO = RunConfig(head="ArcFace", dataset="digits", epochs=20)  # what a first visitor finds training
+DEMO = RunConfig(dataset="digits", **find("digits").terms, epochs=20)  # what a first visitor finds training
 
 SCORES = {
     "loss": ("Training loss", ".3f"),

@@ -21,7 +21,7 @@ from trainer.written import Written
 BATCHES = "trainer.batches"
 WRITTEN = {  # settings that a script follows; a run with others has no code
     "head", "dataset", "knobs", "size", "encoder", "dim", "epochs", "batch", "lr", "weight_decay", "optimizer",
-    "schedule", "crop", "augment", "pretrained", "noise", "drop_duplicates", "seed", "probe", "held_out",
+    "schedule", "crop", "augment", "pretrained", "noise", "drop_duplicates", "seed", "probe", "held_out", "warp",
 }  # fmt: skip
 
 
@@ -65,7 +65,7 @@ def script(
     written.add_head(head.module, config.head, config.knobs)
     wanted = ["balanced_order" if grouped else "order", "ready"]
     moving = config.augment and find_moved(config.dataset)
-    for function in [*wanted, *(("moves", "moved") if moving else ())]:
+    for function in [*wanted, *(("moves", "moved") if moving else ()), *(("warps", "warped") if config.warp else ())]:
         written.add(BATCHES, function)
     data, needs, usage = images(config)
     usage = usage.replace("THIS_FILE", name)
@@ -77,6 +77,8 @@ def script(
     }  # fmt: skip
     if config.crop:
         settings["CROP"] = config.crop
+    if config.warp:
+        settings["WARP"] = config.warp
     unseen = config.unseen(len(class_names)).tolist()
     if unseen:
         settings["HELD_OUT"] = unseen
@@ -281,9 +283,12 @@ def training(config: RunConfig, grouped: bool, moving: bool, unseen: bool, turne
             "        for group in optimizer.param_groups:",
             '            group["lr"] = LR * ((done + 1e-3) / 0.101 if done < 0.1 else fall)',
         ]
+    seeing = f"ready(batch{crop})"
+    if config.warp:
+        seeing = f"warped({seeing}, warps(len(batch), SEED, step, WARP))"
     lines += [
         '        with torch.autocast(DEVICE, torch.bfloat16, enabled=DEVICE == "cuda"):',
-        f"            loss = head.loss(encoder(ready(batch{crop})), labels[some])",
+        f"            loss = head.loss(encoder({seeing}), labels[some])",
         "        optimizer.zero_grad()",
         "        loss.backward()",
         "        optimizer.step()",
