@@ -214,6 +214,20 @@ def clear(folder: Place) -> None:
         folder.fs.rm(folder.path, recursive=True)
 
 
+def prove(folder: Place) -> None:
+    """Write and remove a word in a folder elsewhere. OSError, in one sentence, when that cannot be.
+
+    ValueError for memory://, which other processes cannot see.
+    """
+    if isinstance(folder, Path):
+        return
+    if str(folder).startswith("memory://"):
+        raise ValueError(f"{folder} is seen by one process only, so no worker finds a run there; say s3://bucket/faces.")
+    word: Any = folder
+    write(word / "proof", "Faces can write here.")
+    remove(word / "proof")
+
+
 def lock(file: Place, home: Path) -> FileLock:
     """Keeps processes from doing the same work twice. For a file elsewhere those of this home, by a lock in it.
 

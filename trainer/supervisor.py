@@ -21,7 +21,7 @@ from typing import Any
 import psutil
 from filelock import FileLock, Timeout
 
-from faces.files import Pace, read, read_json
+from faces.files import Pace, prove, read, read_json
 from faces.projections import PROJECTIONS
 from trainer import sweep, worker
 from trainer.engines import Engine
@@ -241,9 +241,10 @@ def serve(
     """Be the supervisor of this home until told to leave (SIGTERM, SIGINT). False when it has one already.
 
     `engine` makes what attempts run on. `idle` seconds without work are enough to leave, but not while the process
-    `app` lives.
+    `app` lives. ValueError or OSError, in one sentence, when the runs' files are where nothing can be written.
     """
     store.path.mkdir(parents=True, exist_ok=True)
+    prove(store.files)
     try:
         with FileLock(store.path / "supervisor.lock", timeout=0):
             supervisor = Supervisor(store, engine(), idle, app)
