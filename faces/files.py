@@ -65,7 +65,9 @@ def place(text: str) -> Any:
             made = UPath(
                 text if text.endswith("://") else text.rstrip("/"), use_listings_cache=False
             )  # others write too
-            _ = made.fs, made / "name"
+            _ = made.fs
+            if kind in DRIVERS and not urlsplit(text).netloc:
+                raise ValueError("it names no bucket")
         except ImportError:
             raise ValueError(
                 f"{kind}:// needs libraries that are not installed; this installs them: {command}"
@@ -201,8 +203,13 @@ def remove(*files: Place) -> None:
         if isinstance(file, Path):
             file.unlink(missing_ok=True)
     if far:
-        with reaching(far[0]), suppress(FileNotFoundError):
-            far[0].fs.rm([file.path for file in far])
+        with reaching(far[0]):
+            try:
+                far[0].fs.rm([file.path for file in far])
+            except FileNotFoundError:  # of one; the others may be there still
+                for file in far:
+                    with suppress(FileNotFoundError):
+                        file.fs.rm(file.path)
 
 
 def clear(folder: Place) -> None:
@@ -222,7 +229,9 @@ def prove(folder: Place) -> None:
     if isinstance(folder, Path):
         return
     if str(folder).startswith("memory://"):
-        raise ValueError(f"{folder} is seen by one process only, so no worker finds a run there; say s3://bucket/faces.")
+        raise ValueError(
+            f"{folder} is seen by one process only, so no worker finds a run there; say s3://bucket/faces."
+        )
     word: Any = folder
     write(word / "proof", "Faces can write here.")
     remove(word / "proof")
