@@ -252,7 +252,7 @@ def lock(file: Place, home: Path) -> FileLock:
 class Pace:
     """Says whether it is time: every so many seconds, and at least `PACE` apart where a path is elsewhere."""
 
-    def __init__(self, path: Place, every: float = 0.0):
+    def __init__(self, path: Place, every: float | int = 0):
         self.every, self.last = every if isinstance(path, Path) else max(every, PACE), -math.inf
 
     def __call__(self) -> bool:
