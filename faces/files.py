@@ -14,7 +14,7 @@ import shutil
 import sys
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol, runtime_checkable
@@ -68,10 +68,9 @@ def place(text: str) -> Any:
             _ = made.fs
             if kind in DRIVERS and not urlsplit(text).netloc:
                 raise ValueError("it names no bucket")
-        except ImportError:
-            raise ValueError(
-                f"{kind}:// needs libraries that are not installed; this installs them: {command}"
-            ) from None
+        except ImportError as error:
+            said = f"{kind}:// needs a library that is not installed ({first(error)}); this installs it: {command}"
+            raise ValueError(said) from None
         except ValueError as error:
             raise ValueError(f"{text} is no place for files: {first(error)}. One is like s3://bucket/faces.") from error
         _known[key] = made
@@ -263,13 +262,16 @@ class Pace:
         return True
 
 
-class Watch:
+def watch(path: Place) -> Callable[[], bool]:
     """Tells whether a file is there, each time it is asked; one that is elsewhere is looked for at a `Pace`."""
+    if isinstance(path, Path):
+        return path.exists
+    due, seen = Pace(path), False
 
-    def __init__(self, path: Place):
-        self.path, self.due, self.seen = path, Pace(path), False
+    def look() -> bool:
+        nonlocal seen
+        if due():
+            seen = there(path)
+        return seen
 
-    def __call__(self) -> bool:
-        if self.due():
-            self.seen = there(self.path)
-        return self.seen
+    return look

@@ -321,7 +321,7 @@ def test_a_look_at_what_is_far_is_taken_now_and_then(store, monkeypatch):
     near, far = Pace(store.path), Pace(store.files)
     assert [near(), near(), far(), far()] == [True, True, True, False]
     folder = store.folder(store.submit(RunConfig()))
-    stop, wishes = files.Watch(folder.attempt(1) / "stop"), Wishes(folder)
+    stop, wishes = files.watch(folder.attempt(1) / "stop"), Wishes(folder)
     move = mover(folder.attempt(1) / "progress.json")
     loss = SimpleNamespace(item=lambda: 1.0)
     move(1, 9, loss)
@@ -403,7 +403,7 @@ def test_a_database_is_rebuilt_with_all_that_a_training_left(store, monkeypatch)
 @pytest.mark.parametrize(
     ("url", "library", "said"),
     [
-        ("s3://faces/runs", "upath", "s3:// needs libraries that are not installed.*universal-pathlib s3fs$"),
+        ("s3://faces/runs", "upath", "s3:// needs a library that is not installed.*universal-pathlib s3fs$"),
         ("gs://faces/runs", "upath", "gs:// needs.*uv pip install --python .* universal-pathlib gcsfs$"),
         ("file://mnt/faces", "", "three strokes: file:///mnt/faces"),
     ],

@@ -30,7 +30,7 @@ from safetensors.numpy import load, save
 
 from faces.datasets.base import Progress, Progressed, silent
 from faces.evaluation import Near, angles, knn_among, knn_inside, nearest, trustworthiness
-from faces.files import Pace, Watch, lock, matching, place, read, remove, write
+from faces.files import Pace, lock, matching, place, read, remove, watch, write
 from faces.home import home
 from faces.knobs import Choice, Knob, Value, settle
 from faces.projections import PROJECTIONS, carried, pca
@@ -363,7 +363,7 @@ class Refining:
         self.stages = stages(folder, snapshot, key[1], lambda told: None if self.shown else progress(told))
         self.slices, self.shown, self.since = 0, False, time.monotonic()
         self.points: Points | None = None
-        self._paused, self._there = Watch(folder.pause_file(key[1])), Watch(folder.path)
+        self._paused, self._there = watch(folder.pause_file(key[1])), watch(folder.path)
         self.often = Pace(folder.path, OFTEN).every
 
     @property

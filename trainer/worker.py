@@ -23,7 +23,7 @@ import psutil
 
 from faces.datasets import find
 from faces.encoders import ENCODERS
-from faces.files import PACE, Pace, Watch, place, there, write
+from faces.files import PACE, Pace, place, there, watch, write
 from faces.knobs import Value
 from trainer import pictures
 from trainer.folder import RunFolder
@@ -42,7 +42,7 @@ def run_attempt(folder: RunFolder, attempt: int, interrupted: Callable[[], bool]
     """
     here = folder.attempt(attempt)
     stop = here / "stop"
-    asked = Watch(stop)
+    asked = watch(stop)
     try:
         from trainer.training import train
 
