@@ -51,20 +51,17 @@ def place(text: str) -> Any:
     if not sign:
         return Path(text).expanduser()
     if kind == "file":
-        if (url := urlsplit(text)).netloc not in ("", "localhost"):
-            raise ValueError(
-                f"{text} names another machine; a folder of this one has three strokes: file:///mnt/faces."
-            )
-        return Path(url2pathname(url.path))
+        if urlsplit(text).netloc not in ("", "localhost"):
+            raise ValueError(f"{text} names another machine; a folder here has three strokes: file:///mnt/faces.")
+        return Path(url2pathname(urlsplit(text).path))
     if (key := (text, os.getpid())) not in _known:
         needed = " ".join(["universal-pathlib", *filter(None, [DRIVERS.get(kind)])])
         command = f"uv pip install --python {sys.prefix} {needed}"
         try:
             from upath import UPath
 
-            made = UPath(
-                text if text.endswith("://") else text.rstrip("/"), use_listings_cache=False
-            )  # others write too
+            url = text if text.endswith("://") else text.rstrip("/")
+            made = UPath(url, use_listings_cache=False)  # others write there too
             _ = made.fs
             if kind in DRIVERS and not urlsplit(text).netloc:
                 raise ValueError("it names no bucket")
