@@ -17,6 +17,7 @@ from faces.home import home, runs
 from pages import components
 from pages.components import blocks, shown, who
 from pages.components.door import Door
+from pages.components.dress import Dress
 from trainer import service
 
 WATCH = 2.0  # seconds between two looks whether the trainer is there
@@ -64,7 +65,7 @@ runs(home())  # ValueError, before anybody comes, for a FACES_FILES that cannot 
 app = st.App(
     "pages/router.py",
     lifespan=lifespan,
-    middleware=[Middleware(Door, hosts=st.get_option("server.allowedHosts")), Middleware(who.Gate)],
+    middleware=[Middleware(Door, hosts=st.get_option("server.allowedHosts")), Middleware(who.Gate), Middleware(Dress)],
     routes=[
         *who.routes,
         *blocks.routes(shown.load_points, shown.load_facts, shown.load_sheet, shown.load_image, shown.load_inspected),

@@ -132,17 +132,18 @@ class Chart {
 
   draw() {
     const { spec, width, page } = this;
-    if (!width || !spec) return;
+    if (!spec) return;
     const { low, high, step, title, unit } = spec.y;
     const rem = parseFloat(getComputedStyle(document.documentElement).fontSize) / 16; // of words, larger on a projector
     const tall = rem * spec.tall;
+    page.setAttribute("height", tall); // also before the width is known, or what is below would move then
+    if (!width) return;
     const left = rem * (title ? 62 : step ? 40 : 12), right = rem * 12, top = rem * 20, bottom = rem * (spec.x ? 42 : 22);
     const x = (angle) => left + ((width - left - right) * angle) / 180;
     const y = (value) => top + ((tall - top - bottom) * (high - value)) / (high - low);
     this.angle = (at) => (180 * (at - left)) / (width - left - right);
     page.replaceChildren();
     page.setAttribute("viewBox", `0 0 ${width} ${tall}`);
-    page.setAttribute("height", tall);
     const hair = { stroke: "currentColor", "stroke-opacity": 0.13 };
     for (let value = low; step && value <= high + step / 1e6; value += step) {
       svg("path", { ...hair, d: `M${left} ${y(value)}H${width - right}` }, page);

@@ -16,14 +16,9 @@ st.set_page_config(
     initial_sidebar_state="collapsed" if "large" in st.query_params else "auto",  # room for what is projected
 )  # fmt: skip
 st.logo(str(ICON), size="large")
-style = [
-    "[class*=st-key-place-of-] { min-height: clamp(300px, 34vw, 430px) }",  # of pictures, also while they load
-    "[data-testid=stElementToolbar]:focus-within { opacity: 1 !important }",  # Streamlit shows it to a pointer only
-]
 if st.context.theme.type == "dark":  # the accent that reads on dark is too light for Streamlit's white upon it
     main = "[data-testid=stBaseButton-primary]:not(:disabled)"
-    style.append(f"{main} p, {main} span, [data-tag], [data-tag] * {{ color: #0e1117 }}")
-st.html(f"<style>{' '.join(style)}</style>")
+    st.html(f"<style>{main} p, {main} span, [data-tag], [data-tag] * {{ color: #0e1117 }}</style>")
 
 known = inside()
 page = st.navigation(

@@ -20,6 +20,7 @@ from trainer import RunConfig, train
 from trainer.__main__ import main
 from trainer.engines.local import LocalEngine
 from trainer.engines.ray import RayEngine, places
+from trainer.memory import SECOND
 from trainer.store import Store
 from trainer.supervisor import Supervisor
 from trainer.worker import FAILED, FINISHED, INTERRUPTED, STOPPED, unpack
@@ -317,6 +318,20 @@ def test_without_an_address_a_ray_of_its_own_trains_and_leaves_with_the_supervis
     assert store.run(name).state == "finished"
     assert family
     until(lambda: not any(process.is_running() for process in family))
+
+
+@needs_ray
+def test_a_task_that_ray_ends_for_want_of_memory_is_tried_once_more_and_then_fails(token, store, monkeypatch):
+    monkeypatch.setenv("RAY_memory_usage_threshold", "0.01")  # of the machine's: less than is in use already
+    monkeypatch.setenv("RAY_memory_monitor_refresh_ms", "100")
+    name = store.submit(ENDLESS)
+    alone = trainer("serve", "--engine", "ray", home=store.path)
+    try:
+        until(lambda: not store.run(name).open)
+    finally:
+        end(alone)
+    run = store.run(name)
+    assert (run.state, run.attempt, run.reason) == ("failed", 2, SECOND)
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,12 @@
 """Faults that no other test meets: clocks that jump, storms of stops, slow disks, poison, torn files, old homes."""
 
+import errno
 import json
 import os
 import platform
 import subprocess
 import sys
+import threading
 import time
 
 import psutil
@@ -21,10 +23,11 @@ from faces.datasets.base import Progressed
 from tests.helpers import ROOT
 from trainer import RunConfig, store, train
 from trainer.engines.local import LocalEngine, gpus
+from trainer.memory import FIRST, SECOND
 from trainer.store import REVISION, TRIES, Store
 from trainer.supervisor import Supervisor, outlast
 from trainer.telling import mover, teller
-from trainer.worker import FAILED, FINISHED, STOPPED, run_attempt
+from trainer.worker import FINISHED, INTERRUPTED, OUT_OF_MEMORY, STOPPED, run_attempt, unpack
 
 HOURS = st.sampled_from([-3600.0, -60.0, 0.0, 60.0, 3600.0])  # of daylight saving, a suspend, a wrong clock set right
 
@@ -126,22 +129,111 @@ def test_a_slow_disk_is_waited_for_by_what_must_last_and_by_nothing_else(tmp_pat
     assert len(waited) == 2  # the file and its name
 
 
-def test_a_device_that_is_out_of_memory_fails_its_run_in_words_and_the_next_one_trains(tmp_path, monkeypatch):
+@pytest.mark.parametrize("stops", [False, True], ids=["finished", "stopped"])
+def test_training_goes_on_while_the_disk_is_slow_and_has_not_ended_before_all_is_written(stops, tmp_path, monkeypatch):
+    """On a disk that writes nothing before training has gone three steps further, and then takes its time."""
+    home, sync, moved = Store(tmp_path / "home"), os.fsync, threading.Condition()
+    config = RunConfig(epochs=4, batch=16, dim=8, probe=100)
+    steps, over, stuck, further, others = 0, False, False, list[int](), set(threading.enumerate())
+
+    def move(step, total, loss):
+        nonlocal steps, over
+        with moved:
+            steps, over = steps + 1, step == total or (stops and step == 200)
+            moved.notify_all()
+
+    def slow(handle):
+        nonlocal stuck
+        with moved:
+            before = steps
+            if before and not stuck and not over:
+                stuck = not moved.wait_for(lambda: over or steps >= before + 3, 20)
+                if not over:
+                    further.append(steps - before)
+        time.sleep(0.02)
+        sync(handle)
+
+    monkeypatch.setattr(files.os, "fsync", slow)
+    monkeypatch.setattr("trainer.worker.mover", lambda file: move)
+    name = home.submit(config)
+    code = run_attempt(home.folder(name), home.claim().attempt, lambda: stops and over)
+    written = dict(home.folder(name).snapshots(1))
+    reached = unpack(home.folder(name).checkpoint())["facts"]["step"]
+    assert (code, max(written), steps) == (INTERRUPTED if stops else FINISHED, reached, reached)
+    assert (stuck, len(further) > 10, min(further) >= 3) == (False, True, True)
+    assert set(range(0, reached + 1, 1297 // 16)) <= written.keys()  # the start, and after each epoch
+    assert set(threading.enumerate()) <= others
+    monkeypatch.setattr(files.os, "fsync", sync)
+    assert stops or weights(home.folder(name)) == weights(quietly(home, config))
+
+
+def quietly(home, config):
+    """The folder of the same run on a disk that is quick."""
+    folder = home.folder(home.submit(config))
+    assert run_attempt(folder, home.claim().attempt) == FINISHED
+    return folder
+
+
+def weights(folder):
+    """What the newest checkpoint of a run holds, but for the time it took."""
+    return {name: tensor.numpy().tobytes() for name, tensor in unpack(folder.checkpoint())["tensors"].items()}
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        MemoryError(),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory: you tried to"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)),
+    ],
+    ids=["gpu", "python", "torch", "cublas", "system"],
+)
+def test_a_device_that_is_out_of_memory_ends_its_run_in_words_and_the_next_one_trains(error, tmp_path, monkeypatch):
     home = Store(tmp_path / "home")
     names = [home.submit(RunConfig(epochs=1, batch=256, dim=8, probe=100)) for _ in range(2)]
     step = torch.Tensor.backward
 
     def full(*arguments, **named):
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        raise error
 
     monkeypatch.setattr(torch.Tensor, "backward", full)
     run = home.claim()
-    assert run_attempt(home.folder(run.id), 1) == FAILED
+    assert run_attempt(home.folder(run.id), 1) == OUT_OF_MEMORY
     said = (home.folder(names[0]).attempt(1) / "reason.txt").read_text()
     assert said == "The device ran out of memory; try a smaller batch, image size or encoder."
-    home.end(run.id, 1, "failed", said)
+    home.stop(run.id)
+    home.end(run.id, 1, "stopped")
     monkeypatch.setattr(torch.Tensor, "backward", step)
     assert run_attempt(home.folder(home.claim().id), 1) == FINISHED
+
+
+@pytest.mark.parametrize("ends", [FINISHED, OUT_OF_MEMORY, STOPPED])
+def test_a_run_that_ran_out_of_memory_waits_for_the_others_trains_alone_and_fails_the_second_time(ends, tmp_path):
+    home, engine = Store(tmp_path / "home"), Scripted(slots=2)
+    large, beside, later = (home.submit(RunConfig(seed=seed)) for seed in range(3))
+    supervisor = Supervisor(home, engine)
+    supervisor.tick()
+    engine.codes[large, 1] = OUT_OF_MEMORY
+    supervisor.tick()
+    assert (home.run(large).state, home.run(large).reason) == ("queued", FIRST)
+    assert home.run(later).state == "queued"  # behind it, though there is a slot
+    engine.codes[beside, 1] = FINISHED
+    supervisor.tick()
+    assert (home.run(large).state, home.run(large).reason, home.run(later).state) == ("running", FIRST, "queued")
+    Supervisor(Store(home.path), Scripted(slots=9)).tick()  # nor does another one start anything beside it
+    assert home.run(later).state == "queued"
+    if ends == STOPPED:
+        home.stop(large, "enough")
+        supervisor.tick()
+        engine.codes[large, 2] = OUT_OF_MEMORY  # before it could stop
+    else:
+        engine.codes[large, 2] = ends
+    supervisor.tick()
+    told = {FINISHED: ("finished", ""), OUT_OF_MEMORY: ("failed", SECOND), STOPPED: ("stopped", "enough")}[ends]
+    assert (home.run(large).state, home.run(large).reason) == told
+    assert home.run(later).state == "running"
 
 
 def test_a_run_that_crashes_its_worker_every_time_is_given_up_and_the_queue_goes_on(tmp_path):

@@ -21,7 +21,7 @@ from trainer.training import train
 
 EDGES = {
     "queued": {"running", "stopped"},
-    "running": {"finished", "failed", "stopped", "interrupted"},
+    "running": {"finished", "failed", "stopped", "interrupted", "queued"},
     "interrupted": {"queued", "failed"},
     "stopped": {"queued"},
     "failed": {"queued"},
@@ -73,12 +73,15 @@ class Queue(RuleBasedStateMachine):
     @rule(target=names, who=st.integers(0, 1))
     def submit(self, who: int) -> str:
         name = self.stores[who].submit(self.config)
-        self.model[name] = Model(state="queued", attempt=0, idle=0, stop=False)
+        self.model[name] = Model(state="queued", attempt=0, idle=0, stop=False, alone=False)
         return name
 
     @rule(who=st.integers(0, 1))
     def claim(self, who: int) -> None:
         waiting = sorted(name for name, run in self.model.items() if run.state == "queued")
+        training = [run for run in self.model.values() if run.state == "running"]
+        if any(run.alone for run in training) or (waiting and training and self.model[waiting[0]].alone):
+            waiting = []
         claimed = self.stores[who].claim()
         assert (claimed.id if claimed else None) == (waiting[0] if waiting else None)
         if claimed:
@@ -108,6 +111,17 @@ class Queue(RuleBasedStateMachine):
         if heard:
             run.state = state
 
+    @rule(name=names, late=st.integers(0, 1))
+    def run_out(self, name: str, late: int) -> None:
+        """An attempt ran out of memory; with `late`, one that another has followed."""
+        run = self.model[name]
+        self.stores[1].try_alone(name, run.attempt - late)
+        if run.state == "running" and late == 0:
+            if run.stop or run.alone:
+                run.state = "stopped" if run.stop else "failed"
+            else:
+                run.update(state="queued", alone=True, idle=0)
+
     @rule(name=names)
     def retry(self, name: str) -> None:
         self.stores[1].retry(name)
@@ -133,7 +147,7 @@ class Queue(RuleBasedStateMachine):
             return
         self.stores[who].resume(name)
         if run.state not in OPEN:
-            run.update(state="queued", idle=0, stop=False)
+            run.update(state="queued", idle=0, stop=False, alone=False)
 
     @rule(target=names, name=consumes(names), who=st.integers(0, 1))
     def delete(self, name: str, who: int):
@@ -167,10 +181,16 @@ class Queue(RuleBasedStateMachine):
         for name, run in self.model.items():
             one = found[name]
             assert (one.state, one.attempt, one.idle_attempts) == (run.state, run.attempt, run.idle)
+            assert one.alone == run.alone
             assert one.stop_wanted == run.stop or one.state != "running"
             before = self.before.get(name, run.state)
             assert run.state in EDGES[before] | {before}
             self.before[name] = run.state
+
+    @invariant()
+    def who_trains_alone_is_alone(self) -> None:
+        training = self.stores[0].runs(("running",))
+        assert len(training) < 2 or not any(run.alone for run in training)
 
     @invariant()
     def what_was_acknowledged_is_there(self) -> None:

@@ -38,10 +38,11 @@ from trainer import database
 from trainer import tables as t
 from trainer.config import RunConfig
 from trainer.folder import RunFolder
+from trainer.memory import FIRST, SECOND
 from trainer.rights import OWNER, WRITES, Person, RefusedError, authorize, refusal
 from trainer.snapshot import Snapshot, facts_of
 
-REVISION = "0003"  # of the tables, the newest file in trainer/migrations/versions
+REVISION = "0004"  # of the tables, the newest file in trainer/migrations/versions
 UPLOADED = re.compile(r"[0-9A-HJKMNP-TV-Z]{26}\.[a-z]+")  # what a file is called that was uploaded
 TRIES = 3  # attempts in a row without a new snapshot before a run counts as broken
 DAY = 86_400.0  # seconds
@@ -66,6 +67,7 @@ class Run:
     ended: float | None
     note: str
     owner: str = ""  # whose it is in a class (`trainer.rights.Person.owner`)
+    alone: bool = False  # it ran out of memory once, and trains while no other run does
 
     @property
     def config(self) -> RunConfig:
@@ -271,7 +273,8 @@ class Store:
         Nothing happens to one that is open. ValueError for a finished run, and when there is none of that id.
         """
         self.allow("resume", self.run(name).owner)
-        before, again = ("stopped", "failed", "interrupted"), dict[str, Any](idle_attempts=0, stop_wanted=0, ended=None)
+        before = ("stopped", "failed", "interrupted")
+        again = dict[str, Any](idle_attempts=0, stop_wanted=0, ended=None, alone=0)
         if not self._move(name, before, "queued", **again) and self.run(name).state == "finished":
             raise ValueError("This run is finished; there is nothing left to resume. Start a new one.")
 
@@ -452,15 +455,20 @@ class Store:
             write(self.path / "ballast", BALLAST)
 
     def claim(self) -> Run | None:
-        """Take the oldest waiting run into training, as its next attempt; None when nothing waits."""
-        oldest = select(t.runs.c.id).where(t.runs.c.state == "queued").order_by(t.runs.c.id).limit(1)
+        """Take the oldest waiting run into training, as its next attempt; None when nothing waits.
+
+        None too while a run trains alone, and when the oldest must and others still train: it keeps its turn.
+        """
+        oldest = select(t.runs).where(t.runs.c.state == "queued").order_by(t.runs.c.id).limit(1)
+        training = select(func.max(t.runs.c.alone)).where(t.runs.c.state == "running")
         with self.writing() as db:
-            name = db.execute(oldest).scalar()
-            if name is None:
+            row, alone = db.execute(oldest).first(), db.execute(training).scalar()  # None: nothing trains
+            if row is None or alone or (row.alone and alone is not None):
                 return None
+            name = row.id
             taken = {
                 "state": "running", "attempt": t.runs.c.attempt + 1, "idle_attempts": t.runs.c.idle_attempts + 1,
-                "started": time.time(), "reason": "", "stop_wanted": 0,
+                "started": time.time(), "reason": row.reason if row.alone else "", "stop_wanted": 0,
             }  # fmt: skip
             db.execute(update(t.runs).where((t.runs.c.id == name) & (t.runs.c.state == "queued")).values(**taken))
             run = _run(db.execute(select(t.runs).where(t.runs.c.id == name)).one())
@@ -501,6 +509,19 @@ class Store:
             self._move(name, ("interrupted",), "failed", f"Given up after {TRIES} attempts without progress: {said}")
         else:
             self._move(name, ("interrupted",), "queued", run.reason)
+
+    def try_alone(self, name: str, attempt: int) -> None:
+        """An attempt ran out of memory: queue its run once more, to train alone, or fail it when it did already.
+
+        One that somebody wants to stop is stopped. Does nothing when another attempt has begun since.
+        """
+        run = self.run(name)
+        if run.stop_wanted:
+            self.end(name, attempt, "stopped", run.reason)
+        elif run.alone:
+            self.end(name, attempt, "failed", SECOND)
+        else:
+            self._move(name, ("running",), "queued", FIRST, attempt, alone=1, idle_attempts=0)
 
     def next_wanted(self, projection: str) -> dict[str, Any] | None:
         """Take the picture of this kind that was asked for last, forgetting those nobody waits for any more."""
@@ -637,7 +658,8 @@ def _config(settings: str) -> RunConfig:
 
 def _run(row: Any) -> Run:
     values = dict(row._mapping)
-    return Run(settings=values.pop("config"), stop_wanted=bool(values.pop("stop_wanted")), **values)
+    values |= {name: bool(values[name]) for name in ("stop_wanted", "alone")}
+    return Run(settings=values.pop("config"), **values)
 
 
 def _note(db: Connection, run: str, edge: str, attempt: int, reason: str = "") -> None:

@@ -169,6 +169,8 @@ class Supervisor:
             self.store.end(run.id, run.attempt, "finished")
         elif code == worker.STOPPED or forced:
             self.store.end(run.id, run.attempt, "stopped", self.store.run(run.id).reason)
+        elif code == worker.OUT_OF_MEMORY:
+            self.store.try_alone(run.id, run.attempt)
         elif code == worker.FAILED:
             self.store.end(run.id, run.attempt, "failed", _reason(self.store, run))
         else:

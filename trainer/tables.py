@@ -19,6 +19,7 @@ runs = Table(
     Column("ended", Float),
     Column("note", String(64), nullable=False, default=""),  # "train all" writes the same one on its runs
     Column("owner", String(80), nullable=False, default="", server_default=""),  # whose it is in a class: name#tag
+    Column("alone", Integer, nullable=False, default=0, server_default="0"),  # it ran out of memory beside others
     Index("ix_runs_state_id", "state", "id"),  # the oldest that waits, of ten thousand
 )
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from faces.datasets import Progressed
 from faces.files import Pace, write
+from trainer.memory import SMALLER, starved
 
 FULL = "The disk is full; make room, or let old runs go on the page Runs, and resume."
 REFUSED = {  # what a disk says that takes no more
@@ -56,8 +57,8 @@ def mover(file: Path, every: float = 0.5) -> Callable[[int, int, Any], None]:
 def sentence(error: BaseException) -> str:
     """What went wrong, in one sentence for the run's card; the traceback is in its log."""
     name = type(error).__name__
-    if "out of memory" in str(error).lower():
-        return "The device ran out of memory; try a smaller batch, image size or encoder."
+    if starved(error):
+        return f"The device ran out of memory; {SMALLER}"
     if isinstance(error, OSError) and error.errno in REFUSED:
         return REFUSED[error.errno]
     said = " ".join(str(error).split())[:300]

@@ -16,6 +16,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,12 @@ from faces.files import PACE, Pace, place, there, watch, write
 from faces.knobs import Value
 from trainer import pictures
 from trainer.folder import RunFolder
+from trainer.memory import go_first, starved, system_kills
 from trainer.snapshot import Snapshot
 from trainer.telling import mover, sentence, teller
+from trainer.writer import Writer
 
-FINISHED, STOPPED, FAILED, INTERRUPTED = 0, 3, 4, 75  # exit codes; any other is a crash
+FINISHED, STOPPED, FAILED, OUT_OF_MEMORY, INTERRUPTED = 0, 3, 4, 5, 75  # exit codes; any other is a crash
 CHECKPOINT_AFTER = 20.0  # seconds; sooner at the end of an epoch, at a turned knob, at a stop
 
 
@@ -38,7 +41,8 @@ def run_attempt(folder: RunFolder, attempt: int, interrupted: Callable[[], bool]
     """Carry out one attempt from the newest checkpoint on; returns the exit code.
 
     Stops after the step when the attempt's `stop` file appears (a person's wish) or when `interrupted`
-    says so (the supervisor went away).
+    says so (the supervisor went away). A slow disk does not hold training up (`trainer.writer`), but it has not ended
+    before all is written. Where it is behind, the newest moment within an epoch takes the place of those before.
     """
     here = folder.attempt(attempt)
     stop = here / "stop"
@@ -54,25 +58,35 @@ def run_attempt(folder: RunFolder, attempt: int, interrupted: Callable[[], bool]
             ENCODERS[config.encoder].weights(teller(progress))
         content = folder.checkpoint()
         start = None if content is None else unpack(content)
-        checkpointed, turned = time.monotonic(), 0
-        stopped = lambda: asked() or interrupted()  # noqa: E731
-        for snapshot in train(config, Wishes(folder), stopped, mover(progress), start, progress=teller(progress)):
-            folder.keep(attempt, snapshot)
-            for name in pictures.AT_ONCE if snapshot.last or not config.frozen_from else ():  # drawing takes longer
-                pictures.draw(folder, snapshot, name)
-            age = time.monotonic() - checkpointed
-            whole = math.isclose(snapshot.epoch, round(snapshot.epoch)) and age > 1
-            if snapshot.last or whole or age > CHECKPOINT_AFTER or len(snapshot.turned) > turned or stopped():
-                folder.keep_checkpoint(attempt, snapshot.step, pack(snapshot))
-                checkpointed, turned = time.monotonic(), len(snapshot.turned)
+        checkpointed, turned, written = time.monotonic(), 0, None
+        with Writer() as writer:
+            stopped = lambda: asked() or interrupted() or writer.error is not None  # noqa: E731
+            for snapshot in train(config, Wishes(folder), stopped, mover(progress), start, progress=teller(progress)):
+                whole = math.isclose(snapshot.epoch, round(snapshot.epoch))
+                due = time.monotonic() - checkpointed > (1 if whole else CHECKPOINT_AFTER)
+                free = written is None or written.is_set()  # one checkpoint at a time waits for the disk
+                must = snapshot.last or len(snapshot.turned) > turned or stopped() or (due and free)
+                writer.hand(partial(keep, folder, attempt, snapshot), spare=not (whole or must))
+                if must:
+                    written = writer.hand(partial(folder.keep_checkpoint, attempt, snapshot.step, pack(snapshot)))
+                    checkpointed, turned = time.monotonic(), len(snapshot.turned)
         if snapshot.last:
             return FINISHED
         return STOPPED if there(stop) else INTERRUPTED
     except Exception as error:
-        with contextlib.suppress(OSError):  # a full disk: the supervisor says it then
+        if short := starved(error):
+            traceback.clear_frames(error.__traceback__)  # lets go of what fills the memory
+        with contextlib.suppress(OSError, MemoryError):  # a full disk: the supervisor says it then
             write(here / "reason.txt", sentence(error))
             traceback.print_exception(error)
-        return FAILED
+        return OUT_OF_MEMORY if short else FAILED
+
+
+def keep(folder: RunFolder, attempt: int, snapshot: Snapshot) -> None:
+    """Write a moment, and what is drawn of it at once."""
+    folder.keep(attempt, snapshot)
+    for name in pictures.AT_ONCE if snapshot.last or not folder.config.frozen_from else ():  # drawing takes longer
+        pictures.draw(folder, snapshot, name)
 
 
 class Wishes:
@@ -142,6 +156,7 @@ def nurse() -> int:
     load()
     me, source, text, listening = os.getpid(), sys.stdin.fileno(), b"", True
     names: dict[int, int] = {}
+    kills: dict[int, int] = {}  # the system's for want of memory, before each worker
     while listening or names:
         if listening and select.select([source], [], [], 0.05)[0]:
             read = os.read(source, 65536)
@@ -149,7 +164,8 @@ def nurse() -> int:
             *lines, text = text.split(b"\n")
             for line in lines:
                 job = json.loads(line)
-                names[pid := fork(job, me)] = job["name"]
+                known = system_kills()
+                names[pid := fork(job, me)], kills[pid] = job["name"], known
                 print(json.dumps({"name": job["name"], "pid": pid, "code": None}), file=replies, flush=True)
                 load_more()
             if not listening:
@@ -160,6 +176,8 @@ def nurse() -> int:
         while names and (ended := os.waitpid(-1, os.WNOHANG))[0]:
             pid, status = ended
             code = os.waitstatus_to_exitcode(status)
+            if system_kills() > kills.pop(pid) and code == -signal.SIGKILL:
+                code = OUT_OF_MEMORY
             print(json.dumps({"name": names.pop(pid), "pid": pid, "code": code}), file=replies, flush=True)
     return FINISHED
 
@@ -173,6 +191,7 @@ def fork(job: dict[str, Any], nursery: int) -> int:
         return pid
     code = FAILED
     try:
+        go_first()
         code = carry_out(job, lambda: bool(asked) or os.getppid() != nursery)
     finally:
         os._exit(code)

@@ -94,11 +94,13 @@ def class_names(store: Store, run: Run) -> tuple[str, ...]:
 
 def progress(store: Store, run: Run, facts: dict[str, Any] | None) -> None:
     """How far a run is: a bar with rate and time left while it trains, else a sentence."""
+    if run.open and run.alone and run.reason:
+        st.info(plain(run.reason), icon=":material/memory:")
     if run.state == "queued":
         before = store.ahead(run.id)
         if why := cramped(store.path):
             st.warning(plain(why), icon=":material/hard_drive:")
-        st.progress(0.0, f"Waiting; {before} before it." if before else "Next in line; the trainer is getting ready.")
+        st.progress(0.0, f"Waiting; {before} before it." if before else first_in_line(store, run))
     elif run.state == "running" and facts is None:
         told = read_json(store.folder(run.id).attempt(run.attempt) / "progress.json")
         st.progress(*work(told) if "doing" in told else (0.0, "Starting."))
@@ -115,6 +117,16 @@ def progress(store: Store, run: Run, facts: dict[str, Any] | None) -> None:
         done = f" at epoch {facts['epoch']:.1f} of {run.config.epochs}" if facts else ""
         why = f" {plain(run.reason)}" if facts and run.reason else ""
         st.info(f"Stopped{done}.{why} Resume goes on from there.", icon=":material/stop:")
+
+
+def first_in_line(store: Store, run: Run) -> str:
+    """What the run that is claimed next waits for."""
+    training = store.runs(("running",))
+    if any(other.alone for other in training):
+        return "Next in line, when the run that trains alone has ended."
+    if run.alone and training:
+        return "Next in line, when no other run trains."
+    return "Next in line; the trainer is getting ready."
 
 
 def pace(run: Run, facts: dict[str, Any], step: int, loss: float | None) -> str:

@@ -139,14 +139,15 @@ def inside() -> bool:
             st.caption(f"{found.name} · {found.role}", width="content")
             st.button("Leave", icon=":material/logout:", type="tertiary", on_click=st.logout)
         return True
-    st.title("Come into the class")
-    if not room.signs_in:
-        st.info("Load this page anew: it asks for the code of the class.", icon=":material/lock:")
-    elif st.user.get("is_logged_in"):
-        st.warning("Who you signed in as is not in this class. Ask its teacher.", icon=":material/lock:")
-        st.button("Sign out", on_click=st.logout)
-    else:
-        st.button("Sign in", type="primary", icon=":material/login:", on_click=st.login)
+    with st.container(key="outside"):  # of the room that assets/page.css keeps for the sidebar
+        st.title("Come into the class")
+        if not room.signs_in:
+            st.info("Load this page anew: it asks for the code of the class.", icon=":material/lock:")
+        elif st.user.get("is_logged_in"):
+            st.warning("Who you signed in as is not in this class. Ask its teacher.", icon=":material/lock:")
+            st.button("Sign out", on_click=st.logout)
+        else:
+            st.button("Sign in", type="primary", icon=":material/login:", on_click=st.login)
     return False
 
 

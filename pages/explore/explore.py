@@ -164,7 +164,7 @@ def scores(run: Run, history: list[dict]) -> None:
     for facts in history:
         metrics |= facts["metrics"]
         looks |= dict.fromkeys(facts["metrics"], facts["metrics"])
-    with st.container(horizontal=True):
+    with st.container(horizontal=True, key="scores"):
         for name, (label, form) in SCORES.items():
             value = f"{metrics[name]:{form}}" if name in metrics else "–"
             help = explain(name, put_in(name, {"": [looks.get(name, {})]}))

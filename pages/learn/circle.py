@@ -42,15 +42,6 @@ NAMES = sorted((name for name in HEADS if name != SOFTMAX), key=lambda name: FAM
 store = the_store()
 
 
-# Where columns stand on top of each other, the picture comes after the head and the button, before all else.
-NARROW = """@media (max-width: 640px) {
-  .stHorizontalBlock:has(> .stColumn .st-key-circle-turns) { row-gap: 1rem; }
-  .stColumn:has(.st-key-circle-turns), .stColumn > .stVerticalBlock:has(.st-key-circle-turns) { display: contents; }
-  .stColumn:has(.st-key-circle-view) { order: 1; }
-  [data-testid=stLayoutWrapper]:has(> :is(.st-key-circle-turns, .st-key-circle-rest)) { order: 2; }
-}"""
-
-
 def ask() -> RunConfig | None:
     """The settings of the head's run, as the controls say; None where there is no such run, which is said."""
     place = st.segmented_control(
@@ -338,7 +329,6 @@ st.markdown(
 )
 
 forget()
-st.html(f"<style>{NARROW}</style>")
 controls, view = st.columns([1, 2.6], gap="large")
 with controls:
     config = ask()

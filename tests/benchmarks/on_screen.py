@@ -78,9 +78,8 @@ def main() -> None:
         home = Path(os.environ.get("FACES_HOME", made) if asked.dataset != "digits" else made)
         store = Store(home)
         server = Server(ROOT, Path(made) / "log", {"FACES_HOME": str(home), "FACES_DEVICE": "cpu"})
-        print(
-            f"{machine()}, Streamlit {version('streamlit')}; {asked.dataset}, {asked.probe} points; load at the start {load:.1f}\n"
-        )
+        what = f"{asked.dataset}, {asked.probe} points; load at the start {load:.1f}"
+        print(f"{machine()}, Streamlit {version('streamlit')}; {what}\n")
         print("| axes | written until on the screen, s | 95 % | most | moments shown |\n|---|---|---|---|---|")
         try:
             for axes in ("2-D", "3-D"):

@@ -177,6 +177,30 @@ def test_no_page_has_a_finding(visit, full, width, scheme):
     assert not found
 
 
+# Adds up in `moved` how far what can be read has moved by itself (layout-shift of the Layout Instability API).
+MOVED = """window.moved = 0;
+new PerformanceObserver((list) => {
+  for (const { value, hadRecentInput } of list.getEntries())
+    if (!hadRecentInput && document.querySelector("h1")) moved += value;
+}).observe({ type: "layout-shift", buffered: true });"""
+
+
+@pytest.mark.parametrize(("name", "width"), [
+    ("explore", 1440), ("compare", 1440), ("lab", 1440), ("compare", 390), ("which", 390), ("circle", 390),
+])  # fmt: skip
+def test_nothing_moves_while_a_page_loads_for_the_first_time(chromium, full, name, width):
+    context = chromium.new_context(viewport={"width": width, "height": 900})
+    page, place = context.new_page(), places(full[1])[name]
+    page.set_default_timeout(60_000)
+    page.add_init_script(MOVED)
+    page.goto(f"{full[0]}/{place.path}")
+    page.locator(place.there).first.wait_for()
+    page.wait_for_function("!document.querySelector('[data-testid=stSkeleton]')")
+    page.wait_for_timeout(500)
+    assert page.evaluate("moved") < 0.1  # what is called good
+    context.close()
+
+
 def streamlits(rule: str, place: str) -> bool:
     """Whether a finding is in Streamlit's own menu, which an app cannot change."""
     return (rule == "list" and "stSidebarNavItems" in place) or (rule == "listitem" and place.startswith("<li class="))

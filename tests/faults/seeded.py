@@ -43,9 +43,45 @@ BUGS = [
     ),
     Bug(
         "the newest run is claimed first", "trainer/store.py",
-        'select(t.runs.c.id).where(t.runs.c.state == "queued").order_by(t.runs.c.id).limit(1)',
-        'select(t.runs.c.id).where(t.runs.c.state == "queued").order_by(t.runs.c.id.desc()).limit(1)',
+        'select(t.runs).where(t.runs.c.state == "queued").order_by(t.runs.c.id).limit(1)',
+        'select(t.runs).where(t.runs.c.state == "queued").order_by(t.runs.c.id.desc()).limit(1)',
         "tests/test_queue_model.py",
+    ),
+    Bug(
+        "a run that ran out of memory begins beside others again", "trainer/store.py",
+        "if row is None or alone or (row.alone and alone is not None):", "if row is None or alone:",
+        "tests/test_queue_model.py",
+    ),
+    Bug(
+        "others begin beside a run that must train alone", "trainer/store.py",
+        "if row is None or alone or (row.alone and alone is not None):",
+        "if row is None or (row.alone and alone is not None):", "tests/test_faults.py -k ran_out_of_memory",
+    ),
+    Bug(
+        "a run that runs out of memory is tried for ever", "trainer/store.py",
+        "        elif run.alone:\n", "        elif False:\n", "tests/test_faults.py -k ran_out_of_memory",
+    ),
+    Bug(
+        "a worker that the system ended for want of memory is just gone", "trainer/worker.py",
+        "if system_kills() > kills.pop(pid) and code == -signal.SIGKILL:", "if False:",
+        "tests/test_memory.py -k system_ends",
+    ),
+    Bug(
+        "a training waits for the disk", "trainer/worker.py",
+        "writer.hand(partial(keep, folder, attempt, snapshot), spare=not (whole or must))",
+        "keep(folder, attempt, snapshot)", "tests/test_faults.py -k slow",
+    ),
+    Bug(
+        "a training has ended before all is written", "trainer/writer.py",
+        "        self.thread.join()\n", "", "tests/test_faults.py -k slow",
+    ),
+    Bug(
+        "what the disk refused last is passed over", "trainer/writer.py",
+        "        if self.error and kind is None:\n", "        if False:\n", "tests/test_full_disk.py",
+    ),
+    Bug(
+        "moments of whole epochs give way on a slow disk", "trainer/worker.py",
+        "spare=not (whole or must)", "spare=True", "tests/test_faults.py -k slow",
     ),
     Bug(
         "a poison run is tried for ever", "trainer/store.py",

@@ -4,6 +4,7 @@ Ray is an extra: `uv pip install "ray>=2.54"`. The supervisor runs on a node of 
 local workers stop when their supervisor does; Ray retries nothing, since that is the store's business.
 """
 
+import gc
 import os
 import signal
 import socket
@@ -14,7 +15,7 @@ from typing import Any
 
 from faces.home import home
 from trainer.engines.children import GONE, ONE_THREAD
-from trainer.worker import INTERRUPTED, carry_out
+from trainer.worker import INTERRUPTED, OUT_OF_MEMORY, carry_out
 
 OLDEST = (2, 54)  # earlier ones have known holes (CVE-2025-62593, CVE-2026-27482)
 BROKEN = 1  # the exit code of a task that could not even begin, such as on a node without Faces
@@ -97,7 +98,9 @@ class RayEngine:
         except known.RayTaskError as error:
             print(error, file=sys.stderr)
             return BROKEN
-        except known.RayError:  # the process died, or the node, or it ran out of memory
+        except known.OutOfMemoryError:  # as Ray says that watches its nodes; it has ended the process
+            return OUT_OF_MEMORY
+        except known.RayError:  # the process died, or the node
             return GONE
 
 
@@ -114,7 +117,9 @@ def work(job: dict[str, Any], share: float) -> int:
 
             if torch.cuda.is_available():
                 torch.cuda.set_per_process_memory_fraction(share)
-        return carry_out(job, lambda: bool(asked))
+        if (code := carry_out(job, lambda: bool(asked))) == OUT_OF_MEMORY:
+            gc.collect()  # this process stays
+        return code
     finally:
         signal.signal(signal.SIGINT, before)
         for number, file in enumerate(words, 1):  # of this process, which may carry out others
