@@ -114,7 +114,7 @@ READS = {
 }  # fmt: skip
 TRAINERS = {
     "enter", "waiting", "claim", "index", "end", "retry", "next_wanted", "end_wanted", "claim_job", "end_job",
-    "recover", "writing", "reading", "lay_ballast",
+    "recover", "writing", "reading", "lay_ballast", "try_alone",
 }  # fmt: skip
 
 
