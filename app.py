@@ -13,7 +13,7 @@ from typing import Any
 import streamlit as st
 from starlette.middleware import Middleware
 
-from faces.home import home
+from faces.home import home, runs
 from pages import components
 from pages.components import blocks, shown, who
 from pages.components.door import Door
@@ -61,6 +61,7 @@ async def lifespan(app: Any) -> AsyncIterator[None]:
 
 
 who.begin()
+runs(home())  # ValueError, before anybody comes, for a FACES_FILES that cannot be
 app = st.App(
     "pages/router.py",
     lifespan=lifespan,

@@ -110,11 +110,11 @@ WISHES = {  # the store's own, each with what a call of it may look like
 }
 READS = {
     "known", "runs", "trained", "count", "ahead", "run", "folder", "history", "latest", "snapshot_file", "snapshot",
-    "want", "jobs", "job_file", "uploads", "by", "asked_by", "allow", "why_not", "afford", "pace",
+    "want", "jobs", "job_file", "uploads", "by", "asked_by", "allow", "why_not", "afford", "pace", "files",
 }  # fmt: skip
 TRAINERS = {
     "enter", "waiting", "claim", "index", "end", "retry", "next_wanted", "end_wanted", "claim_job", "end_job",
-    "recover", "writing", "reading", "lay_ballast",
+    "recover", "writing", "reading", "lay_ballast", "try_alone",
 }  # fmt: skip
 
 

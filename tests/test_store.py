@@ -216,7 +216,7 @@ def test_a_lost_database_is_rebuilt_from_the_files(store, monkeypatch):
         store.index(name, second)
         store.end(name, second, state, "The loss is no number any more." if state == "failed" else "")
     before = {run.id: (run, store.history(run.id)) for run in store.runs()}
-    (store.path / "runs" / "no run").mkdir()
+    write(store.files / "no run" / "a file", "")
     store._writer.dispose()
     store._reader.dispose()
     for file in store.path.glob("meta.db*"):

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from faces.files import prove
 from faces.home import home
 from trainer.commands import add
 from trainer.commands.data import data_words, list_data
@@ -70,6 +71,8 @@ def doctor(arguments: argparse.Namespace) -> None:
     print(f"torch        {torch.__version__}, GPU: {gpu}, trains on: {best_device()}")
     print(f"SQLite       {sqlite3.sqlite_version}, {'WAL' if SAFE_WAL else 'rollback journal'}")
     print(f"home         {store.path}")
+    prove(store.files)
+    print(f"runs' files  {store.files}")
     print(f"trainer      {'serving' if served(store.path) else 'not running (the app or `runs submit` starts it)'}")
     print(
         f"runs         {len(states)}: " + ", ".join(f"{states.count(state)} {state}" for state in sorted(set(states)))

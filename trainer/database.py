@@ -2,7 +2,8 @@
 
     FACES_STORE=postgresql+psycopg://faces@db.school.example/faces     with `uv pip install "psycopg[binary]"`
 
-One Postgres database belongs to one home: its rows say which runs there are, their files stay in the home.
+One Postgres database belongs to one home: its rows say which runs there are; their files are in the home, or where
+`FACES_FILES` says (`faces.home.runs`).
 """
 
 import errno

@@ -4,20 +4,22 @@
     runs/<id>/run.json                          when it was submitted, the note it was given, and whose it is in a class
     runs/<id>/data.json                         on which images it began: their fingerprint and class names
     runs/<id>/pinned                            there while somebody wants it kept when old runs are let go
-    runs/<id>/wishes.json                       knobs as a person wants them now
+    runs/<id>/wishes.json                       knobs as a person wants them now; elsewhere wishes/<knob>.json, one each
     runs/<id>/a0001/snapshots/00000123.safetensors
     runs/<id>/a0001/checkpoints/00000123-<sha256, 12 digits>.safetensors     the run's two newest
     runs/<id>/a0001/{log.txt, reason.txt, stop, progress.json}
     runs/<id>/points/tsne-2/00000123.safetensors
     runs/<id>/neighbours/<hash of the embeddings>.safetensors     who is nearest to whom, of one moment
 
-Every file is written beside its place, synced, and renamed into it, so it is there whole or not at all.
-A finished folder can be copied and opened elsewhere.
+Every file is written beside its place, synced, and renamed into it, or put there as one object where `FACES_FILES`
+names object storage (`faces.files`), so it is there whole or not at all. A finished folder can be copied and opened
+elsewhere.
 """
 
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -28,7 +30,7 @@ from jaxtyping import Float, Int
 from numpy import ndarray
 from safetensors.numpy import load, save
 
-from faces.files import read_json, write
+from faces.files import clear, matching, read, read_json, remove, there, write
 from faces.knobs import Value
 from trainer.config import RunConfig
 from trainer.snapshot import Snapshot
@@ -57,14 +59,23 @@ class Points(NamedTuple):
 
 @dataclass(frozen=True)
 class RunFolder:
-    """One run's folder and what lies in it."""
+    """One run's folder and what lies in it. Its path is a Path, or a UPath where `FACES_FILES` is elsewhere."""
 
     path: Path
 
     @property
+    def there(self) -> bool:
+        """Whether there is anything of this run."""
+        return there(self.path)
+
+    def delete(self) -> None:
+        """Remove all of it."""
+        clear(self.path)
+
+    @property
     def config(self) -> RunConfig:
         """The settings that the run was submitted with."""
-        return RunConfig.from_json((self.path / "config.json").read_text(encoding="utf-8"))
+        return RunConfig.from_json(read(self.path / "config.json").decode())
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -87,13 +98,29 @@ class RunFolder:
         """The folder of one attempt."""
         return self.path / f"a{number:04d}"
 
+    def ask_to_stop(self, attempt: int) -> None:
+        """Tell the worker of an attempt that somebody wants it to stop."""
+        write(self.attempt(attempt) / "stop", "", durable=False)
+
+    def log(self, attempt: int) -> str:
+        """All that an attempt's worker has printed."""
+        with suppress(FileNotFoundError):
+            return read(self.attempt(attempt) / "log.txt").decode(errors="replace")
+        return ""
+
     @property
     def wishes(self) -> dict[str, Value]:
         """The head's knobs as a person wants them now; empty when nobody turned any."""
-        return read_json(self.path / "wishes.json")
+        if isinstance(self.path, Path):
+            return read_json(self.path / "wishes.json")
+        return {file.stem: json.loads(read(file)) for file in matching(self.path / "wishes", "*.json")}
 
     def wish(self, knobs: Mapping[str, Value]) -> None:
-        """Add to the wishes."""
+        """Add to the wishes. Elsewhere nothing can be locked: there each knob is an object, and the last wish stays."""
+        if not isinstance(self.path, Path):
+            for knob, value in knobs.items():
+                write(self.path / "wishes" / f"{knob}.json", json.dumps(value))
+            return
         with FileLock(self.path / "wishes.lock"):
             write(self.path / "wishes.json", json.dumps({**self.wishes, **knobs}))
 
@@ -104,36 +131,35 @@ class RunFolder:
     @property
     def pinned(self) -> bool:
         """Whether somebody wants this run kept whatever room it takes."""
-        return (self.path / "pinned").exists()
+        return there(self.path / "pinned")
 
     def pin(self, pinned: bool) -> None:
         """Keep this run when old ones are let go, or no longer."""
         if pinned:
             write(self.path / "pinned", "")
         else:
-            (self.path / "pinned").unlink(missing_ok=True)
+            remove(self.path / "pinned")
 
     def snapshots(self, attempt: int) -> Iterator[tuple[int, Path]]:
         """Steps and files of an attempt's snapshots, in order."""
-        for file in sorted((self.attempt(attempt) / "snapshots").glob("[0-9]*.safetensors")):
+        for file in matching(self.attempt(attempt) / "snapshots", "[0-9]*.safetensors"):
             yield int(file.stem), file
 
     def keep_checkpoint(self, attempt: int, step: int, content: bytes) -> None:
         """Write what a resumed run starts from, named after its content, and drop all but the run's two newest."""
         folder = self.attempt(attempt) / "checkpoints"
         write(folder / f"{step:08d}-{hashlib.sha256(content).hexdigest()[:12]}.safetensors", content)
-        for old in self._checkpoints()[:-2]:
-            old.unlink(missing_ok=True)
+        remove(*self._checkpoints()[:-2])
 
     def moments(self) -> dict[int, Path]:
         """Every step's snapshot file, of its newest attempt, in order of the steps."""
-        files = sorted(self.path.glob("a[0-9]*/snapshots/[0-9]*.safetensors"))
+        files = matching(self.path, "a[0-9]*/snapshots/[0-9]*.safetensors")
         return dict(sorted((int(file.stem), file) for file in files))
 
     def checkpoint(self) -> bytes | None:
         """The newest whole checkpoint of any attempt; a damaged one is passed over. None when there is none."""
         for file in reversed(self._checkpoints()):
-            content = file.read_bytes()
+            content = read(file)
             if hashlib.sha256(content).hexdigest()[:12] == file.stem.split("-")[1]:
                 return content
         return None
@@ -144,7 +170,8 @@ class RunFolder:
         return bool(self._checkpoints())
 
     def _checkpoints(self) -> list[Path]:
-        return sorted(self.path.glob("a[0-9]*/checkpoints/[0-9]*.safetensors"), key=lambda file: file.name)
+        files = matching(self.path, "a[0-9]*/checkpoints/[0-9]*.safetensors")
+        return sorted(files, key=lambda file: file.name)
 
     def points_file(self, name: str, step: int) -> Path:
         """Where the points of a picture are kept; `name` is like "tsne-2"."""
@@ -158,12 +185,16 @@ class RunFolder:
         """While it is there, nobody refines this picture."""
         return self.points_file(name, 0).with_name("paused")
 
+    def paused(self, name: str) -> bool:
+        """Whether somebody has stopped the refining of a picture."""
+        return there(self.pause_file(name))
+
     def pause(self, name: str, paused: bool) -> None:
         """Stop refining a picture, for all viewers, or go on."""
         if paused:
             write(self.pause_file(name), "")
         else:
-            self.pause_file(name).unlink(missing_ok=True)
+            remove(self.pause_file(name))
 
     def keep_points(self, name: str, step: int, points: Points) -> None:
         """Write a picture."""
@@ -173,10 +204,11 @@ class RunFolder:
     def points(self, name: str, step: int) -> Points | None:
         """A picture, or None when nobody has computed it."""
         try:
-            return Points(**load(self.points_file(name, step).read_bytes()))
+            return Points(**load(read(self.points_file(name, step))))
         except FileNotFoundError:
             return None
 
     def drawn(self, name: str) -> list[int]:
         """The steps of which this picture exists, in order."""
-        return sorted(int(file.stem) for file in self.points_file(name, 0).parent.glob("[0-9]*.safetensors"))
+        files = matching(self.points_file(name, 0).parent, "[0-9]*.safetensors")
+        return sorted(int(file.stem) for file in files)

@@ -6,15 +6,14 @@ learned is how the head arranges what the encoder sees already. Images are seen 
 """
 
 import torch
-from filelock import FileLock
 from jaxtyping import Float, UInt8
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from faces.datasets import Progress, Progressed, find
 from faces.encoders import ENCODERS
-from faces.files import write
-from faces.home import home
+from faces.files import lock, read, there, write
+from faces.home import home, runs
 from trainer import batches
 from trainer.config import RunConfig
 from trainer.folder import RunFolder
@@ -26,7 +25,7 @@ CHUNK = 256  # images at once
 
 def source(config: RunConfig) -> RunFolder:
     """The run whose encoder is kept. ValueError, in one sentence, when it cannot serve these settings."""
-    folder = RunFolder(home() / "runs" / config.frozen_from)
+    folder = RunFolder(runs(home()) / config.frozen_from)
     try:
         before = folder.config
     except FileNotFoundError as why:
@@ -72,10 +71,10 @@ def features(
     """
     folder = source(config)
     file = folder.path / "features.safetensors"
-    with FileLock(file.with_suffix(".lock")):
-        if not file.exists():
+    with lock(file.with_suffix(".lock"), home()):
+        if not there(file):
             write(file, save({"features": embedded(folder, pixels, device, progress).cpu().contiguous()}))
-    return load(file.read_bytes())["features"][:, :, None, None]
+    return load(read(file))["features"][:, :, None, None]
 
 
 @torch.no_grad()

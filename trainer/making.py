@@ -15,6 +15,7 @@ from subprocess import DEVNULL, PIPE, Popen, TimeoutExpired
 from threading import Lock
 from typing import Any
 
+from faces import files
 from faces.files import read_json
 from trainer.engines.children import child
 from trainer.exports import file_name
@@ -33,7 +34,7 @@ def folder(store: Store, kind: str, names: Sequence[str]) -> Path:
     """Where this export of these runs, as they are now, is kept."""
     latest = store.latest(names)
     steps = [(name, latest.get(name, {}).get("step")) for name in names]
-    drawn = [sorted(file.name for file in (store.folder(name).path / "points").glob("*")) for name in names]
+    drawn = [files.names(store.folder(name).path / "points") for name in names]
     key = json.dumps([VERSION, kind, steps, drawn])
     return store.path / "exports" / hashlib.sha256(key.encode()).hexdigest()[:16]
 

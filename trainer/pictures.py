@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from filelock import FileLock
 from jaxtyping import Float, Int
 from numpy import ndarray
 from safetensors import SafetensorError
@@ -31,7 +30,7 @@ from safetensors.numpy import load, save
 
 from faces.datasets.base import Progress, Progressed, silent
 from faces.evaluation import Near, angles, knn_among, knn_inside, nearest, trustworthiness
-from faces.files import write
+from faces.files import Pace, lock, matching, place, read, remove, watch, write
 from faces.home import home
 from faces.knobs import Choice, Knob, Value, settle
 from faces.projections import PROJECTIONS, carried, pca
@@ -148,15 +147,15 @@ def kept_neighbours(folder: RunFolder, embeddings: Float[ndarray, "N D"]) -> Nea
     file = folder.path / "neighbours" / f"{name}.safetensors"
 
     def near(k: int) -> tuple[Int[ndarray, "N k"], Float[ndarray, "N k"]]:
-        file.parent.mkdir(exist_ok=True)
-        with FileLock(file.with_name("lock")):
+        if isinstance(file, Path):
+            file.parent.mkdir(exist_ok=True)
+        with lock(file.with_name("lock"), home()):
             with contextlib.suppress(OSError, SafetensorError):
-                kept = load(file.read_bytes())
+                kept = load(read(file))
                 if kept["rows"].shape[1] >= k:
                     return kept["rows"][:, :k].astype(np.int64), kept["cosines"][:, :k]
             rows, cosines = nearest(embeddings, embeddings, min(max(k, GRAPH), len(embeddings)))
-            for older in file.parent.glob("*.safetensors"):
-                older.unlink(missing_ok=True)
+            remove(*matching(file.parent, "*.safetensors"))
             write(file, save({"rows": rows.astype(np.int32), "cosines": cosines}))
         return rows[:, :k], cosines[:, :k]
 
@@ -329,7 +328,7 @@ def project(projection: str) -> None:
 
 def serve(projection: str, job: dict, hand: "dict[tuple[str, str], Refining]") -> str:
     """Draw a picture so far that it can be seen, and take it in hand if it can be refined. Why it failed, or ""."""
-    folder = RunFolder(Path(job["folder"]))
+    folder = RunFolder(place(job["folder"]))
     key = (job["folder"], job["name"])
     told = folder.progress_file(job["name"], job["step"])
     try:
@@ -338,9 +337,9 @@ def serve(projection: str, job: dict, hand: "dict[tuple[str, str], Refining]") -
         if key in hand:
             hand.pop(key).end()
         if picture(job["name"])[2].get("basis"):
-            draw(folder, Snapshot.read(job["file"]), job["name"], teller(told))
+            draw(folder, Snapshot.read(place(job["file"])), job["name"], teller(told))
             return ""
-        one = Refining(key, folder, Snapshot.read(job["file"]), teller(told))
+        one = Refining(key, folder, Snapshot.read(place(job["file"])), teller(told))
         while one.go_on():
             if one.shown:
                 hand[key] = one
@@ -353,7 +352,7 @@ def serve(projection: str, job: dict, hand: "dict[tuple[str, str], Refining]") -
         said = str(error).splitlines()[0] if str(error) else repr(error)
         return f"{PROJECTIONS[projection].title} failed: {said}"
     finally:
-        told.unlink(missing_ok=True)
+        remove(told)
 
 
 class Refining:
@@ -364,30 +363,37 @@ class Refining:
         self.stages = stages(folder, snapshot, key[1], lambda told: None if self.shown else progress(told))
         self.slices, self.shown, self.since = 0, False, time.monotonic()
         self.points: Points | None = None
+        self._paused, self._there = watch(folder.pause_file(key[1])), watch(folder.path)
+        self.often = Pace(folder.path, OFTEN).every
 
     @property
     def paused(self) -> bool:
-        return self.folder.pause_file(self.key[1]).exists()
+        return self._paused()
+
+    @property
+    def there(self) -> bool:
+        """Whether the run has not been deleted meanwhile."""
+        return self._there()
 
     def go_on(self) -> bool:
         """One slice more; False when that was the last."""
         self.points, self.slices = next(self.stages), self.slices + 1
         last = not len(self.points.refining)
-        if last or time.monotonic() - self.since > OFTEN:
+        if last or time.monotonic() - self.since > (self.often if self.shown else OFTEN):
             keep(self.folder, self.snapshot, self.key[1], self.points)
             self.shown, self.since = True, time.monotonic()
         return not last
 
     def end(self) -> None:
         """Let it stay as it is, for good."""
-        if self.points and self.folder.path.exists():
+        if self.points and self.folder.there:
             keep(self.folder, self.snapshot, self.key[1], self.points._replace(refining=np.empty(0, np.float32)))
 
 
 def refine(one: Refining) -> bool:
     """A slice of what nobody waits for; False when it was the last, or when it cannot go on."""
     try:
-        return one.folder.path.exists() and one.go_on()
+        return one.there and one.go_on()
     except Exception:
         traceback.print_exc()
         return False

@@ -25,7 +25,7 @@ from safetensors.numpy import load, save
 from ulid import ULID
 
 from faces.datasets.base import Progress, Progressed, silent
-from faces.files import write
+from faces.files import matching, read, write
 from trainer.config import RunConfig
 from trainer.folder import Points
 from trainer.pictures import KNOWN, draw_past, keep, picture
@@ -109,16 +109,16 @@ def record(
             facts = {"note": note, "created": run.created, "started": run.started, "ended": run.ended}
             archive.writestr(f"{name}/run.json", json.dumps(facts))
             for told in ("config.json", "data.json"):
-                archive.write(folder.path / told, f"{name}/{told}")
+                archive.writestr(f"{name}/{told}", read(folder.path / told))
             kept = [one for one in store.history(name) if one["step"] == one["steps"] or (shown and whole(one))]
             steps = [one["step"] for one in kept]
             for step in steps:
                 snapshot = store.snapshot(name, step)
                 slim = slimmed(snapshot, last if snapshot.last else shown, known if snapshot.last else 0, unseen)
                 archive.writestr(f"{name}/snapshots/{step:08d}.safetensors", halved(slim.to_bytes()))
-            drawn = folder.path.glob(f"points/*/{steps[-1]:08d}.safetensors")
-            for file in sorted(drawn) if last is None or last >= run.config.probe else ():  # else they show more images
-                archive.write(file, f"{name}/points/{file.parent.name}/{file.name}")
+            drawn = matching(folder.path / "points", f"*/{steps[-1]:08d}.safetensors")
+            for file in drawn if last is None or last >= run.config.probe else ():  # else they show more images
+                archive.writestr(f"{name}/points/{file.parent.name}/{file.name}", read(file))
     return content.getvalue()
 
 

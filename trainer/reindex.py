@@ -9,13 +9,14 @@ import contextlib
 import json
 import sys
 import time
+from fnmatch import fnmatch
 from pathlib import Path
 
 from safetensors import SafetensorError
 from ulid import ULID
 
 from faces.datasets.base import Progress, Progressed, silent
-from faces.files import read_json
+from faces.files import names, read, read_json, there, written
 from trainer.snapshot import read_facts
 from trainer.store import Store
 
@@ -25,11 +26,12 @@ YOUNG = 60.0  # seconds; a younger folder may be of a run that is being submitte
 def reindex(store: Store, progress: Progress = silent) -> list[str]:
     """Enter what is missing, oldest first, and return the ids; a folder that cannot be read is named and left out."""
     known = {run.id for run in store.runs()}
-    folders = sorted(path for path in (store.path / "runs").glob("*") if path.is_dir() and path.name not in known)
+    folders = [store.files / name for name in names(store.files) if name not in known]
+    folders = [path for path in folders if not isinstance(path, Path) or path.is_dir()]
     entered = []
     for done, path in enumerate(folders):
         progress(Progressed("Reading runs from their files", done, len(folders), "runs"))
-        if time.time() - path.stat().st_mtime < YOUNG:
+        if time.time() - begun(path) < YOUNG:
             continue
         try:
             enter(store, path)
@@ -43,22 +45,30 @@ def enter(store: Store, path: Path) -> None:
     """Enter one run. ValueError or OSError when its id or its settings cannot be read."""
     folder = store.folder(path.name)
     config, told = folder.config, read_json(path / "run.json")
-    attempts = sorted(int(one.name[1:]) for one in path.glob("a[0-9]*"))
+    attempts = sorted(int(one[1:]) for one in names(path) if fnmatch(one, "a[0-9]*"))
     newest = folder.attempt(attempts[-1] if attempts else 0)
     state, reason = "stopped", "Found again from its files; resume it to go on." if not attempts else ""
     moments = list(folder.moments().values())
     if moments and ends(moments[-1]):
         state = "finished"
-    elif (newest / "reason.txt").exists():
-        state, reason = "failed", (newest / "reason.txt").read_text(encoding="utf-8")
-    times = [
-        file.stat().st_mtime for file in (newest / "worker.json", newest / "reason.txt", *moments) if file.exists()
-    ]
+    elif there(newest / "reason.txt"):
+        state, reason = "failed", read(newest / "reason.txt").decode()
+    told_by = (newest / "worker.json", newest / "reason.txt", *dict.fromkeys([*moments[:1], *moments[-1:]]))
+    times = [written(file) for file in told_by if there(file)]
     store.enter(
         path.name, config, told.get("note", ""), told.get("created", ULID.from_str(path.name).timestamp),
         told.get("started", min(times, default=None)), told.get("ended", max(times, default=None)),
         state=state, reason=reason, attempts=attempts, owner=str(told.get("owner", "")),
     )  # fmt: skip
+
+
+def begun(path: Path) -> float:
+    """When a run's folder was made or last added to, in seconds since 1970; elsewhere, when its settings came."""
+    if isinstance(path, Path):
+        return path.stat().st_mtime
+    with contextlib.suppress(FileNotFoundError):
+        return written(path / "config.json")
+    return 0.0
 
 
 def ends(file: Path) -> bool:

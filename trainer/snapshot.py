@@ -3,14 +3,16 @@
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
 from safetensors import safe_open
-from safetensors.numpy import save
+from safetensors.numpy import load, save
 
+from faces.files import read
 from faces.knobs import Value
 
 ARRAYS = (
@@ -88,14 +90,38 @@ class Snapshot:
     @classmethod
     def read(cls, path: Any) -> "Snapshot":
         """The snapshot in a file written from `to_bytes`. Arrays that an older Faces did not measure are empty."""
+        if not isinstance(path, (str, Path)):  # it is elsewhere
+            return cls.of(read(path))
         with safe_open(path, "numpy") as file:
             facts = json.loads(file.metadata()["snapshot"])
-            turned = tuple((step, name, value) for step, name, value in facts.pop("turned"))
-            arrays = {name: file.get_tensor(name) for name in ARRAYS if name in file.keys()}  # noqa: SIM118
-            return cls(**facts, turned=turned, **arrays)
+            return cls._made(facts, {name: file.get_tensor(name) for name in ARRAYS if name in file.keys()})  # noqa: SIM118
+
+    @classmethod
+    def of(cls, content: bytes) -> "Snapshot":
+        """The snapshot in a file's content."""
+        found = load(content)
+        return cls._made(_told(content), {name: found[name] for name in ARRAYS if name in found})
+
+    @classmethod
+    def _made(cls, facts: dict[str, Any], arrays: dict[str, Any]) -> "Snapshot":
+        turned = tuple((step, name, value) for step, name, value in facts.pop("turned"))
+        return cls(**facts, turned=turned, **arrays)
 
 
 def read_facts(path: Any) -> dict[str, Any]:
-    """The plain values of a snapshot file, without its arrays."""
+    """The plain values of a snapshot file, without its arrays. SafetensorError for a damaged one."""
+    if not isinstance(path, (str, Path)):
+        return facts_of(read(path))
     with safe_open(path, "numpy") as file:
         return json.loads(file.metadata()["snapshot"])
+
+
+def facts_of(content: bytes) -> dict[str, Any]:
+    """The plain values in a snapshot file's content. SafetensorError for one that is damaged."""
+    load(content)
+    return _told(content)
+
+
+def _told(content: bytes) -> dict[str, Any]:
+    length = int.from_bytes(content[:8], "little")  # safetensors: header length, header, data
+    return json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["snapshot"])

@@ -16,7 +16,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -30,9 +30,9 @@ from sqlalchemy.pool import QueuePool
 from ulid import ULID
 
 from faces.datasets.imagewoof import Imagewoof
-from faces.files import read_json, write
+from faces.files import read, read_json, write
 from faces.heads import HEADS
-from faces.home import home
+from faces.home import home, runs
 from faces.knobs import Value
 from trainer import database
 from trainer import tables as t
@@ -40,7 +40,7 @@ from trainer.config import RunConfig
 from trainer.folder import RunFolder
 from trainer.memory import FIRST, SECOND
 from trainer.rights import OWNER, WRITES, Person, RefusedError, authorize, refusal
-from trainer.snapshot import Snapshot, read_facts
+from trainer.snapshot import Snapshot, facts_of
 
 REVISION = "0004"  # of the tables, the newest file in trainer/migrations/versions
 UPLOADED = re.compile(r"[0-9A-HJKMNP-TV-Z]{26}\.[a-z]+")  # what a file is called that was uploaded
@@ -154,7 +154,8 @@ class Store:
                 db.execute(insert(t.runs).values(**row))
                 _note(db, name, "submit", 0)
         except (RefusedError, OSError):  # a full disk, say
-            shutil.rmtree(self.folder(name).path, ignore_errors=True)
+            with suppress(OSError):
+                self.folder(name).delete()
             raise
         return name
 
@@ -234,7 +235,12 @@ class Store:
         """The files of a run. ValueError when the id is none."""
         if not re.fullmatch(r"[0-9A-HJKMNP-TV-Z]{26}", name):
             raise ValueError("A run is named by 26 letters and digits; this is no run id.")
-        return RunFolder(self.path / "runs" / name)
+        return RunFolder(self.files / name)
+
+    @property
+    def files(self) -> Any:
+        """Where the folders of runs are (`faces.home.runs`)."""
+        return runs(self.path)
 
     def turn(self, name: str, **knobs: Value) -> None:
         """Ask a queued or training run to use these knobs from its next step on.
@@ -284,7 +290,7 @@ class Store:
         if not gone:
             self.run(name)  # says so when there is none any more
             raise ValueError("This run is training; stop it before deleting it.")
-        shutil.rmtree(self.folder(name).path, ignore_errors=True)
+        self.folder(name).delete()
 
     def pin(self, name: str, pinned: bool) -> None:
         """Keep a run when old ones are let go, or no longer."""
@@ -312,19 +318,27 @@ class Store:
 
     def snapshot_file(self, name: str, step: int) -> Path:
         """The file of a snapshot; ValueError when there is none or its content is not what was written."""
+        return self._sound(name, step)[0]
+
+    def snapshot(self, name: str, step: int) -> Snapshot:
+        """One snapshot with its arrays; ValueError as `snapshot_file`."""
+        file, content = self._sound(name, step)
+        return Snapshot.read(file) if isinstance(file, Path) else Snapshot.of(content)
+
+    def _sound(self, name: str, step: int) -> tuple[Path, bytes]:
         c = t.snapshots.c
         with self.reading() as db:
             row = db.execute(select(c.attempt, c.sha256).where((c.run == name) & (c.step == step))).first()
         if row is None:
             raise ValueError(f"This run has no snapshot at step {step}.")
         file = self.folder(name).attempt(row.attempt) / "snapshots" / f"{step:08d}.safetensors"
-        if not file.exists() or hashlib.sha256(file.read_bytes()).hexdigest() != row.sha256:
+        try:
+            content = read(file)
+        except FileNotFoundError:
+            content = b""
+        if hashlib.sha256(content).hexdigest() != row.sha256:
             raise ValueError(f"The snapshot at step {step} is damaged and is not shown.")
-        return file
-
-    def snapshot(self, name: str, step: int) -> Snapshot:
-        """One snapshot with its arrays; ValueError as `snapshot_file`."""
-        return Snapshot.read(self.snapshot_file(name, step))
+        return file, content
 
     def want(self, name: str, step: int, picture: str) -> str:
         """Ask the projectors for a picture. Returns "" while it is on its way, or why it failed."""
@@ -468,7 +482,10 @@ class Store:
                 continue
             known = step
             try:
-                facts, sha256 = read_facts(file), hashlib.sha256(file.read_bytes()).hexdigest()
+                content = read(file)
+                facts, sha256 = facts_of(content), hashlib.sha256(content).hexdigest()
+            except ConnectionError:  # it is elsewhere, and there another time
+                raise
             except (OSError, SafetensorError) as why:  # damaged since it was written: passed over, not shown
                 print(f"{file} cannot be read ({why}); it is left out.", file=sys.stderr)
                 continue

@@ -21,7 +21,7 @@ from typing import Any
 import psutil
 from filelock import FileLock, Timeout
 
-from faces.files import read_json
+from faces.files import Pace, prove, read, read_json
 from faces.projections import PROJECTIONS
 from trainer import sweep, worker
 from trainer.engines import Engine
@@ -40,6 +40,7 @@ class Training:
 
     run: Run
     handle: Any
+    due: Pace  # to look for its snapshots
     indexed: int = -1
     stop_by: float | None = None
 
@@ -124,7 +125,8 @@ class Supervisor:
             run = self.store.claim()
             if run is None:
                 break
-            self.training.append(Training(run, self.engine.start(self.store.folder(run.id).path, run.attempt)))
+            folder = self.store.folder(run.id).path
+            self.training.append(Training(run, self.engine.start(folder, run.attempt), Pace(folder)))
         if waiting["queued"] or not self.training:
             self.engine.warm()
         for projector in self.projectors:
@@ -151,14 +153,14 @@ class Supervisor:
     def _follow(self, training: Training, stop: bool) -> None:
         run, now = training.run, time.monotonic()
         code = self.engine.poll(training.handle)
-        training.indexed = self.store.index(run.id, run.attempt, training.indexed)
+        if training.due() or code is not None:
+            training.indexed = self.store.index(run.id, run.attempt, training.indexed)
         if code is not None:
             self.training = [other for other in self.training if other is not training]
             self._record(run, code, forced=training.stop_by is not None)
         elif stop and training.stop_by is None:
             training.stop_by = now + GRACE
-            (self.store.folder(run.id).attempt(run.attempt)).mkdir(parents=True, exist_ok=True)
-            (self.store.folder(run.id).attempt(run.attempt) / "stop").touch()
+            self.store.folder(run.id).ask_to_stop(run.attempt)
         elif training.stop_by is not None and now > training.stop_by:
             self.engine.kill(training.handle)
 
@@ -241,9 +243,10 @@ def serve(
     """Be the supervisor of this home until told to leave (SIGTERM, SIGINT). False when it has one already.
 
     `engine` makes what attempts run on. `idle` seconds without work are enough to leave, but not while the process
-    `app` lives.
+    `app` lives. ValueError or OSError, in one sentence, when the runs' files are where nothing can be written.
     """
     store.path.mkdir(parents=True, exist_ok=True)
+    prove(store.files)
     try:
         with FileLock(store.path / "supervisor.lock", timeout=0):
             supervisor = Supervisor(store, engine(), idle, app)
@@ -267,6 +270,6 @@ def served(path: Path) -> bool:
 
 def _reason(store: Store, run: Run) -> str:
     try:
-        return (store.folder(run.id).attempt(run.attempt) / "reason.txt").read_text(encoding="utf-8")
+        return read(store.folder(run.id).attempt(run.attempt) / "reason.txt").decode()
     except FileNotFoundError:
         return brimming(store.path) or "Training failed without a word; its log may say more."

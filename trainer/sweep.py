@@ -23,7 +23,7 @@ from ulid import ULID
 
 from faces import feasibility
 from faces.datasets import find
-from faces.files import write
+from faces.files import there, write
 from faces.heads import HEADS
 from faces.knobs import Knob, Number, Value, fixed_scale, scale_bound, settle
 from trainer.comparison import COSTLY, Measure, expected, paired
@@ -428,7 +428,12 @@ def _check_frozen(store: Store, sweep: Sweep) -> None:
 
 def _trained_here(store: Store, run: Run) -> bool:
     """Whether a worker of this home trained it; recorded runs were brought in."""
-    return (store.folder(run.id).attempt(run.attempt) / "log.txt").exists()
+    return _logged(store.folder(run.id).attempt(run.attempt) / "log.txt")
+
+
+@lru_cache(10_000)
+def _logged(log: Path) -> bool:
+    return there(log)
 
 
 # ---- start, stop, go on ---------------------------------------------------------------------------------

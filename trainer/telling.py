@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from faces.datasets import Progressed
-from faces.files import write
+from faces.files import Pace, write
 from trainer.memory import SMALLER, starved
 
 FULL = "The disk is full; make room, or let old runs go on the page Runs, and resume."
@@ -25,6 +25,7 @@ REFUSED = {  # what a disk says that takes no more
 def teller(file: Path, every: float = 0.3) -> Callable[[Progressed], None]:
     """A progress callback that writes to a file what is done, the rate, and the time left in seconds."""
     began, told, doing, first = 0.0, -math.inf, "", 0
+    every = Pace(file, every).every
 
     def tell(progressed: Progressed) -> None:
         nonlocal began, told, doing, first
@@ -44,13 +45,11 @@ def teller(file: Path, every: float = 0.3) -> Callable[[Progressed], None]:
 
 def mover(file: Path, every: float = 0.5) -> Callable[[int, int, Any], None]:
     """Writes step and loss to a file now and then, so that a page moves between two snapshots."""
-    told = -math.inf
+    due = Pace(file, every)
 
     def move(step: int, steps: int, loss: Any) -> None:
-        nonlocal told
-        if time.monotonic() - told > every:
+        if due():
             write(file, json.dumps({"step": step, "steps": steps, "loss": loss.item()}), durable=False)
-            told = time.monotonic()
 
     return move
 
@@ -63,7 +62,7 @@ def sentence(error: BaseException) -> str:
     if isinstance(error, OSError) and error.errno in REFUSED:
         return REFUSED[error.errno]
     said = " ".join(str(error).split())[:300]
-    plain = isinstance(error, ValueError) or name == "TrainingError"
+    plain = isinstance(error, (ValueError, ConnectionError)) or name == "TrainingError"
     return said if plain and said else f"It broke with {name}: {said or 'no further word'}"
 
 

@@ -12,17 +12,22 @@ somebody has pinned, stay whole.
 
 import shutil
 import time
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
+from faces import files
+from faces.home import runs
 from trainer.folder import RunFolder
 from trainer.store import ENDED, OPEN, Run, Store
 
 FLOOR = 500_000_000  # bytes that must be free for a training to begin
 LEAST = 50_000_000  # bytes that must stay free for one to go on
 KEEP = 10_000_000_000  # bytes that a home may usually take
+NEIGHBOURS, DRAWN = "neighbours/*", "points/*/[0-9]*.safetensors"
+MOMENTS, WEIGHTS = "a[0-9]*/snapshots/*", "a[0-9]*/checkpoints/*"
 OLD = 86_400.0  # seconds after which a write that is not finished never will be
 KINDS = {  # what can go, mildest first, and what is lost with it
     "leftovers": "nothing that anybody needs",
@@ -44,6 +49,8 @@ class Item:
 
 def size(path: Path) -> int:
     """Bytes of a file, or of all files in a folder; 0 when it is gone."""
+    if not isinstance(path, Path):
+        return sum(files.sizes(path).values())
     try:
         return sum(size(each) for each in path.iterdir()) if path.is_dir() else path.stat().st_size
     except OSError:  # trainings go on meanwhile
@@ -60,26 +67,34 @@ def written(file: Path) -> float:
 
 def taken(store: Store) -> int:
     """Bytes that runs and exports take. Datasets are not counted: they are got again only by a download."""
-    return size(store.path / "runs") + size(store.path / "exports")
+    return size(store.files) + size(store.path / "exports")
 
 
 def cramped(home: Path) -> str:
     """Why no training begins: too little room on the disk, in a sentence; "" while there is enough."""
-    free = shutil.disk_usage(home).free
+    free, where = tightest(home)
     if free >= FLOOR:
         return ""
     return (
-        f"{amount(free)} are free on the disk of {home}, and {amount(FLOOR)} must be before a training begins; make "
+        f"{amount(free)} are free on the disk of {where}, and {amount(FLOOR)} must be before a training begins; make "
         "room, or let old runs go on the page Runs."
     )
 
 
 def brimming(home: Path) -> str:
     """Why no training goes on: hardly any room on the disk, in a sentence; "" while there is enough."""
-    free = shutil.disk_usage(home).free
+    free, where = tightest(home)
     if free >= LEAST:
         return ""
-    return f"Stopped with {amount(free)} free on the disk of {home}; make room, and resume."
+    return f"Stopped with {amount(free)} free on the disk of {where}; make room, and resume."
+
+
+def tightest(home: Path) -> tuple[int, Path]:
+    """Free bytes on the disk of a home, or on that of its runs' folders where it is another and has less; which."""
+    places, kept = [home], runs(home)
+    if isinstance(kept, Path) and kept.parent != home and kept.exists():
+        places.append(kept)
+    return min((shutil.disk_usage(place).free, place) for place in places)
 
 
 def plan(store: Store, keep: int = KEEP) -> list[Item]:
@@ -103,22 +118,52 @@ def candidates(store: Store) -> Iterator[Item]:
     """All that could go, mildest first."""
     awaited = {word for job in store.jobs() if job["state"] in OPEN for word in job["arguments"]}
     uploads = (file for file in store.uploads.glob("*") if str(file) not in awaited)
+    cut_off = {file for top in (store.path, store.files) if isinstance(top, Path) for file in top.rglob(".*.tmp")}
     left = tuple(store.path.glob("exports/*")) + tuple(
-        file for file in (*store.path.rglob(".*.tmp"), *uploads) if 0 < written(file) < time.time() - OLD
+        file for file in (*cut_off, *uploads) if 0 < written(file) < time.time() - OLD
     )
     yield Item("leftovers", "", left, sum(map(size, left)))
-    runs = [run for run in reversed(store.runs(ENDED)) if not store.folder(run.id).pinned]
+    if not isinstance(store.files, Path):
+        yield from elsewhere(store)
+        return
+    ended = [run for run in reversed(store.runs(ENDED)) if not store.folder(run.id).pinned]
     for kind, find in (("pictures", drawn_again), ("weights", weights), ("run", everything)):
-        for run in runs:
+        for run in ended:
             paths = tuple(find(store.folder(run.id)))
             yield Item(kind, run.id, paths, sum(map(size, paths)))
+
+
+def elsewhere(store: Store) -> Iterator[Item]:
+    """The same of runs whose folders are elsewhere: one listing tells of all files how large they are."""
+    found: dict[str, dict[str, int]] = defaultdict(dict)
+    for name, size in files.sizes(store.files).items():
+        run, _, file = name.partition("/")
+        found[run][file] = size
+    ended = [one for one in reversed(store.runs(ENDED)) if "pinned" not in found[one.id]]
+    for kind in ("pictures", "weights", "run"):
+        for one in ended:
+            folder, here = store.folder(one.id).path, found[one.id]
+            names = going(kind, here)
+            paths = (folder,) if kind == "run" else tuple(folder / name for name in names)
+            yield Item(kind, one.id, paths, sum(here[name] for name in names))
+
+
+def going(kind: str, names: Iterable[str]) -> list[str]:
+    """Which of a run's files go with its pictures, its weights, or the run."""
+    if kind == "run":
+        return list(names)
+    if kind == "weights":
+        return [name for name in names if files.matches(name, WEIGHTS)]
+    last = max((PurePosixPath(name).stem for name in names if files.matches(name, MOMENTS)), default="")
+    drawn = [name for name in names if files.matches(name, DRAWN) and PurePosixPath(name).stem != last]
+    return drawn + [name for name in names if files.matches(name, NEIGHBOURS)]
 
 
 def drawn_again(folder: RunFolder) -> Iterator[Path]:
     """Pictures of a run that a projector draws again, but those of its last moment."""
     yield from folder.path.glob("neighbours")
     last = max(folder.moments(), default=None)
-    for file in folder.path.glob("points/*/[0-9]*.safetensors"):
+    for file in folder.path.glob(DRAWN):
         if int(file.stem) != last:
             yield file
 
@@ -141,13 +186,17 @@ def remove(store: Store, items: Iterable[Item]) -> int:
         run = _ended(store, item.run) if item.run else None
         if item.run and (run is None or store.folder(run.id).pinned):
             continue
-        room = sum(map(size, item.paths))
+        here = all(isinstance(path, Path) for path in item.paths)
+        room = sum(map(size, item.paths)) if here else item.size
         if item.kind == "run":
             with suppress(ValueError):  # resumed or deleted just now
                 store.delete(item.run)
                 freed += room
             continue
         freed += room
+        if not here:
+            files.remove(*item.paths)
+            continue
         for path in item.paths:
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)

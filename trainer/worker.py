@@ -11,10 +11,11 @@ import platform
 import select
 import signal
 import sys
+import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ import psutil
 
 from faces.datasets import find
 from faces.encoders import ENCODERS
-from faces.files import write
+from faces.files import PACE, Pace, place, there, watch, write
 from faces.knobs import Value
 from trainer import pictures
 from trainer.folder import RunFolder
@@ -45,6 +46,7 @@ def run_attempt(folder: RunFolder, attempt: int, interrupted: Callable[[], bool]
     """
     here = folder.attempt(attempt)
     stop = here / "stop"
+    asked = watch(stop)
     try:
         from trainer.training import train
 
@@ -58,7 +60,7 @@ def run_attempt(folder: RunFolder, attempt: int, interrupted: Callable[[], bool]
         start = None if content is None else unpack(content)
         checkpointed, turned, written = time.monotonic(), 0, None
         with Writer() as writer:
-            stopped = lambda: stop.exists() or interrupted() or writer.error is not None  # noqa: E731
+            stopped = lambda: asked() or interrupted() or writer.error is not None  # noqa: E731
             for snapshot in train(config, Wishes(folder), stopped, mover(progress), start, progress=teller(progress)):
                 whole = math.isclose(snapshot.epoch, round(snapshot.epoch))
                 due = time.monotonic() - checkpointed > (1 if whole else CHECKPOINT_AFTER)
@@ -70,7 +72,7 @@ def run_attempt(folder: RunFolder, attempt: int, interrupted: Callable[[], bool]
                     checkpointed, turned = time.monotonic(), len(snapshot.turned)
         if snapshot.last:
             return FINISHED
-        return STOPPED if stop.exists() else INTERRUPTED
+        return STOPPED if there(stop) else INTERRUPTED
     except Exception as error:
         if short := starved(error):
             traceback.clear_frames(error.__traceback__)  # lets go of what fills the memory
@@ -88,13 +90,16 @@ def keep(folder: RunFolder, attempt: int, snapshot: Snapshot) -> None:
 
 
 class Wishes:
-    """The run's wishes, read again only when the file has changed: asking costs microseconds."""
+    """The run's wishes, read again only when the file has changed: asking costs microseconds. Elsewhere at a `Pace`."""
 
     def __init__(self, folder: RunFolder):
-        self.folder, self.file = folder, folder.path / "wishes.json"
+        self.folder, self.file, self.due = folder, folder.path / "wishes.json", Pace(folder.path)
         self.seen, self.values = 0, dict[str, Value]()
 
     def __call__(self) -> Mapping[str, Value]:
+        if not isinstance(self.file, Path):
+            self.values = self.folder.wishes if self.due() else self.values
+            return self.values
         with contextlib.suppress(FileNotFoundError):
             if (changed := os.stat(self.file).st_mtime_ns) != self.seen:
                 self.seen, self.values = changed, self.folder.wishes
@@ -212,12 +217,52 @@ def load_more() -> None:
 def carry_out(job: dict[str, Any], interrupted: Callable[[], bool]) -> int:
     """Run the attempt that a job names, with its words in its log; returns the exit code."""
     os.environ.update(job["environment"])
-    folder = RunFolder(Path(job["folder"]))
+    folder = RunFolder(place(job["folder"]))
     log = folder.attempt(job["attempt"]) / "log.txt"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with open(log, "ab", buffering=0) as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-    me = psutil.Process()
-    write(log.with_name("worker.json"), json.dumps({"host": platform.node(), "pid": me.pid, "born": me.create_time()}))
-    return run_attempt(folder, job["attempt"], interrupted)
+    with logged(log):
+        me = psutil.Process()
+        told = {"host": platform.node(), "pid": me.pid, "born": me.create_time()}
+        write(log.with_name("worker.json"), json.dumps(told))
+        return run_attempt(folder, job["attempt"], interrupted)
+
+
+@contextlib.contextmanager
+def logged(log: Path) -> Iterator[None]:
+    """Put whatever this process prints into a log. One elsewhere is brought there every few seconds, and at the end."""
+    if isinstance(log, Path):
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with open(log, "ab", buffering=0) as file:
+            say_into(file)
+        yield
+        return
+    ended, brought = threading.Event(), -1  # bytes
+
+    def bring() -> None:
+        nonlocal brought
+        while True:
+            last = ended.wait(PACE if brought >= 0 else 0.0)
+            if os.fstat(words.fileno()).st_size > brought:
+                words.seek(0)  # what is printed goes to its end all the same
+                content = words.read()
+                with contextlib.suppress(OSError):
+                    write(log, content)
+                    brought = len(content)
+            if last:
+                return
+
+    with tempfile.TemporaryFile("a+b", buffering=0) as words:
+        say_into(words)
+        bringing = threading.Thread(target=bring, daemon=True)
+        bringing.start()
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+            ended.set()
+            bringing.join()
+
+
+def say_into(file: Any) -> None:
+    """Make a file what this process prints to."""
+    os.dup2(file.fileno(), 1)
+    os.dup2(file.fileno(), 2)

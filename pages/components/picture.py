@@ -8,7 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from faces.files import read_json
+from faces.files import read_json, written
 from faces.knobs import Value
 from faces.projections import PROJECTIONS
 from pages.components import blocks
@@ -122,8 +122,8 @@ def lost(run: Run, step: int, name: str) -> bool:
     """Whether a picture is unfinished and nobody has refined it for a while, though nobody has paused it."""
     folder = the_store().folder(run.id)
     with suppress(FileNotFoundError):
-        old = time.time() - folder.points_file(name, step).stat().st_mtime > LOST
-        return old and not folder.pause_file(name).exists() and refining(run, step, name) is not None
+        old = time.time() - written(folder.points_file(name, step)) > LOST
+        return old and not folder.paused(name) and refining(run, step, name) is not None
     return False
 
 
@@ -162,7 +162,7 @@ def pending(runs: Sequence[Run], newest: dict[str, int], look: Look) -> bool:
 
 def paused(run: Run, name: str) -> bool:
     """Whether somebody has paused the refining of this picture."""
-    return the_store().folder(run.id).pause_file(name).exists()
+    return the_store().folder(run.id).paused(name)
 
 
 def picture(

@@ -1,6 +1,5 @@
 """Runs: everything that has been trained here; open, stop, resume, delete, take away."""
 
-import shutil
 import time
 from collections.abc import Sequence
 
@@ -180,8 +179,7 @@ def detail(run: Run) -> None:
             on_click="ignore",
         )
     st.json(run.config.to_json(), expanded=1)
-    log = store.folder(run.id).attempt(run.attempt) / "log.txt"
-    if log.exists() and (text := log.read_text(encoding="utf-8", errors="replace")[-4000:]):
+    if text := store.folder(run.id).log(run.attempt)[-4000:]:
         st.code(text, language=None)
     st.caption(f"Run {run.id}, attempt {run.attempt}.")
 
@@ -194,7 +192,7 @@ def room() -> None:
     if not more.open:
         return
     with more:
-        free = shutil.disk_usage(store.path).free
+        free, _ = tidying.tightest(store.path)
         st.markdown(f"Runs and exports take **{amount(tidying.taken(store))}**; {amount(free)} are free on this disk.")
         keep = st.number_input("Keep at most, GB", 0.0, 10_000.0, tidying.KEEP / 1e9, 0.5, key="keep", width=180)
         items = tidying.plan(store, round(keep * 1e9))

@@ -139,7 +139,7 @@ BUGS = [
     ),
     Bug(
         "a damaged snapshot is shown", "trainer/store.py",
-        "hashlib.sha256(file.read_bytes()).hexdigest() != row.sha256", "False", "tests/test_store.py",
+        "hashlib.sha256(content).hexdigest() != row.sha256", "False", "tests/test_store.py",
     ),
     Bug(
         "a damaged checkpoint is taken up", "trainer/folder.py",

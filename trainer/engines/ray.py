@@ -154,6 +154,7 @@ def connect(ray: Any, address: str) -> None:
         raise ValueError(f"{address} is no address of a Ray cluster; say HOST:PORT, such as 192.168.0.1:6379, or auto.")
     path = os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")]))
     environment = {**ONE_THREAD, "FACES_HOME": str(home().absolute()), "PYTHONPATH": path}
+    environment |= {"FACES_FILES": os.environ["FACES_FILES"]} if os.environ.get("FACES_FILES") else {}
     try:
         if host:
             socket.create_connection((host, int(port)), timeout=10).close()  # Ray would try for minutes

@@ -35,7 +35,7 @@ def no_weights(run: Run, folder: RunFolder) -> str:
         return f"{run.config.head} was brought as embeddings, so there is no model to take away."
     if run.config.frozen_from:
         return f"The encoder of this run is that of run {run.config.frozen_from}; take that one away."
-    if not any(folder.path.glob("a[0-9]*/checkpoints/[0-9]*.safetensors")):
+    if not folder.weighed:
         return f"This run of {run.config.head} has no checkpoint: recorded runs come without weights."
     return ""
 

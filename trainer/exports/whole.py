@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from faces.datasets.base import Progress
+from faces.files import read
 from trainer.exports.base import Export, Taken
 from trainer.exports.tables import as_csv, metrics_table
 
@@ -28,7 +29,7 @@ class Whole(Export):
             found[f"{folder}README.txt"] = ABOUT.encode()
             found[f"{folder}settings.json"] = one.run.config.to_json().encode()
             found[f"{folder}metrics.csv"] = as_csv(metrics_table([one]))
-            found[f"{folder}snapshot.safetensors"] = one.store.snapshot_file(one.run.id, one.facts["step"]).read_bytes()
+            found[f"{folder}snapshot.safetensors"] = read(one.store.snapshot_file(one.run.id, one.facts["step"]))
             if weights := one.folder.checkpoint():
                 found[f"{folder}model.safetensors"] = weights
         return found
