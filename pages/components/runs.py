@@ -32,9 +32,13 @@ NO_LOGITS = "No DNN accuracy: this head has no class logits."
 NOT_TRAINED = "No DNN accuracy: brought embeddings come without a classifier."
 
 
+ITSELF = re.compile(r"(https?://|www(?=\.)|@|:material(?=/)|^\d+(?=\.))", re.IGNORECASE)  # a link, an icon, a list
+
+
 def plain(text: str) -> str:
-    """Text from outside, to be shown as it is where Markdown is read."""
-    return re.sub(r"([\\`*_{}\[\]()<>#+!|~$:-])", r"\\\1", text)
+    """Text from outside, to be shown as it is where Markdown is read, on one line and without links."""
+    line = ITSELF.sub("\\1\u2060", " ".join(text.split()))  # an invisible joiner
+    return re.sub(r"([\\`*_{}\[\]()<>#+!|~$:&-])", r"\\\1", line)
 
 
 def forgiving(show: Callable[..., T]) -> Callable[..., T | None]:
