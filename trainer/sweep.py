@@ -23,7 +23,7 @@ from ulid import ULID
 
 from faces import feasibility
 from faces.datasets import find
-from faces.files import there, write
+from faces.files import Place, there, write
 from faces.heads import HEADS
 from faces.knobs import Knob, Number, Value, fixed_scale, scale_bound, settle
 from trainer.comparison import COSTLY, Measure, expected, paired
@@ -428,11 +428,13 @@ def _check_frozen(store: Store, sweep: Sweep) -> None:
 
 def _trained_here(store: Store, run: Run) -> bool:
     """Whether a worker of this home trained it; recorded runs were brought in."""
-    return _logged(store.folder(run.id).attempt(run.attempt) / "log.txt")
+    log = store.folder(run.id).attempt(run.attempt) / "log.txt"
+    return log.exists() if isinstance(log, Path) else _logged(log)
 
 
 @lru_cache(10_000)
-def _logged(log: Path) -> bool:
+def _logged(log: Place) -> bool:
+    """Asked of a far place once: a run that is asked about has ended, and gets no log any more."""
     return there(log)
 
 
