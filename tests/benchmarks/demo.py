@@ -1,9 +1,10 @@
 """Seven heads trained by the real trainer, from the wish to the last score: python -m tests.benchmarks.demo
 
-Needs Imagewoof, prepared at 64 px, in the home (`FACES_HOME`); runs are submitted there as anybody would. Worker
-processes are warm, as they are while the app is open. Told are the time until the first points of the first run are
-there, until all have ended, what share of a run's time within its epochs the steps themselves had (the rest looks at
-images, writes snapshots and draws), and an epoch of one run alone with one thread and with one for each core.
+Needs Imagewoof, prepared at 64 px, in the home (`FACES_HOME`), or `--dataset digits`, which are trained by the live
+preset; runs are submitted there as anybody would. Worker processes are warm, as they are while the app is open. Told
+are the time until the first points of the first run are there, until all have ended, what share of a run's time within
+its epochs the steps themselves had (the rest looks at images, writes snapshots and draws), and an epoch of one run
+alone with one thread and with one for each core.
 """
 
 import argparse
@@ -17,6 +18,7 @@ from tests.benchmarks.keeping import machine
 from tests.benchmarks.speed import SEVEN
 from trainer import RunConfig
 from trainer.engines.local import LocalEngine, cores
+from trainer.presets import PRESETS
 from trainer.store import Store
 from trainer.supervisor import TICK, Supervisor
 
@@ -46,17 +48,18 @@ def main() -> None:
     """Print Markdown."""
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     words.add_argument("--dataset", default="imagewoof")
-    words.add_argument("--epochs", type=int, default=5)
     asked = words.parse_args()
     print(f"{machine()}; {cores()} to use; load at the start {psutil.getloadavg()[0]:.1f}\n")
     store, engine = Store(home()), LocalEngine(cores())
     supervisor = Supervisor(store, engine)
     seen_through(supervisor, [store.submit(RunConfig(epochs=1), "demo, warming up") for _ in range(cores())])
-    terms = {"dataset": asked.dataset, "epochs": asked.epochs}
+    terms = PRESETS["live"].terms if asked.dataset == "digits" else {"dataset": asked.dataset, "epochs": 5}
     runs = [store.submit(RunConfig(head=head, **terms), "demo") for head in SEVEN]
     first, all_ended = seen_through(supervisor, runs)
     shares = [share_of_steps(store, run) for run in runs]
-    print(f"Seven heads, {asked.epochs} epochs of {asked.dataset}, {cores()} at a time: {all_ended:.0f} s; the first")
+    print(
+        f"Seven heads, {terms['epochs']} epochs of {asked.dataset}, {cores()} at a time: {all_ended:.0f} s; the first"
+    )
     print(f"points after {first:.1f} s. Steps had {statistics.median(shares):.2f} of a run's time within its epochs")
     print(f"({min(shares):.2f} to {max(shares):.2f}).\n")
     for threads in (1, cores()):
