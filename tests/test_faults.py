@@ -91,14 +91,14 @@ def test_a_clock_that_jumps_loses_no_attempt_no_picture_and_kills_nobody(tmp_pat
 
 def test_a_storm_of_stops_leaves_no_run_in_between(tmp_path):
     home, engine = Store(tmp_path / "home"), Scripted()
-    names = [home.submit(RunConfig(seed=seed)) for seed in range(200)]
+    names = [home.submit(RunConfig(seed=seed)) for seed in range(1000)]
     supervisor = Supervisor(home, engine)
     supervisor.tick()
     running = [run.id for run in home.runs(("running",))]
     assert len(running) == 2
     for name in reversed(names):
         home.stop(name, "all of them")
-        if name == names[100]:
+        if name == names[500]:
             supervisor.tick()  # which goes on meanwhile
     supervisor.tick()
     for name in running:
