@@ -268,7 +268,8 @@ def watch(path: Place) -> Callable[[], bool]:
     def look() -> bool:
         nonlocal seen
         if due():
-            seen = there(path)
+            with suppress(ConnectionError):  # what was known stays until the place is back
+                seen = there(path)
         return seen
 
     return look

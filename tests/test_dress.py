@@ -34,7 +34,12 @@ def told(request):
 
 @pytest.fixture(scope="module")
 def address():
-    routes = [Route("/", document), Route("/pieces", in_pieces), Route("/text", told)]
+    routes = [
+        Route("/", document),
+        Route("/pieces", in_pieces),
+        Route("/text", told),
+        Route("/media/replay.html", document),
+    ]
     with listening(Starlette(routes=routes, middleware=[Middleware(Dress)])) as address:
         yield address
 
@@ -55,3 +60,4 @@ def test_all_else_passes_as_it_is(address):
     assert fetched(address + "/text", accept="text/html", if_none_match="x") == b"</head>"
     assert fetched(address + "/text", accept="*/*", if_none_match="x") == b"</head>x"
     assert fetched(address + "/", accept="*/*") == PAGE.encode()
+    assert fetched(address + "/media/replay.html", accept="text/html") == PAGE.encode()  # what somebody takes away

@@ -159,8 +159,8 @@ class Supervisor:
             self.training = [other for other in self.training if other is not training]
             self._record(run, code, forced=training.stop_by is not None)
         elif stop and training.stop_by is None:
-            training.stop_by = now + GRACE
             self.store.folder(run.id).ask_to_stop(run.attempt)
+            training.stop_by = now + GRACE
         elif training.stop_by is not None and now > training.stop_by:
             self.engine.kill(training.handle)
 
@@ -271,5 +271,5 @@ def served(path: Path) -> bool:
 def _reason(store: Store, run: Run) -> str:
     try:
         return read(store.folder(run.id).attempt(run.attempt) / "reason.txt").decode()
-    except FileNotFoundError:
+    except (FileNotFoundError, ConnectionError):  # of storage that is away just now; the run must end all the same
         return brimming(store.path) or "Training failed without a word; its log may say more."

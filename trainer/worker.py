@@ -241,16 +241,16 @@ def logged(log: Path) -> Iterator[None]:
         nonlocal brought
         while True:
             last = ended.wait(PACE if brought >= 0 else 0.0)
-            if os.fstat(words.fileno()).st_size > brought:
-                words.seek(0)  # what is printed goes to its end all the same
-                content = words.read()
+            if len(content := here.read_bytes()) > brought:
                 with contextlib.suppress(OSError):
                     write(log, content)
                     brought = len(content)
             if last:
                 return
 
-    with tempfile.TemporaryFile("a+b", buffering=0) as words:
+    folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)  # Windows keeps a file that is printed to
+    here = Path(folder.name) / log.name
+    with folder, open(here, "ab", buffering=0) as words:
         say_into(words)
         bringing = threading.Thread(target=bring, daemon=True)
         bringing.start()

@@ -47,10 +47,10 @@ class SubCenterArcFace(ArcFace):
         return self.classes, self.k, dim
 
     def of_classes(self, cosine: Table) -> CosineTable:
-        return cosine.view(len(cosine), -1, self.k).max(dim=2).values
+        return cosine.view(len(cosine), cosine.shape[1] // self.k, self.k).max(dim=2).values
 
     def winners(self, cosine: Table) -> tuple[CosineTable, Ranks]:
-        first, *others = cosine.view(len(cosine), -1, self.k).unbind(2)
+        first, *others = cosine.view(len(cosine), cosine.shape[1] // self.k, self.k).unbind(2)
         nearest, which = first.contiguous(), torch.zeros_like(first, dtype=torch.uint8)
         for k, other in enumerate(others, 1):  # faster than `max`; of two that are equal the first wins, as there
             which = torch.maximum(which, (other > nearest).to(torch.uint8).mul_(k))

@@ -15,13 +15,20 @@ PARTIAL = {b"accept-encoding", b"if-modified-since", b"if-none-match", b"range"}
 
 
 class Dress:
-    """ASGI middleware: the style sheet goes into each document that a browser opens. All else passes as it is."""
+    """ASGI middleware: the style sheet goes into each document that a browser opens. All else passes as it is.
+
+    Also a document that somebody takes away, which Streamlit keeps under media/.
+    """
 
     def __init__(self, app: ASGIApp):
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or "text/html" not in Headers(scope=scope).get("accept", ""):
+        if (
+            scope["type"] != "http"
+            or "/media/" in scope["path"]
+            or "text/html" not in Headers(scope=scope).get("accept", "")
+        ):
             await self.app(scope, receive, send)
             return
         scope = {**scope, "headers": [one for one in scope["headers"] if one[0] not in PARTIAL]}

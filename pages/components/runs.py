@@ -11,6 +11,7 @@ from faces.datasets import find
 from faces.figures import Curve, history_curve
 from faces.files import read_json
 from trainer.config import RunConfig
+from trainer.memory import FIRST
 from trainer.naming import brought, dataset_title, has_logits, names, said, shown, subtitle, title
 from trainer.store import Run, Store
 from trainer.telling import sentence
@@ -32,7 +33,7 @@ NO_LOGITS = "No DNN accuracy: this head has no class logits."
 NOT_TRAINED = "No DNN accuracy: brought embeddings come without a classifier."
 
 
-ITSELF = re.compile(r"(https?://|www(?=\.)|@|:material(?=/)|^\d+(?=\.))", re.IGNORECASE)  # a link, an icon, a list
+ITSELF = re.compile(r"(https?://|www(?=\.)|@|:material(?=/)|^\d+(?=\.( |$)))", re.IGNORECASE)  # a link, an icon, a list
 
 
 def plain(text: str) -> str:
@@ -98,7 +99,7 @@ def class_names(store: Store, run: Run) -> tuple[str, ...]:
 
 def progress(store: Store, run: Run, facts: dict[str, Any] | None) -> None:
     """How far a run is: a bar with rate and time left while it trains, else a sentence."""
-    if run.open and run.alone and run.reason:
+    if run.open and run.reason == FIRST:
         st.info(plain(run.reason), icon=":material/memory:")
     if run.state == "queued":
         before = store.ahead(run.id)

@@ -22,6 +22,7 @@ BATCHES = "trainer.batches"
 WRITTEN = {  # settings that a script follows; a run with others has no code
     "head", "dataset", "knobs", "size", "encoder", "dim", "epochs", "batch", "lr", "weight_decay", "optimizer",
     "schedule", "crop", "augment", "pretrained", "noise", "drop_duplicates", "seed", "probe", "held_out", "warp",
+    "threads",  # of which only the last digits depend
 }  # fmt: skip
 
 
