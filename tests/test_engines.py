@@ -83,13 +83,13 @@ def on_cluster(cluster):
     kept.close(10)
 
 
-@pytest.fixture(params=["local", pytest.param("ray", marks=needs_ray)], scope="module")
+@pytest.fixture(params=["local", "together", pytest.param("ray", marks=needs_ray)], scope="module")
 def engines(request):
-    """Engines with two slots, on this machine or on the cluster."""
+    """Engines with two slots, on this machine, in processes of their own or in one in turn, or on the cluster."""
     if request.param == "ray":
         yield request.getfixturevalue("on_cluster")
         return
-    kept = Engines(lambda: LocalEngine(slots=2))
+    kept = Engines(lambda: LocalEngine(slots=2, together=request.param == "together"))
     yield kept
     kept.close(10)
 
@@ -172,7 +172,8 @@ def test_attempts_run_side_by_side_up_to_the_slots(engine, begin):
     assert engine.free() == 0
     until(lambda: all(trains(folder) for folder in folders))
     assert [engine.poll(handle) for handle in handles] == [None, None]
-    assert len({read_json(folder.attempt(1) / "worker.json")["pid"] for folder in folders}) == 2
+    processes = {read_json(folder.attempt(1) / "worker.json")["pid"] for folder in folders}
+    assert len(processes) == (1 if getattr(engine, "together", False) else 2)
 
 
 def test_a_wish_to_stop_is_heard_and_what_was_trained_is_kept(engine, begin):

@@ -10,7 +10,6 @@ import inspect
 import io
 import json
 import logging
-import os
 import subprocess
 import sys
 import zipfile
@@ -336,18 +335,12 @@ def test_a_look_at_what_is_far_is_taken_now_and_then(store, monkeypatch):
 
 
 @only_far
-def test_what_a_worker_prints_is_in_its_log_whole(store, capfd):
+def test_what_a_worker_prints_is_in_its_log_whole(store):
     log = store.folder(store.submit(RunConfig())).attempt(1) / "log.txt"
-    words = [os.dup(1), os.dup(2)]
-    try:
-        with logged(log):
-            os.write(1, b"one\n")
-            until(lambda: there(log) and read(log) == b"one\n", 10)
-            os.write(2, "zwölf\n".encode())
-    finally:
-        for number, file in enumerate(words, 1):
-            os.dup2(file, number)
-            os.close(file)
+    with logged(log) as words:
+        words.write(b"one\n")
+        until(lambda: there(log) and read(log) == b"one\n", 10)
+        words.write("zwölf\n".encode())
     assert read(log).decode() == "one\nzwölf\n"
 
 

@@ -81,7 +81,7 @@ def test_a_training_that_finds_no_memory_is_tried_once_more_alone_and_then_fails
     begun = unpack(folder.checkpoint())["facts"]["step"]
     beside = store.submit(SMALL)
     served(supervisor, lambda: store.history(beside))
-    nursery = psutil.Process(engine.nest.process.pid)  # what it forks from now on has little room
+    nursery = psutil.Process(engine.nests[""].process.pid)  # what it forks from now on has little room
     has = int(Path(f"/proc/{nursery.pid}/status").read_text().split("VmData:")[1].split()[0]) * 1024
     nursery.rlimit(psutil.RLIMIT_DATA, (has + ROOM, psutil.RLIM_INFINITY))
 
@@ -112,7 +112,7 @@ def test_a_training_that_finds_no_memory_is_tried_once_more_alone_and_then_fails
 def test_a_worker_that_the_system_ends_for_want_of_memory_is_one_that_ran_out_of_it(engine, store, group):
     supervisor, first = Supervisor(store, engine), store.submit(replace(SMALL, epochs=1))
     served(supervisor, lambda: store.run(first).state == "finished")  # the nursery has loaded all that it needs
-    (group / "cgroup.procs").write_text(str(engine.nest.process.pid))
+    (group / "cgroup.procs").write_text(str(engine.nests[""].process.pid))
     name = store.submit(HUGE)
     served(supervisor, lambda: store.run(name).alone)
     assert (store.run(name).attempt, store.run(name).reason) == (1, FIRST)

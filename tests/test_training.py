@@ -1,5 +1,6 @@
 """Training: the same again, resumed as if uninterrupted, turned while it runs, and honest about scores."""
 
+import gc
 import time
 from dataclasses import replace
 from types import SimpleNamespace
@@ -9,16 +10,19 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from faces.datasets import find
 from faces.heads import HEADS
 from faces.model import EncoderWithHead
 from trainer import RunConfig, batches, train, training
+from trainer import feed as feed_module
 from trainer.engines.local import cores
+from trainer.feed import Feed, divided
 from trainer.measuring import predicted
 from trainer.presets import PRESETS
 from trainer.snapshot import ARRAYS, Snapshot
-from trainer.training import TrainingError, divided, fresh_model, spread_out
+from trainer.training import TrainingError, fresh_model, fresh_optimizer, in_turn, margins, spread_out
 from trainer.worker import pack, unpack
 
 few = settings(max_examples=25, deadline=None, derandomize=True)
@@ -244,6 +248,57 @@ def test_the_live_settings_reach_99_percent_on_digits(head):
     assert snapshot.metrics["knn_accuracy"] >= 0.99
 
 
+@pytest.mark.parametrize("warp", [0.0, 0.1])
+def test_heads_that_train_in_turn_see_batches_made_once_and_end_as_they_do_alone(warp, monkeypatch):
+    terms = {**SHORT, "encoder": "ConvNetSlim", "warp": warp}
+    configs = [RunConfig(head=head, **terms) for head in ("ArcFace", "CurricularFace", "Triplet", "Quadruplet")]
+    configs.append(RunConfig(**{**terms, "batch": 128}))  # this one sees other batches
+    made, make = [], Feed._batch
+    monkeypatch.setattr(Feed, "_batch", lambda self, step: made.append((id(self), step)) or make(self, step))
+    ends, met = {}, []
+    for index, moment in in_turn(configs, "cpu"):
+        met.append(index)
+        if moment.last:
+            ends[index] = weights(moment)
+    assert met[:5] == [0, 1, 2, 3, 4]  # all begin before one goes on
+    assert len({name for name, _ in made}) == 3
+    assert len(made) == len(set(made))
+    for index, config in enumerate(configs):
+        assert equal(ends[index], last(config)[1])
+    gc.collect()
+    assert not feed_module._feeds
+
+
+class Waits(TorchDispatchMode):
+    """Fails where a GPU would be waited for: a number read from the device, or a shape that hangs on its content."""
+
+    HOLD = ("_local_scalar_dense", "nonzero", "masked_select", "_unique", "is_nonzero", "equal")
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.name().split("::")[1]
+        by = args[1] if name.startswith("index") and isinstance(args[1], list) else []
+        if name.startswith(self.HOLD) or any(at is not None and at.dtype in (torch.bool, torch.uint8) for at in by):
+            raise AssertionError(f"{func.name()} makes the processor wait for the GPU.")
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("head", [name for name in HEADS if HEADS[name].scored])
+def test_no_step_waits_for_the_device(head):
+    config = RunConfig(head=head, **{**SHORT, "warp": 0.1})
+    fed = Feed(config, "cpu")
+    model = fresh_model(config, fed.images)
+    optimizer = fresh_optimizer(model, config)
+    fed.batch(0)  # an epoch's order, and constants
+    with Waits():
+        with torch.autocast("cpu", torch.bfloat16, enabled=False):
+            loss = model.loss(*fed.batch(1))
+        loss.backward()
+        optimizer.step()
+        model.head.turn(**margins(config, model.head.knob_values(), 0.5))
+    with pytest.raises(AssertionError, match="wait"), Waits():
+        loss.item()
+
+
 def test_order_and_moves_depend_on_their_counters_only():
     assert torch.equal(batches.order(50, 1, 2), batches.order(50, 1, 2))
     assert not torch.equal(batches.order(50, 1, 2), batches.order(50, 1, 3))
@@ -363,7 +418,7 @@ def test_an_image_of_a_held_out_class_is_not_trained_on_under_a_wrong_label(monk
     true = find("digits").load(8)
     noisy = replace(true, labels=np.where(true.val, true.labels, (true.labels + 1) % 10))
     data = SimpleNamespace(load=lambda size, noise=0: noisy if noise else true)
-    monkeypatch.setattr("trainer.training.find", lambda name: data)
+    monkeypatch.setattr("trainer.feed.find", lambda name: data)
     config = RunConfig(held_out=3)
     object.__setattr__(config, "noise", 10)
     parts, out = divided(config, noisy), config.unseen(10)

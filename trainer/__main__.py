@@ -51,7 +51,7 @@ def engine(arguments: argparse.Namespace) -> Callable[[], Engine]:
         raise ValueError("--gpus is for --engine ray; on this machine --slots says how many runs share the GPUs.")
     from trainer.engines.local import LocalEngine
 
-    return lambda: LocalEngine(arguments.slots)
+    return lambda: LocalEngine(arguments.slots, arguments.together)
 
 
 def doctor(arguments: argparse.Namespace) -> None:
@@ -96,8 +96,12 @@ def parser() -> argparse.ArgumentParser:
 
     some = add(commands, "serve", serve)
     some.add_argument(
-        "--slots", type=int, help="runs at a time (default: one per GPU, or cores less one, from two cores on two)"
+        "--slots", type=int, help="runs at a time (default: seven per GPU, or cores less one, from two cores on two)"
     )
+    some.add_argument(
+        "--together", action=argparse.BooleanOptionalAction,
+        help="all runs of a GPU, or of the CPU, in one process, a step of each in turn (default: on a GPU)",
+    )  # fmt: skip
     some.add_argument(
         "--engine", default=os.environ.get("FACES_ENGINE", "local"),
         help="where runs train: local, on this machine, or ray, on a cluster (default: FACES_ENGINE or local)",
@@ -114,6 +118,7 @@ def parser() -> argparse.ArgumentParser:
 
     add(commands, "work", lambda _: internal("worker", "work"), "(for the trainer itself) carry out one attempt")
     add(commands, "nurse", lambda _: internal("worker", "nurse"), "(for the trainer itself) fork workers")
+    add(commands, "crew", lambda _: internal("worker", "crew"), "(for the trainer itself) carry out attempts in turn")
     some = add(
         commands, "project", lambda a: internal("pictures", "project", a.projection), "(for the trainer itself) draw"
     )

@@ -5,6 +5,7 @@ Randomness is counted, not carried: order and augmentation are pure functions of
 """
 
 import warnings
+from functools import cache
 
 import numpy as np
 import torch
@@ -22,6 +23,13 @@ def tensor(array: ndarray) -> Tensor:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         return torch.from_numpy(array)
+
+
+def brought(tensor: Tensor, device: torch.device | str) -> Tensor:
+    """The tensor on a device; on its way to a GPU nothing waits for it."""
+    if torch.device(device).type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 def draw(*counters: int) -> torch.Generator:
@@ -72,7 +80,7 @@ def moved(
     """Images moved by whole pixels, mirrored at the edges that come into view, cut to the crop, in one gather."""
     size, device = pixels.shape[1], pixels.device
     line = torch.arange(crop or size, device=device)
-    by, mirrored = by.to(device), mirrored.to(device)
+    by, mirrored = brought(by, device), brought(mirrored, device)
     down, right = line + by[:, :1], line + by[:, 1:]  # (B, size) each
     right = torch.where(mirrored[:, None], right.flip(1), right)
     down, right = (torch.where(at < 0, -at, torch.where(at >= size, 2 * size - 2 - at, at)) for at in (down, right))
@@ -92,8 +100,15 @@ def warps(batch: int, seed: int, step: int, warp: float) -> Float[Tensor, "batch
 
 def warped(images: Float[Tensor, "B channels H H"], maps: Float[Tensor, "B 2 3"]) -> Float[Tensor, "B channels H H"]:
     """Images seen through affine maps, bilinear between pixels; what lies beyond an edge looks like the edge."""
-    where = affine_grid(maps.to(images.device), list(images.shape), align_corners=False)
+    where = affine_grid(brought(maps, images.device), list(images.shape), align_corners=False)
     return grid_sample(images, where, padding_mode="border", align_corners=False)
+
+
+@cache
+def levels(channels: int, device: torch.device) -> tuple[Float[Tensor, " channels"], Float[Tensor, " channels"]]:
+    """Mean and standard deviation of each channel, in bytes."""
+    mean, std = (torch.tensor(c[:channels], device=device) * 255 for c in (MEAN, STD))
+    return mean, std
 
 
 def ready(pixels: UInt8[Tensor, "B size size channels"], side: int = 0) -> Float[Tensor, "B channels side side"]:
@@ -103,8 +118,7 @@ def ready(pixels: UInt8[Tensor, "B size size channels"], side: int = 0) -> Float
     """
     if pixels.is_floating_point():
         return pixels
-    channels = pixels.shape[3]
-    mean, std = (torch.tensor(c[:channels], device=pixels.device) * 255 for c in (MEAN, STD))
+    mean, std = levels(pixels.shape[3], pixels.device)
     images = ((pixels.float() - mean) / std).permute(0, 3, 1, 2)
     if side in (0, images.shape[-1]):
         return images

@@ -36,6 +36,11 @@ TERMS: dict[str, Knob | Choice] = {
     "probe": Knob(500, 100, 100_000, "validation images embedded for the picture, images", live=False),
     "ramp": Knob(0.0, 0.0, 1.0, "share of training in which the margin rises to its value; 0: it is there", live=False),
     "threads": Knob(1, 1, 64, "CPU threads; with several a run trains alone, to other last digits", live=False),
+    "mode": Choice(
+        ("deterministic", "fast", "compiled"),
+        "what a GPU gives up for speed: nothing; the same last digits each time; and, compiled, a minute to begin",
+        live=False,
+    ),
     "held_out": Knob(0, 0, 254, "classes kept out of training, to verify on; drawn from the seed", live=False),
 }  # fmt: skip
 
@@ -77,6 +82,7 @@ class RunConfig:
     ramp: float = 0.0
     warp: float = 0.0
     threads: int = 1
+    mode: str = "deterministic"
 
     def __post_init__(self) -> None:
         data = find(self.dataset)

@@ -3,10 +3,10 @@
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from numpy import ndarray
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from faces.datasets import Images, Progress, Progressed, find
+from faces.datasets import Images, Progress, Progressed
 from faces.datasets.base import silent
 from faces.encoders import ENCODERS
 from faces.evaluation import explained_variance, knn_accuracies, nearest_means
@@ -26,6 +26,7 @@ from faces.model import EncoderWithHead
 from trainer import batches, frozen
 from trainer.config import RunConfig
 from trainer.engines.local import cores
+from trainer.feed import Feed, feed
 from trainer.measuring import asked_losses, forbidden_arcs, last_metrics, margin_cones, predicted
 from trainer.snapshot import Snapshot
 
@@ -59,113 +60,108 @@ def train(
     Same settings, same machine: the same weights, bit for bit, on a CPU. Raises
     ValueError when the dataset is not ready, TrainingError when the loss is no longer finite.
     """
-    data = find(config.dataset)
-    images = data.load(config.size, config.noise)
-    if config.drop_duplicates:
-        images = images.without(data.duplicates()[:, 0])
+    with unchanged():
+        for moment in turns(config, turned, stopped, moved, start, device, progress):
+            if moment is not None:
+                yield moment
+
+
+def in_turn(configs: Sequence[RunConfig], device: str | None = None) -> Iterator[tuple[int, Snapshot]]:
+    """Train several runs in this process, a step of each in turn; yields which of them, and its snapshot.
+
+    Each ends with the weights that it has when it trains alone. Runs that see the same batches, heads on equal terms
+    say, have them made once, and get on side by side. Raises what `train` raises.
+    """
+    with unchanged():
+        ring = [(index, turns(config, device=device)) for index, config in enumerate(configs)]
+        while ring:
+            for member in list(ring):
+                index, steps = member
+                try:
+                    moment = next(steps)
+                except StopIteration:
+                    ring.remove(member)
+                    continue
+                if moment is not None:
+                    yield index, moment
+
+
+def turns(
+    config: RunConfig,
+    turned: Callable[[], Mapping[str, Value]] = dict,
+    stopped: Callable[[], bool] = bool,
+    moved: Callable[[int, int, Tensor], object] = lambda step, steps, loss: None,
+    start: Mapping[str, Any] | None = None,
+    device: str | None = None,
+    progress: Progress = silent,
+) -> Iterator[Snapshot | None]:
+    """The same as `train`, a turn at a time: yields after every step, None when there is no snapshot.
+
+    Threads and what else PyTorch has once in a process are set at each turn, and left so.
+    """
     device = device or best_device()
-    parts = divided(config, images)
-    if not len(parts.train):
-        raise ValueError(
-            f"No training image of {data.title} is left: each nearly equals a validation image. Keep near duplicates."
-        )
-    pixels, labels = batches.tensor(images.pixels), batches.tensor(parts.numbers)
-    if config.frozen_from:
-        pixels = frozen.features(config, pixels, device, progress)
-    if device == "cuda":
-        pixels, labels = pixels.to(device), labels.to(device)  # the whole dataset, as bytes
-    rows = torch.from_numpy(parts.train)
-    steps_per_epoch = max(1, len(rows) // config.batch)
-    steps = config.epochs * steps_per_epoch
+    settle_process(config, device)
+    fed = feed(config, device, progress)
+    images, rate = fed.images, fed.steps_per_epoch
+    steps = config.epochs * rate
 
     model = fresh_model(config, images).to(device).to(memory_format=torch.channels_last)
     optimizer = fresh_optimizer(model, config)
     state: dict[str, Any] = {"step": 0, "seconds": 0.0, "turned": []}
     if start is not None:
         state = restored(model, optimizer, start)
+    if compiled := config.mode == "compiled":
+        model.encoder.compile(mode="reduce-overhead")
     wanted = model.head.knob_values() | {name: value for _, name, value in state["turned"]}
     model.head.turn(**news(wanted, model.head.knob_values()))
     model.head.turn(**margins(config, wanted, state["step"] / steps))
-    probe = Probe(config, images, parts, pixels, labels, progress)
+    probe = Probe(config, fed, progress)
 
     first = state["step"]
-    with threads(config.threads, device):
-        losses: list[Tensor] = []
-        looked = 0.0  # seconds the last snapshot took
-        if first in (0, steps):
-            yield probe.look(model, state, steps, first / steps_per_epoch, losses, optimizer, whole=first == steps)
-        shot = time.perf_counter()
-        for step in range(first, steps):
-            began = time.perf_counter()
-            if wish := news(turned(), wanted):
-                model.head.turn(**wish)
-                wanted |= wish
-                model.head.turn(**margins(config, wanted, step / steps))
-                state["turned"] += [(step, name, value) for name, value in wish.items()]
+    losses: list[Tensor] = []
+    looked = 0.0  # seconds the last snapshot took
+    if first in (0, steps):
+        yield probe.look(model, state, steps, first / rate, losses, optimizer, whole=first == steps)
+    shot, spent = time.perf_counter(), state["seconds"]  # when the last snapshot was there, and the steps' until then
+    for step in range(first, steps):
+        settle_process(config, device)
+        began = time.perf_counter()
+        if wish := news(turned(), wanted):
+            model.head.turn(**wish)
+            wanted |= wish
+            model.head.turn(**margins(config, wanted, step / steps))
+            state["turned"] += [(step, name, value) for name, value in wish.items()]
 
-            epoch, place = divmod(step, steps_per_epoch)
-            if place == 0 or step == first:
-                if model.head.balanced:
-                    order = rows[batches.balanced_order(labels[rows].cpu(), config.seed, epoch)]
-                else:
-                    order = rows[batches.order(len(rows), config.seed, epoch)]
-            seen = order[place * config.batch : (place + 1) * config.batch].to(device)
-            batch = pixels[seen]
-            if config.augment and data.moved:
-                where = batches.moves(len(batch), config.size, config.seed, step, config.crop)
-                batch = batches.moved(batch, *where, config.crop)
+        for group in optimizer.param_groups:
+            group["lr"] = config.lr * (schedule(step / steps) if config.schedule == "cosine" else 1.0)
+        seeing, labels = fed.batch(step)
+        if compiled:
+            torch.compiler.cudagraph_mark_step_begin()
+        with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+            loss = model.loss(seeing, labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.detach())
 
-            for group in optimizer.param_groups:
-                group["lr"] = config.lr * (schedule(step / steps) if config.schedule == "cosine" else 1.0)
-            seeing = batches.ready(batch, config.crop)
-            if config.warp:
-                seeing = batches.warped(seeing, batches.warps(len(batch), config.seed, step, config.warp))
-            with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
-                loss = model.loss(seeing, labels[seen])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            losses.append(loss.detach())
-
-            state["step"] = step + 1
-            model.head.turn(**margins(config, wanted, state["step"] / steps))
-            state["seconds"] += (now := time.perf_counter()) - began
-            done, whole = (step + 1) / steps_per_epoch, place + 1 == steps_per_epoch
-            if device == "cpu" and not math.isfinite(loss.item()):
-                raise TrainingError(not_finite(step + 1, model.head.knob_values(), config.lr))
-            gap = min(max(LIVE_GAP[0], state["seconds"] / 150), LIVE_GAP[1])
-            due = now - shot > max(gap, looked / LIVE_SHARE)
-            moved(step + 1, steps, losses[-1])
-            if whole or due or wish or stopped():
-                yield probe.look(model, state, steps, done, losses, optimizer, whole=whole)
-                shot = time.perf_counter()
-                looked = shot - now
-                if not whole and looked > LIVE_SHARE * gap:
-                    probe.glance = max(FEWEST, probe.glance // 2)
-                if stopped():
-                    return
-
-
-class Parts(NamedTuple):
-    """Which images a run trains on, asks about, and meets at its end only, and how its head numbers the classes."""
-
-    train: Int[ndarray, " train"]  # rows of the dataset
-    val: Int[ndarray, " val"]
-    unseen: Int[ndarray, " unseen"]  # validation images of the classes kept out of training
-    classes: Int[ndarray, " C"]  # the dataset's number of each class of the head
-    numbers: Int[ndarray, " N"]  # the head's number of each image's class; of an unseen class it means nothing
-
-
-def divided(config: RunConfig, images: Images) -> Parts:
-    """The parts of a dataset for a run. An image of a held-out class is not trained on under a wrong label either."""
-    every = np.arange(len(images.class_names))
-    classes = np.setdiff1d(every, config.unseen(len(every)))
-    known = np.isin(images.labels, classes)
-    if config.noise and config.held_out:
-        known &= np.isin(find(config.dataset).load(config.size).labels, classes)
-    train, val = images.train_rows, images.val_rows
-    numbers = np.searchsorted(classes, images.labels)
-    return Parts(train[known[train]], val[known[val]], val[~known[val]], classes, numbers)
+        state["step"] = step + 1
+        model.head.turn(**margins(config, wanted, state["step"] / steps))
+        state["seconds"] += (now := time.perf_counter()) - began
+        if device == "cpu" and not math.isfinite(loss.item()):
+            raise TrainingError(not_finite(step + 1, model.head.knob_values(), config.lr))
+        gap = min(max(LIVE_GAP[0], state["seconds"] / 150), LIVE_GAP[1])
+        due = now - shot > gap and state["seconds"] - spent > looked / LIVE_SHARE
+        moved(step + 1, steps, losses[-1])
+        if (whole := (step + 1) % rate == 0) or due or wish or stopped():
+            yield probe.look(model, state, steps, (step + 1) / rate, losses, optimizer, whole=whole)
+            shot, spent = time.perf_counter(), state["seconds"]
+            looked = shot - now
+            if not whole and looked > LIVE_SHARE * gap:
+                probe.glance = max(FEWEST, probe.glance // 2)
+            if stopped():
+                return
+        else:
+            yield None
 
 
 class Probe:
@@ -178,14 +174,12 @@ class Probe:
     the picture moves every second or two.
     """
 
-    def __init__(
-        self, config: RunConfig, images: Images, parts: Parts, pixels: Tensor, numbers: Tensor, progress: Progress
-    ):
-        self.config, self.pixels, self.labels = config, pixels, images.labels
+    def __init__(self, config: RunConfig, fed: Feed, progress: Progress):
+        self.config, self.pixels, self.labels = config, fed.pixels, fed.images.labels
         self.glance = config.probe
-        self.classes, self.numbers, self.progress = parts.classes, numbers, progress
+        self.classes, self.numbers, self.progress = fed.parts.classes, fed.labels, progress
         self.asked, self.known, self.unseen = (
-            spread_out(rows, images.labels) for rows in (parts.val, parts.train, parts.unseen)
+            spread_out(rows, self.labels) for rows in (fed.parts.val, fed.parts.train, fed.parts.unseen)
         )
 
     def look(
@@ -204,7 +198,9 @@ class Probe:
         known = self.known[:0] if not whole else self.known if last else self.known[: 2 * self.config.probe]
         unseen = self.unseen if last else self.unseen[:0]
         head = model.head.eval()
-        features = self.features(model, np.concatenate([asked, known, unseen]), silent if not last else self.progress)
+        with eager(self.config):
+            rows = np.concatenate([asked, known, unseen])
+            features = self.features(model, rows, silent if not last else self.progress)
         lengths = torch.linalg.vector_norm(features[: len(asked)], dim=1).cpu().numpy()
         embeddings, known_embeddings, unseen_embeddings = np.split(
             normalize(features, eps=1e-6).cpu().numpy(), np.cumsum([len(asked), len(known)])
@@ -299,9 +295,10 @@ def fresh_optimizer(model: EncoderWithHead, config: RunConfig) -> torch.optim.Op
         {"params": list(model.encoder.parameters()), "weight_decay": config.weight_decay},
         {"params": list(model.head.parameters()), "weight_decay": 0.0},
     ]
+    fused = True if next(model.parameters()).is_cuda else None
     if config.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=config.lr)
-    return torch.optim.SGD(groups, lr=config.lr, momentum=0.9, nesterov=config.optimizer == "sgd")
+        return torch.optim.AdamW(groups, lr=config.lr, fused=fused)
+    return torch.optim.SGD(groups, lr=config.lr, momentum=0.9, nesterov=config.optimizer == "sgd", fused=fused)
 
 
 def schedule(done: float) -> float:
@@ -358,13 +355,34 @@ def not_finite(step: int, knobs: Mapping[str, Value], lr: float) -> str:
     return f"The loss is no finite number at step {step} ({said}, learning rate {lr:g}); try smaller ones."
 
 
-@contextmanager
-def threads(number: int, device: str) -> Iterator[None]:
-    """So many CPU threads while a run trains on the CPU, not more than cores; one is best for several runs at once."""
-    before = torch.get_num_threads()
+def settle_process(config: RunConfig, device: str) -> None:
+    """Set what PyTorch has once in a process as this run wants it; nothing to do when its last turn did.
+
+    On a CPU so many threads, not more than cores; one is best for several runs at once. On a GPU whether its kernels
+    must give the same result again.
+    """
     if device == "cpu":
-        torch.set_num_threads(min(number, cores()))
+        if torch.get_num_threads() != (wanted := min(config.threads, cores())):
+            torch.set_num_threads(wanted)
+        return
+    exact = config.mode == "deterministic"
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when the first product is taken
+    if torch.are_deterministic_algorithms_enabled() != exact:
+        torch.use_deterministic_algorithms(exact, warn_only=True)
+        torch.backends.cudnn.benchmark = not exact
+
+
+def eager(config: RunConfig) -> AbstractContextManager:
+    """Within it nothing is compiled: looks see other numbers of images, and few."""
+    return torch.compiler.set_stance("force_eager") if config.mode == "compiled" else nullcontext()
+
+
+@contextmanager
+def unchanged() -> Iterator[None]:
+    """Leaves threads and deterministic kernels, in the end, as they were."""
+    threads, exact = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(exact)

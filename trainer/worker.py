@@ -4,10 +4,12 @@ A worker gets no database, only its run's folder. It says how it ended by its ex
 """
 
 import contextlib
+import io
 import json
 import math
 import os
 import platform
+import queue
 import select
 import signal
 import sys
@@ -15,7 +17,7 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -44,11 +46,24 @@ def run_attempt(folder: RunFolder, attempt: int, interrupted: Callable[[], bool]
     says so (the supervisor went away). A slow disk does not hold training up (`trainer.writer`), but it has not ended
     before all is written. Where it is behind, the newest moment within an epoch takes the place of those before.
     """
+    from trainer.training import unchanged
+
+    steps = attempted(folder, attempt, interrupted)
+    with unchanged():
+        while True:
+            try:
+                next(steps)
+            except StopIteration as over:
+                return over.value
+
+
+def attempted(folder: RunFolder, attempt: int, interrupted: Callable[[], bool]) -> Generator[None, None, int]:
+    """The same a turn at a time: yields after every step."""
     here = folder.attempt(attempt)
     stop = here / "stop"
     asked = watch(stop)
     try:
-        from trainer.training import train
+        from trainer.training import turns
 
         config = folder.config
         data, progress = find(config.dataset), here / "progress.json"
@@ -61,15 +76,19 @@ def run_attempt(folder: RunFolder, attempt: int, interrupted: Callable[[], bool]
         checkpointed, turned, written = time.monotonic(), 0, None
         with Writer() as writer:
             stopped = lambda: asked() or interrupted() or writer.error is not None  # noqa: E731
-            for snapshot in train(config, Wishes(folder), stopped, mover(progress), start, progress=teller(progress)):
-                whole = math.isclose(snapshot.epoch, round(snapshot.epoch))
-                due = time.monotonic() - checkpointed > (1 if whole else CHECKPOINT_AFTER)
-                free = written is None or written.is_set()  # one checkpoint at a time waits for the disk
-                must = snapshot.last or len(snapshot.turned) > turned or stopped() or (due and free)
-                writer.hand(partial(keep, folder, attempt, snapshot), spare=not (whole or must))
-                if must:
-                    written = writer.hand(partial(folder.keep_checkpoint, attempt, snapshot.step, pack(snapshot)))
-                    checkpointed, turned = time.monotonic(), len(snapshot.turned)
+            told = teller(progress)
+            for moment in turns(config, Wishes(folder), stopped, mover(progress), start, progress=told):
+                if moment is not None:
+                    snapshot = moment
+                    whole = math.isclose(snapshot.epoch, round(snapshot.epoch))
+                    due = time.monotonic() - checkpointed > (1 if whole else CHECKPOINT_AFTER)
+                    free = written is None or written.is_set()  # one checkpoint at a time waits for the disk
+                    must = snapshot.last or len(snapshot.turned) > turned or stopped() or (due and free)
+                    writer.hand(partial(keep, folder, attempt, snapshot), spare=not (whole or must))
+                    if must:
+                        written = writer.hand(partial(folder.keep_checkpoint, attempt, snapshot.step, pack(snapshot)))
+                        checkpointed, turned = time.monotonic(), len(snapshot.turned)
+                yield
         if snapshot.last:
             return FINISHED
         return STOPPED if there(stop) else INTERRUPTED
@@ -150,11 +169,8 @@ def nurse() -> int:
     The end of the input, or of this process, makes the workers stop. Nothing here may start a thread or
     touch a GPU, since neither survives a fork.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the supervisor, which then closes our input
-    replies = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # whatever a library prints must not be taken for a reply
-    load()
-    me, source, text, listening = os.getpid(), sys.stdin.fileno(), b"", True
+    reply, me, source = replier(), os.getpid(), sys.stdin.fileno()
+    text, listening = b"", True
     names: dict[int, int] = {}
     kills: dict[int, int] = {}  # the system's for want of memory, before each worker
     while listening or names:
@@ -166,7 +182,7 @@ def nurse() -> int:
                 job = json.loads(line)
                 known = system_kills()
                 names[pid := fork(job, me)], kills[pid] = job["name"], known
-                print(json.dumps({"name": job["name"], "pid": pid, "code": None}), file=replies, flush=True)
+                reply(job["name"], pid)
                 load_more()
             if not listening:
                 for pid in names:
@@ -178,8 +194,71 @@ def nurse() -> int:
             code = os.waitstatus_to_exitcode(status)
             if system_kills() > kills.pop(pid) and code == -signal.SIGKILL:
                 code = OUT_OF_MEMORY
-            print(json.dumps({"name": names.pop(pid), "pid": pid, "code": code}), file=replies, flush=True)
+            reply(names.pop(pid), pid, code)
     return FINISHED
+
+
+def crew() -> int:
+    """Carry out the attempts that JSON lines name in this process, a step of each in turn; print the exit code of each.
+
+    One may join at any time. Runs that see the same batches have them made once (`trainer.feed`). The end of the input
+    makes all of them stop. What ends this process ends them all, and each goes on from its checkpoint in another; so
+    does an error that leaves the GPU of no more use to the others.
+    """
+    reply, me = replier(), os.getpid()
+    jobs: queue.Queue[dict[str, Any]] = queue.Queue()
+    alone = threading.Event()
+
+    def listen() -> None:
+        for line in sys.stdin:
+            jobs.put(json.loads(line))
+        alone.set()
+
+    threading.Thread(target=listen, daemon=True).start()
+    ring: list[tuple[int, Generator[None, None, int]]] = []
+    while ring or not jobs.empty() or not alone.is_set():
+        with contextlib.suppress(queue.Empty):
+            job = jobs.get(timeout=0 if ring else 0.05)
+            ring.append((job["name"], carried_out(job, alone.is_set)))
+            reply(job["name"], me)
+        for member in list(ring):
+            name, steps = member
+            try:
+                next(steps)
+            except StopIteration as over:
+                ring.remove(member)
+                reply(name, me, over.value)
+                if over.value == FAILED and not usable():
+                    return FAILED
+    return FINISHED
+
+
+def usable() -> bool:
+    """Whether the GPU still answers this process, if there is one: after some errors it does not to its end."""
+    import torch
+
+    try:
+        if torch.cuda.is_initialized():
+            torch.cuda.synchronize()
+    except RuntimeError:
+        return False
+    return True
+
+
+def replier() -> Callable[..., None]:
+    """What tells the parent of a worker, by its name, id and exit code; nothing else that is printed reaches it.
+
+    Ctrl-C is for the supervisor, which then closes our input. Loads all that a training needs.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    replies = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    load()
+
+    def reply(name: int, pid: int, code: int | None = None) -> None:
+        print(json.dumps({"name": name, "pid": pid, "code": code}), file=replies, flush=True)
+
+    return reply
 
 
 def fork(job: dict[str, Any], nursery: int) -> int:
@@ -216,24 +295,46 @@ def load_more() -> None:
 
 def carry_out(job: dict[str, Any], interrupted: Callable[[], bool]) -> int:
     """Run the attempt that a job names, with its words in its log; returns the exit code."""
-    os.environ.update(job["environment"])
-    folder = RunFolder(place(job["folder"]))
-    log = folder.attempt(job["attempt"]) / "log.txt"
-    with logged(log):
-        me = psutil.Process()
-        told = {"host": platform.node(), "pid": me.pid, "born": me.create_time()}
-        write(log.with_name("worker.json"), json.dumps(told))
+    with begun(job) as (folder, words):
+        sys.stdout.flush()
+        os.dup2(words.fileno(), 1)
+        os.dup2(words.fileno(), 2)
         return run_attempt(folder, job["attempt"], interrupted)
 
 
+def carried_out(job: dict[str, Any], interrupted: Callable[[], bool]) -> Generator[None, None, int]:
+    """The same a turn at a time, beside others in this process: its log has what Python prints in its turns."""
+    with begun(job) as (folder, words), io.TextIOWrapper(words, write_through=True) as log:
+        steps = attempted(folder, job["attempt"], interrupted)
+        while True:
+            try:
+                with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+                    next(steps)
+            except StopIteration as over:
+                return over.value
+            yield
+
+
 @contextlib.contextmanager
-def logged(log: Path) -> Iterator[None]:
-    """Put whatever this process prints into a log. One elsewhere is brought there every few seconds, and at the end."""
+def begun(job: dict[str, Any]) -> Iterator[tuple[RunFolder, Any]]:
+    """The folder of the run that a job names, and the file for what is printed; both say who is at work."""
+    os.environ.update(job["environment"])
+    folder = RunFolder(place(job["folder"]))
+    log = folder.attempt(job["attempt"]) / "log.txt"
+    with logged(log) as words:
+        me = psutil.Process()
+        told = {"host": platform.node(), "pid": me.pid, "born": me.create_time()}
+        write(log.with_name("worker.json"), json.dumps(told))
+        yield folder, words
+
+
+@contextlib.contextmanager
+def logged(log: Path) -> Iterator[Any]:
+    """A log to print to. One elsewhere is brought there every few seconds, and at the end."""
     if isinstance(log, Path):
         log.parent.mkdir(parents=True, exist_ok=True)
         with open(log, "ab", buffering=0) as file:
-            say_into(file)
-        yield
+            yield file
         return
     ended, brought = threading.Event(), -1  # bytes
 
@@ -251,18 +352,11 @@ def logged(log: Path) -> Iterator[None]:
     folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)  # Windows keeps a file that is printed to
     here = Path(folder.name) / log.name
     with folder, open(here, "ab", buffering=0) as words:
-        say_into(words)
         bringing = threading.Thread(target=bring, daemon=True)
         bringing.start()
         try:
-            yield
+            yield words
         finally:
             sys.stdout.flush()
             ended.set()
             bringing.join()
-
-
-def say_into(file: Any) -> None:
-    """Make a file what this process prints to."""
-    os.dup2(file.fileno(), 1)
-    os.dup2(file.fileno(), 2)

@@ -1,4 +1,4 @@
-"""Worker processes that start at once: forked from a process that has torch loaded (Linux), or a warm spare."""
+"""Processes in which attempts start at once: forked from one that has torch loaded (Linux), a warm spare, or shared."""
 
 import contextlib
 import json
@@ -104,9 +104,13 @@ class ForkedChild:
 
 
 class Nursery:
-    """One process that has torch loaded and forks a worker for each attempt, in a tenth of a second."""
+    """One process that has torch loaded and forks a worker for each attempt, in a tenth of a second.
 
-    def __init__(self) -> None:
+    With the command "crew" it forks none and carries the attempts out itself, a step of each in turn.
+    """
+
+    def __init__(self, command: str = "nurse") -> None:
+        self.command = command
         self.process: Popen | None = None
         self.listener: threading.Thread | None = None
         self.children: dict[int, ForkedChild] = {}
@@ -114,12 +118,12 @@ class Nursery:
     def warm(self) -> None:
         """Have the nursery running."""
         if self.process is None or self.process.poll() is not None:
-            self.process, self.children = child("nurse", stdin=PIPE, stdout=PIPE), {}
+            self.process, self.children = child(self.command, stdin=PIPE, stdout=PIPE), {}
             self.listener = threading.Thread(target=self._listen, args=(self.process, self.children), daemon=True)
             self.listener.start()
 
     def start(self, job: dict[str, Any]) -> Child:
-        """Fork a worker for a job."""
+        """Start a job."""
         self.warm()
         assert self.process is not None
         name = len(self.children)

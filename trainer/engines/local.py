@@ -1,17 +1,22 @@
-"""The local engine: one child process per attempt, one at a time per GPU, or per CPU core less one.
+"""The local engine: one child process per attempt, as many at a time as CPU cores less one; or one process per GPU.
 
-Two cores take two, so that two heads can be watched side by side: workers have low priority, the pages go first.
+Two cores take two, so that two heads can be watched side by side: workers have low priority, the pages go first. A GPU
+is kept busy by one run, and shared best in one process, in which attempts take turns step by step: heads on equal terms
+are shown the same batch, made once, and get on together.
 """
 
 import os
 import shutil
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
-from trainer.engines.children import Child, nest
+from trainer.engines.children import Child, Nursery, Spares, nest
+
+ABREAST = 7  # runs that take turns on a GPU: the heads of the article
 
 
 @dataclass
@@ -37,16 +42,27 @@ def cores() -> int:
     return len(psutil.Process().cpu_affinity()) if hasattr(psutil.Process, "cpu_affinity") else os.cpu_count() or 2
 
 
-class LocalEngine:
-    """Attempts as child processes. A worker whose supervisor dies stops with a checkpoint."""
+def workers() -> int:
+    """How many training processes suit this machine's CPU."""
+    return min(cores(), max(2, cores() - 1))
 
-    def __init__(self, slots: int | None = None):
-        self.slots = gpus() or [f"cpu{core}" for core in range(min(cores(), max(2, cores() - 1)))]
-        if slots:
-            places = len(self.slots)
-            self.slots = [self.slots[index % places] + "+" * (index // places) for index in range(slots)]
+
+class LocalEngine:
+    """Attempts in child processes. A worker whose supervisor dies stops with a checkpoint.
+
+    `together` puts all attempts of a GPU, or of the CPU, into one process, in which they take turns; by default that
+    is what GPUs do. `slots` is how many attempts run at a time.
+    """
+
+    def __init__(self, slots: int | None = None, together: bool | None = None):
+        devices = gpus()
+        self.together = bool(devices) if together is None else together
+        abreast = ABREAST if self.together else 1
+        places = devices or (["cpu"] if self.together else [f"cpu{core}" for core in range(workers())])
+        count = slots or len(places) * abreast
+        self.slots = [places[index % len(places)] + "+" * (index // len(places)) for index in range(count)]
         self.running: list[Attempt] = []
-        self.nest = nest()
+        self.nests: dict[str, Nursery | Spares] = {}  # by device, or one for all that do not share a process
 
     def free(self) -> int:
         """How many more attempts may start now."""
@@ -54,16 +70,24 @@ class LocalEngine:
 
     def warm(self) -> None:
         """Have torch loaded somewhere, so that the next attempt starts at once."""
-        self.nest.warm()
+        for slot in self.slots:
+            self._nest(slot).warm()
 
     def start(self, folder: Path, attempt: int) -> Attempt:
         """Start an attempt on the first free slot."""
         slot = next(slot for slot in self.slots if slot not in {busy.slot for busy in self.running})
-        environment = {} if slot.startswith("cpu") else {"CUDA_VISIBLE_DEVICES": slot.rstrip("+")}
+        place = slot.rstrip("+")
+        environment = {} if place.startswith("cpu") else {"CUDA_VISIBLE_DEVICES": place}
         job = {"folder": str(folder), "attempt": attempt, "environment": environment}
-        handle = Attempt(self.nest.start(job), slot)
+        handle = Attempt(self._nest(slot).start(job), slot)
         self.running.append(handle)
         return handle
+
+    def _nest(self, slot: str) -> Nursery | Spares:
+        place = slot.rstrip("+") if self.together else ""
+        if place not in self.nests:
+            self.nests[place] = Nursery("crew") if self.together else nest()
+        return self.nests[place]
 
     def poll(self, handle: Attempt) -> int | None:
         """None while the attempt runs, then its exit code; negative for a signal."""
@@ -78,4 +102,5 @@ class LocalEngine:
 
     def close(self, patience: float) -> None:
         """Let all attempts stop and keep their checkpoint; end those that have not after `patience` seconds."""
-        self.nest.close(patience)
+        with ThreadPoolExecutor() as at_once:
+            list(at_once.map(lambda nest: nest.close(patience), self.nests.values()))
