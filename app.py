@@ -5,6 +5,7 @@ import gc
 import importlib
 import pkgutil
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from subprocess import Popen
@@ -15,12 +16,14 @@ from starlette.middleware import Middleware
 
 from faces.home import home, runs
 from pages import components
-from pages.components import blocks, shown, who
+from pages.components import blocks, session, shown, who
 from pages.components.door import Door
 from pages.components.dress import Dress
 from trainer import service
+from trainer.store import Store
 
 WATCH = 2.0  # seconds between two looks whether the trainer is there
+PATIENCE = 10.0  # seconds in which the first page has the machine for itself
 
 
 def preload() -> None:
@@ -33,12 +36,26 @@ def preload() -> None:
     gc.freeze()
 
 
+async def opened() -> None:
+    """Wait until the first page is drawn, which needs neither the trainer nor what other pages load; not for long.
+
+    Nor any longer once something waits for the trainer.
+    """
+    store, until = Store(home()), time.monotonic() + PATIENCE
+    while not session.drawn.is_set() and time.monotonic() < until:
+        if await asyncio.to_thread(service.needed, store):
+            return
+        await asyncio.sleep(0.25)
+
+
 @asynccontextmanager
 async def lifespan(app: Any) -> AsyncIterator[None]:
     """Start the trainer with the app and stop it with the app; runs it had to stop go on at the next start."""
     started: list[Popen] = []
 
     async def watch() -> None:
+        await opened()
+        tasks.append(asyncio.create_task(asyncio.to_thread(preload)))
         while True:
             if not started or started[-1].poll() is not None:
                 with suppress(OSError):  # a full disk, say: tried again
@@ -46,7 +63,7 @@ async def lifespan(app: Any) -> AsyncIterator[None]:
                     started.extend([new] if new else [])
             await asyncio.sleep(WATCH)
 
-    tasks = [asyncio.create_task(watch()), asyncio.create_task(asyncio.to_thread(preload))]
+    tasks = [asyncio.create_task(watch())]
     try:
         yield
     finally:

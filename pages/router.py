@@ -4,6 +4,7 @@ from pathlib import Path
 
 import streamlit as st
 
+from pages.components.session import drawn
 from pages.components.teaching import frame
 from pages.components.who import inside
 from trainer.rights import RefusedError
@@ -68,3 +69,4 @@ if known:
         if error.errno not in REFUSED:
             raise
         st.error(sentence(error), icon=":material/hard_drive:")
+drawn.set()

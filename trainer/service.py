@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from sqlalchemy.exc import DBAPIError
 
+from trainer.store import Store
 from trainer.supervisor import served
 
 _started: dict[Path, subprocess.Popen] = {}  # by this process
@@ -37,6 +39,15 @@ def ensure(path: Path, stay: bool = False) -> subprocess.Popen | None:
             env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **apart,
         )  # fmt: skip
     return _started[path]
+
+
+def needed(store: Store) -> bool:
+    """Whether something in a home waits for its supervisor, or was left by one; where that cannot be read, it may."""
+    try:
+        waiting = store.waiting()
+        return bool(waiting["queued"] or waiting["wanted"] or waiting["jobs"] or store.runs(("running",)))
+    except (OSError, ValueError, DBAPIError):
+        return True
 
 
 def end(process: subprocess.Popen, patience: float = 15.0) -> None:

@@ -1,5 +1,6 @@
 """What every page needs of the server it runs in: the store, the colours of the theme and charts in them, the URL."""
 
+import threading
 from collections.abc import Iterable
 from typing import Any
 
@@ -10,6 +11,8 @@ from faces.home import home
 from faces.palette import DARK, LIGHT, Ink, Paper, head_ink
 from pages.components.who import person
 from trainer.store import Store
+
+drawn = threading.Event()  # set once this server has drawn a page for somebody
 
 
 @st.cache_resource(max_entries=4)
