@@ -17,7 +17,8 @@ from tests.helpers import ROOT
 BENCHMARKS = {  # name: module and its words
     "heads": ("heads",), "speed": ("speed",), "demo": ("demo",), "projections": ("projections",),
     "growth": ("growth", "--patience", "3"), "lab": ("lab",), "picture": ("picture",), "viewers": ("viewers",),
-    "on_screen": ("on_screen",), "start": ("start",), "scaling": ("scaling", "--engines", "local"),
+    "on_screen": ("on_screen",), "start": ("start",), "together": ("together",),
+    "scaling": ("scaling", "--engines", "local"),
 }  # fmt: skip
 
 
