@@ -27,6 +27,7 @@ DECLARATIONS = (
     "notice",
     "pretrained",
     "smallest",
+    "fixed",
     "at_angle",
     "likeness",
     "spares",

@@ -10,9 +10,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
+from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from faces.datasets import find
+from faces.datasets.own import import_folder
 from faces.heads import HEADS
 from faces.model import EncoderWithHead
 from trainer import RunConfig, batches, train, training
@@ -20,6 +23,7 @@ from trainer import feed as feed_module
 from trainer.engines.local import cores
 from trainer.feed import Feed, divided
 from trainer.measuring import predicted
+from trainer.muon import Muon, orthogonal
 from trainer.presets import PRESETS
 from trainer.snapshot import ARRAYS, Snapshot
 from trainer.training import TrainingError, fresh_model, fresh_optimizer, in_turn, margins, spread_out
@@ -42,6 +46,19 @@ def last(config: RunConfig, **more) -> tuple[Snapshot, dict[str, np.ndarray]]:
         if snapshot.last:
             return snapshot, weights(snapshot)
     raise AssertionError("training ended before its last step")
+
+
+@pytest.fixture
+def photographs(faces_home, tmp_path) -> str:
+    """Own images of two classes, noise of two colours, at 32 px."""
+    draw = np.random.default_rng(0)
+    for row in range(60):
+        image = draw.integers(0, 256, (32, 32, 3), dtype=np.uint8) // (1, 2, 4)[:: 1 - 2 * (row % 2)]
+        (tmp_path / "noise" / "ab"[row % 2]).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image.astype(np.uint8)).save(tmp_path / "noise" / "ab"[row % 2] / f"{row}.png")
+    data = import_folder(tmp_path / "noise", "noise")
+    data.prepare(32)
+    return data.name
 
 
 @pytest.mark.parametrize("head", HEADS)
@@ -230,6 +247,77 @@ def test_images_are_warped_by_no_more_than_asked_and_stay_as_they_are_without():
     assert 0.09 < (maps - still).abs().max() <= 0.1
     assert torch.equal(maps, batches.warps(200, 3, 4, 0.1))
     assert not torch.equal(maps, batches.warps(200, 3, 5, 0.1))
+
+
+def test_resized_crops_show_a_part_as_large_as_asked_in_every_place():
+    maps = batches.areas(2000, 3, 4, 0.35)
+    wide, high = maps[:, 0, 0].abs(), maps[:, 1, 1]
+    share, shape = wide * high, wide / high
+    assert 0.3 < share.min() < 0.4  # a wide part of nearly all of an image would stick out, and is cut
+    assert 0.95 < share.max() <= 1
+    assert 0.75 - 1e-4 <= shape.min() < 0.8
+    assert 1.25 < shape.max() <= 4 / 3 + 1e-4
+    assert 0.4 < (maps[:, 0, 0] < 0).float().mean() < 0.6  # mirrored
+    for move, side in ((maps[:, 0, 2], wide), (maps[:, 1, 2], high)):
+        assert ((move.abs() + side) <= 1 + 1e-6).all()  # never beyond an edge
+        assert (move > 0.3).any()
+        assert (move < -0.3).any()
+    image = torch.arange(64.0).reshape(1, 1, 8, 8)
+    shown = batches.warped(image, torch.tensor([[[0.5, 0, 0.5], [0, 0.5, -0.5]]]))  # the upper right quarter
+    assert shown[0, 0].mean() == pytest.approx(image[0, 0, :4, 4:].mean().item(), abs=0.5)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{"area": 0.35}, {"area": 0.5, "crop": 24}, {"grow": 0.6}, {"optimizer": "muon"}, {"schedule": "flat"},
+     {"knobs": {"smoothing": 0.2}}],
+)  # fmt: skip
+def test_a_quick_training_is_resumed_bit_for_bit_and_is_another_than_without(more, photographs):
+    terms = {"head": "Classification", "dataset": photographs, "size": 32, "epochs": 2, "batch": 8, "dim": 8}
+    config = RunConfig(**{**terms, **more})
+    _, whole = last(config)
+    count = iter(range(100))
+    *_, stop = train(config, stopped=lambda: next(count) >= 6)
+    assert 0 < stop.step < stop.steps
+    assert equal(whole, last(config, start=unpack(pack(stop)))[1])
+    assert not equal(whole, last(RunConfig(**terms))[1])
+
+
+def test_growing_images_have_three_sizes():
+    fed = Feed(RunConfig(**SHORT, grow=0.6, encoder="ConvNet"), "cpu")
+    sides = [fed.batch(step)[0].shape[-1] for step in range(5)]
+    assert sides == [4, 4, 6, 8, 8]
+    with pytest.raises(ValueError, match="any size"):
+        RunConfig(grow=0.5, encoder="ConvNetSlim")
+    with pytest.raises(ValueError, match="area 1"):
+        RunConfig(area=0.5)
+
+
+@few
+@given(rows=st.integers(1, 40), columns=st.integers(1, 40), seed=st.integers(0, 99))
+def test_muon_keeps_directions_and_makes_every_length_about_one(rows, columns, seed):
+    matrix = torch.randn(2, rows, columns, generator=torch.Generator().manual_seed(seed))
+    u, s, v = torch.linalg.svd(matrix, full_matrices=False)
+    found = orthogonal(matrix)
+    strong = s > 0.05 * s.sum(1, keepdim=True)  # others are still on their way up
+    stretched = torch.einsum("nir,nij,nrj->nr", u, found, v)
+    assert ((stretched > 0.4) & (stretched < 1.4))[strong].all()
+    rest = found - torch.einsum("nir,nr,nrj->nij", u, stretched, v)
+    assert rest.abs().max() < 1e-3
+    assert torch.allclose(orthogonal(3 * matrix), found, atol=1e-4)
+
+
+def test_muon_moves_what_is_no_filter_as_sgd_does():
+    terms = {"weight_decay": 0.01, "lr": 0.1}
+    one, other = nn.Linear(3, 2), nn.Linear(3, 2)
+    other.load_state_dict(one.state_dict())
+    pair = Muon(one.parameters(), **terms), torch.optim.SGD(other.parameters(), momentum=0.9, nesterov=True, **terms)
+    for _ in range(3):
+        for model, optimizer in zip((one, other), pair, strict=True):
+            optimizer.zero_grad()
+            model(torch.ones(4, 3)).square().sum().backward()
+            optimizer.step()
+    assert torch.allclose(one.weight, other.weight, atol=1e-6)
 
 
 def test_warped_training_is_resumed_bit_for_bit_and_is_another_than_without():

@@ -1,4 +1,4 @@
-"""Batches: which images a step sees, and how they are moved and mirrored, or warped.
+"""Batches: which images a step sees, and how they are moved and mirrored, cropped, or warped.
 
 Randomness is counted, not carried: order and augmentation are pure functions of (seed, epoch) and
 (seed, step), so a resumed run sees exactly what an uninterrupted one sees, with nothing more to save.
@@ -88,6 +88,22 @@ def moved(
     return pixels[image, down[:, :, None], right[:, None, :]]
 
 
+def areas(batch: int, seed: int, step: int, smallest: float) -> Float[Tensor, "batch 2 3"]:
+    """Which part of each image of a step is shown, and whether mirrored: an affine map for each, for `warped`.
+
+    A part has from `smallest` of the area to all of it, and sides in a ratio of 3:4 to 4:3 (Szegedy et al.,
+    https://arxiv.org/abs/1409.4842).
+    """
+    random = draw(seed, 5, step)
+    share, shape, x, y, mirrored = torch.rand(5, batch, generator=random)
+    share, shape = smallest + (1 - smallest) * share, (4 / 3) ** (2 * shape - 1)
+    wide, high = (share * shape).sqrt().clamp_max(1), (share / shape).sqrt().clamp_max(1)
+    maps = torch.zeros(batch, 2, 3)
+    maps[:, 0, 0], maps[:, 0, 2] = torch.where(mirrored < 0.5, -wide, wide), (2 * x - 1) * (1 - wide)
+    maps[:, 1, 1], maps[:, 1, 2] = high, (2 * y - 1) * (1 - high)
+    return maps
+
+
 def warps(batch: int, seed: int, step: int, warp: float) -> Float[Tensor, "batch 2 3"]:
     """How each image of a step is turned, stretched, slanted and moved: an affine map for each.
 
@@ -119,7 +135,11 @@ def ready(pixels: UInt8[Tensor, "B size size channels"], side: int = 0) -> Float
     if pixels.is_floating_point():
         return pixels
     mean, std = levels(pixels.shape[3], pixels.device)
-    images = ((pixels.float() - mean) / std).permute(0, 3, 1, 2)
+    return resized(((pixels.float() - mean) / std).permute(0, 3, 1, 2), side)
+
+
+def resized(images: Float[Tensor, "B channels H H"], side: int) -> Float[Tensor, "B channels side side"]:
+    """Images scaled to a side in pixels, without aliasing; 0 leaves them as they are."""
     if side in (0, images.shape[-1]):
         return images
     return interpolate(images, (side, side), mode="bilinear", antialias=True)

@@ -25,12 +25,23 @@ TERMS: dict[str, Knob | Choice] = {
     "lr": Knob(0.05, 1e-5, 2.0, "peak learning rate, no unit", live=False),
     "weight_decay": Knob(5e-4, 0.0, 0.1, "pull of the encoder's weights towards zero, no unit", live=False),
     "optimizer": Choice(
-        ("sgd", "adamw", "momentum"), "how weights follow the gradient; sgd has Nesterov's momentum, 0.9", live=False
+        ("sgd", "adamw", "momentum", "muon"),
+        "how weights follow the gradient; sgd has Nesterov's momentum, 0.9, and muon makes steps of filters orthogonal",
+        live=False,
     ),
-    "schedule": Choice(("cosine", "constant"), "the learning rate rises and falls, or stays", live=False),
+    "schedule": Choice(
+        ("cosine", "flat", "constant"), "the learning rate rises and falls, rises and falls late, or stays", live=False
+    ),
     "crop": Knob(0, 0, 224, "side of the random crops that training sees, pixels; 0: whole images, moved", live=False),
     "warp": Knob(
         0.0, 0.0, 0.5, "how far training turns, stretches, slants and moves images, half image sides", live=False
+    ),
+    "area": Knob(
+        1.0, 0.08, 1.0, "smallest share of an image that training crops at random and resizes; 1: moved, not resized",
+        live=False,
+    ),
+    "grow": Knob(
+        0.0, 0.0, 1.0, "share of training in which images grow from half their side; 0: they are whole", live=False
     ),
     "seed": Knob(0, 0, 2**31 - 1, "start of every random draw, no unit", live=False),
     "probe": Knob(500, 100, 100_000, "validation images embedded for the picture, images", live=False),
@@ -81,6 +92,8 @@ class RunConfig:
     held_out: int = 0
     ramp: float = 0.0
     warp: float = 0.0
+    area: float = 1.0
+    grow: float = 0.0
     threads: int = 1
     mode: str = "deterministic"
 
@@ -100,6 +113,11 @@ class RunConfig:
         if self.crop and not (self.augment and data.moved):
             why = f"{data.title} is shown as it is" if not data.moved else "augment is off, so images are shown whole"
             raise ValueError(f"Crops of {self.crop} px are drawn at random, but {why}; choose crop 0.")
+        if self.area < 1 and not (self.augment and data.moved and not self.frozen_from):
+            raise ValueError(
+                f"area = {self.area:g} crops and resizes images as training sees them, but here they are shown as they "
+                "are; choose area 1."
+            )
         if self.frozen_from and not re.fullmatch(r"[0-9A-HJKMNP-TV-Z]{26}", self.frozen_from):
             raise ValueError("frozen_from names a run, by 26 letters and digits; leave it empty to train the encoder.")
         if self.frozen_from and self.crop:
@@ -110,6 +128,10 @@ class RunConfig:
         if self.pretrained and not getattr(ENCODERS.about(encoder), "pretrained", False):
             raise ValueError(f"{encoder} has no pretrained weights. ResNet18 has.")
         seen = self.crop or size
+        if self.grow and (self.frozen_from or getattr(ENCODERS.about(encoder), "fixed", False)):
+            raise ValueError(f"grow = {self.grow:g} needs an encoder that takes images of any size; choose grow 0.")
+        if self.grow and seen // 2 < getattr(ENCODERS.about(encoder), "smallest", 1):
+            raise ValueError(f"Images of {seen} px cannot grow from {seen // 2} px: too small for {encoder}.")
         if seen < getattr(ENCODERS.about(encoder), "smallest", 1):
             raise ValueError(f"{encoder} needs images of {ENCODERS.about(encoder).smallest} px or more, not {seen}.")
         classes = len(data.class_names)

@@ -21,7 +21,7 @@ from trainer import batches, frozen
 from trainer.config import RunConfig
 
 SAME = ("dataset", "size", "noise", "drop_duplicates", "frozen_from", "held_out", "seed")  # decide which images
-ALIKE = (*SAME, "batch", "crop", "warp", "augment")  # and these what a step sees of them
+ALIKE = (*SAME, "batch", "crop", "warp", "area", "grow", "augment")  # and these what a step sees of them
 ORDERS = 4  # of epochs that a feed keeps
 
 
@@ -83,13 +83,23 @@ class Feed:
         epoch, place = divmod(step, self.steps_per_epoch)
         seen = self._order(epoch)[place * config.batch : (place + 1) * config.batch]
         pixels = self.pixels[seen]
-        if config.augment and self.data.moved:
-            where = batches.moves(len(pixels), config.size, config.seed, step, config.crop)
-            pixels = batches.moved(pixels, *where, config.crop)
-        images = batches.ready(pixels, config.crop)
+        if config.area < 1:
+            parts = batches.areas(len(pixels), config.seed, step, config.area)
+            images = batches.warped(batches.ready(pixels), parts)
+        else:
+            if config.augment and self.data.moved:
+                where = batches.moves(len(pixels), config.size, config.seed, step, config.crop)
+                pixels = batches.moved(pixels, *where, config.crop)
+            images = batches.ready(pixels)
         if config.warp:
             images = batches.warped(images, batches.warps(len(images), config.seed, step, config.warp))
-        return images, self.labels[seen]
+        return batches.resized(images, self._side(step)), self.labels[seen]
+
+    def _side(self, step: int) -> int:
+        """Of the images of a step, pixels; growing ones have two smaller sizes first: few, for what is compiled."""
+        whole, grow = self.config.crop or self.config.size, self.config.grow
+        done = step / (self.config.epochs * self.steps_per_epoch)
+        return whole if done >= grow else whole * (2 + int(2 * done / grow)) // 4
 
     def _order(self, epoch: int) -> Int[Tensor, " train"]:
         if epoch not in self.orders:
@@ -106,7 +116,7 @@ class Feed:
 def feed(config: RunConfig, device: str, progress: Progress = silent) -> Feed:
     """The feed of a run: one that another run in this process has, when both are to see the same batches."""
     alike = (device, find(config.dataset).print, HEADS[config.head].balanced)
-    key = (*alike, *(getattr(config, name) for name in ALIKE))
+    key = (*alike, config.epochs if config.grow else 0, *(getattr(config, name) for name in ALIKE))
     found = _feeds.get(key)
     if found is None:
         found = _feeds[key] = Feed(config, device, progress)

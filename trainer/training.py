@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from trainer.config import RunConfig
 from trainer.engines.local import cores
 from trainer.feed import Feed, feed
 from trainer.measuring import asked_losses, forbidden_arcs, last_metrics, margin_cones, predicted
+from trainer.muon import Muon
 from trainer.snapshot import Snapshot
 
 KS = (1, 3, 5, 10, 15, 20, 30, 50)  # the k of KNN accuracy; 5 is the one that tables show
@@ -133,7 +135,7 @@ def turns(
             state["turned"] += [(step, name, value) for name, value in wish.items()]
 
         for group in optimizer.param_groups:
-            group["lr"] = config.lr * (schedule(step / steps) if config.schedule == "cosine" else 1.0)
+            group["lr"] = config.lr * SCHEDULES[config.schedule](step / steps)
         seeing, labels = fed.batch(step)
         if compiled:
             torch.compiler.cudagraph_mark_step_begin()
@@ -287,7 +289,7 @@ def fresh_model(config: RunConfig, images: Images) -> EncoderWithHead:
 
 
 def fresh_optimizer(model: EncoderWithHead, config: RunConfig) -> torch.optim.Optimizer:
-    """SGD with momentum (Nesterov's, or the classical one), or AdamW.
+    """SGD with momentum (Nesterov's, or the classical one), AdamW, or Muon.
 
     Weight decay spares the head, whose lengths carry no meaning.
     """
@@ -295,15 +297,24 @@ def fresh_optimizer(model: EncoderWithHead, config: RunConfig) -> torch.optim.Op
         {"params": list(model.encoder.parameters()), "weight_decay": config.weight_decay},
         {"params": list(model.head.parameters()), "weight_decay": 0.0},
     ]
+    if config.optimizer == "muon":
+        return Muon(groups, lr=config.lr)
     fused = True if next(model.parameters()).is_cuda else None
     if config.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=config.lr, fused=fused)
     return torch.optim.SGD(groups, lr=config.lr, momentum=0.9, nesterov=config.optimizer == "sgd", fused=fused)
 
 
-def schedule(done: float) -> float:
-    """The share of the peak learning rate: up in a line over the first tenth, then down a half cosine."""
-    return (done + 1e-3) / 0.101 if done < 0.1 else 0.5 + 0.5 * math.cos(math.pi * (done - 0.1) / 0.9)
+def risen(done: float, high: float = 0.1) -> float:
+    """A share of the peak learning rate: up in a line over the first tenth, and down a half cosine from `high` on."""
+    if done < 0.1:
+        return (done + 1e-3) / 0.101
+    return 0.5 + 0.5 * math.cos(math.pi * max(0.0, done - high) / (1 - high))
+
+
+SCHEDULES: dict[str, Callable[[float], float]] = {  # share of training done -> share of the peak learning rate
+    "cosine": risen, "flat": partial(risen, high=0.6), "constant": lambda done: 1.0,
+}  # fmt: skip
 
 
 def margins(config: RunConfig, wanted: Values, done: float) -> dict[str, Value]:

@@ -29,6 +29,7 @@ class ConvNetSlim(nn.Module):
     title = "three narrow convolutions, the quickest for tiny images"
     source, born = "http://yann.lecun.com/exdb/publis/pdf/lecun-01a.pdf", "1998-12"
     smallest = 2
+    fixed = True  # it takes images of one size only
 
     def __init__(self, channels: int, size: int, dim: int):
         super().__init__()
