@@ -26,7 +26,9 @@ from trainer.store import Run, Store
 SEVEN = ("Classification", "ArcMarginProduct", "ArcFace", "CosFace", "AdaCos", "SubCenterArcFace", "CurricularFace")
 NOTE = re.compile(r"(all|\d+) heads? ")  # how the note of runs that were queued together begins
 FREE = ("head", "knobs", "seed")  # what may differ in a comparison on equal terms
-COSTLY = ("dataset", "size", "crop", "encoder", "dim", "batch", "augment", "probe")  # decide how long an epoch takes
+COSTLY = (  # what decides how long an epoch takes
+    "dataset", "size", "crop", "grow", "encoder", "dim", "batch", "optimizer", "augment", "probe", "mode",
+)  # fmt: skip
 APART = {  # knobs of a common name that are another quantity there, or have a scale of their own
     ("Triplet", "m"), ("Circle", "m"), ("SphereFace2", "s"), ("SphereFace2", "m"),
 }  # fmt: skip

@@ -4,6 +4,9 @@ The article is the one of 2021-02-04 that this app started from; its terms survi
 "So many Faces" (Imageomics/Butterflies on GitHub). Its knobs: s = sqrt(2) * ln(C - 1), m = 0.25, k = 3, as
 here by default. It squashed photographs to 256 px where we take the centre square, and started from ImageNet
 weights, which have seen most of Imagewoof's validation images: set `pretrained` to do so too.
+
+The recipe for the leaderboard (fastai's, with Classification and `smoothing` 0.1) was chosen on a CPU with smaller
+networks at 64 px (tests/benchmarks/results/recipe.md) and has not been measured on a GPU.
 """
 
 from typing import Any, NamedTuple
@@ -20,6 +23,11 @@ ARTICLE: dict[str, Any] = {
 
 LIVE: dict[str, Any] = {  # every head of the article at 99 % KNN accuracy; tests/benchmarks/results/speed.md
     "dataset": "digits", **DATASETS["digits"].terms, "epochs": 5, "batch": 32,
+}  # fmt: skip
+
+LEADERBOARD: dict[str, Any] = {  # its rules for 128 px: random weights, all images, 5 or 20 epochs, no test-time tricks
+    "dataset": "imagewoof", "size": 128, "encoder": "ResNet9Large", "epochs": 5, "batch": 64,
+    "optimizer": "muon", "schedule": "flat", "mode": "fast",
 }  # fmt: skip
 
 CIRCLE: dict[str, Any] = {  # for embeddings of two or three numbers; tests/benchmarks/results/circle.md
@@ -43,6 +51,10 @@ class Preset(NamedTuple):
 PRESETS = {
     "circle": Preset("The circle", CIRCLE),
     "live": Preset("A live training on digits", LIVE),
+    "leaderboard": Preset("Imagewoof's leaderboard, 128 px, 5 epochs, on a GPU", LEADERBOARD),
+    "leaderboard-20": Preset(
+        "Imagewoof's leaderboard, 128 px, 20 epochs, on a GPU", {**LEADERBOARD, "epochs": 20, "area": 0.35}
+    ),
     "article": Preset("The article's experiment", ARTICLE),
     "article-64px": Preset("The article's, at 64 px", {**ARTICLE, "size": 64, "crop": 0, "epochs": 5}),
 }

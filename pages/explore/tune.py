@@ -16,12 +16,14 @@ from pages.components.picture import Look, picture
 from pages.components.session import color, echart, head_colors, paper, remember, the_store
 from pages.components.settings import adopt
 from pages.components.sweeping import ask_sweep, called
-from trainer import comparison, sweep
+from trainer import RunConfig, comparison, sweep
 from trainer.comparison import MEASURES, Measure
 from trainer.store import Run
 from trainer.sweep import Cell, Mark, Sweep
 
-APART = ("noise", "drop_duplicates", "pretrained", "frozen_from", "crop", "ramp")  # settings that part equal ground
+APART = (  # settings that part equal ground
+    "noise", "drop_duplicates", "pretrained", "frozen_from", "crop", "area", "grow", "ramp", "optimizer", "schedule",
+)  # fmt: skip
 
 SIGNS = {"failed": "✕", "training": "▸", "waiting": "…", "pruned": "⊘", "stopped": "■", "none": "·"}
 WORDS = {"none": "not trained", "done": "done"}
@@ -423,7 +425,7 @@ def page_front() -> None:
         where += (
             f", {config.encoder} {config.size} px, D = {config.dim}, {config.epochs} epoch{'s' * (config.epochs > 1)}"
         )
-        fixed = [f"{name} {value}" for name, value in vars(config).items() if name in APART and value]
+        fixed = [f"{name} {vars(config)[name]}" for name in APART if vars(config)[name] != getattr(RunConfig, name)]
         where += "".join(f", {word}" for word in fixed)
         groups.setdefault(where, []).append(run)
     with st.container(horizontal=True):

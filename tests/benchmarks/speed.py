@@ -48,10 +48,10 @@ def clocked(act: Callable[[], object], seconds: float, least: int = 3) -> float:
     return statistics.median(times)
 
 
-def built(encoder: str, channels_last: bool = True) -> tuple[EncoderWithHead, torch.optim.Optimizer]:
+def built(encoder: str, channels_last: bool = True, size: int = SIZE) -> tuple[EncoderWithHead, torch.optim.Optimizer]:
     """A network with ArcFace, and its optimizer."""
     torch.manual_seed(0)
-    model = EncoderWithHead(ENCODERS[encoder](3, SIZE, 128), HEADS["ArcFace"](128, 10))
+    model = EncoderWithHead(ENCODERS[encoder](3, size, 128), HEADS["ArcFace"](128, 10))
     model = model.to(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
     return model, torch.optim.SGD(model.parameters(), 0.05, momentum=0.9, nesterov=True)
 
@@ -127,23 +127,24 @@ def unpacked(folder: Path) -> Path:
     return folder / "train"
 
 
-def usual(folder: Path, seconds: float) -> float:
-    """Images a second of the usual recipe, from a DataLoader that has warmed up."""
+def usual(folder: Path, seconds: float, encoder: str = "ResNet9", size: int = SIZE, device: str = "cpu") -> float:
+    """Images a second of the usual recipe, in float32, from a DataLoader that has warmed up."""
     from torchvision import transforms as tf
     from torchvision.datasets import ImageFolder
 
     torch.set_num_threads(os.cpu_count() or 1)
     flow = tf.Compose(
-        [tf.RandomResizedCrop(SIZE), tf.RandomHorizontalFlip(), tf.ToTensor(), tf.Normalize([0.5] * 3, [0.25] * 3)]
+        [tf.RandomResizedCrop(size), tf.RandomHorizontalFlip(), tf.ToTensor(), tf.Normalize([0.5] * 3, [0.25] * 3)]
     )
-    model, optimizer = built("ResNet9", channels_last=False)
+    model, optimizer = built(encoder, channels_last=False, size=size)
+    model.to(device)
     seen, began = 0, 0.0
     for place, (images, labels) in enumerate(
         torch.utils.data.DataLoader(ImageFolder(folder, flow), B, True, num_workers=os.cpu_count() or 1, drop_last=True)
     ):
         if place == 5:
             seen, began = 0, time.perf_counter()
-        loss = model.loss(images, labels)
+        loss = model.loss(images.to(device), labels.to(device))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
