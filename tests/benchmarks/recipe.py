@@ -3,7 +3,7 @@
     FACES_HOME=... python -m tests.benchmarks.recipe --keep FOLDER [--seeds 3] [--epochs 5] [--part 0/1]
 
 On Imagewoof at 64 px with ResNet9 and Classification, on one thread. Ended trainings are kept in the folder, so several
-processes can share the work (`--part 0/2` and `--part 1/2`) and one that was cut off goes on; the last prints the table.
+processes can share the work (`--part 0/2`, which prints the table, and `--part 1/2`) and one that was cut off goes on.
 """
 
 import argparse
