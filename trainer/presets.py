@@ -22,7 +22,8 @@ ARTICLE: dict[str, Any] = {
 }  # fmt: skip
 
 LIVE: dict[str, Any] = {  # every head of the article at 99 % KNN accuracy; tests/benchmarks/results/speed.md
-    "dataset": "digits", **DATASETS["digits"].terms, "epochs": 4, "batch": 48, "optimizer": "muon", "weight_decay": 0.05,
+    "dataset": "digits", **DATASETS["digits"].terms, "epochs": 4, "batch": 48,
+    "optimizer": "muon", "weight_decay": 0.05,
 }  # fmt: skip
 
 LEADERBOARD: dict[str, Any] = {  # its rules for 128 px: random weights, all images, 5 or 20 epochs, no test-time tricks

@@ -1,6 +1,7 @@
 """SIGKILL at random moments: nothing that was acknowledged is lost, and the weights are those of a quiet run.
 
-    python -m tests.faults.kills --kills 20 --seed 0
+    python -m tests.faults.kills --kills 200 --quick      # what every push runs: mostly workers, in quick succession
+    python -m tests.faults.kills --kills 1000 --seed 0    # two hours
 
 Runs on digits train one after the other under the real app. At random moments, every other one soon after training has
 got further, the worker, the supervisor, the app's server, or all of them at once are killed. The app starts a new
@@ -17,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,6 +33,8 @@ from trainer.folder import RunFolder
 from trainer.store import Store
 
 TARGETS = {"worker": 5, "supervisor": 3, "server": 1, "all": 1}  # how often each is killed, beside the others
+QUICK = {"worker": 92, "supervisor": 4, "server": 2, "all": 2}
+NAPS = {False: (0.05, 1.5), True: (0.02, 0.4)}  # seconds between two looks whether to kill; quick or not
 
 
 def serve(home: Path) -> Server:
@@ -102,11 +106,17 @@ class Siege(NamedTuple):
     same: bool
 
 
-def besiege(config: RunConfig, most: int, draw: random.Random) -> Siege:
-    """Train a run while it is killed up to `most` times; a line for each kill."""
+@cache
+def weights(config: RunConfig) -> dict[str, np.ndarray]:
+    """Weights and momenta of the same training left in peace."""
     *_, quiet = train(config, device="cpu")
     assert quiet.state is not None
-    expected = {name: tensor.numpy().copy() for name, tensor in quiet.state()["tensors"].items()}
+    return {name: tensor.numpy().copy() for name, tensor in quiet.state()["tensors"].items()}
+
+
+def besiege(config: RunConfig, most: int, draw: random.Random, quick: bool) -> Siege:
+    """Train a run while it is killed up to `most` times; a line for each kill."""
+    expected, targets = weights(config), QUICK if quick else TARGETS
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as home:
         store = Store(Path(home))
         name, kills, lost, damaged = store.submit(config), 0, 0, set[Path]()
@@ -117,15 +127,15 @@ def besiege(config: RunConfig, most: int, draw: random.Random) -> Siege:
                 server = serve(store.path)
             if run.state in ("failed", "stopped"):
                 store.resume(name)  # given up after three attempts that got nowhere: a person would do this
-            time.sleep(draw.uniform(0.05, 1.5))
+            time.sleep(draw.uniform(*NAPS[quick]))
             before = acknowledged(store, name)
             if kills >= most or not before or (further and before[-1] <= reached):
                 continue
-            (target,) = draw.choices(list(TARGETS), list(TARGETS.values()))
+            (target,) = draw.choices(list(targets), list(targets.values()))
             if (victim := kill(server.process, target)) == "nobody":
                 continue
             kills, reached, further = kills + 1, before[-1], not further
-            time.sleep(0.2)
+            time.sleep(NAPS[quick][0] * 4)
             missing = set(before) - set(acknowledged(store, name))
             for step in before:
                 store.snapshot_file(name, step)  # ValueError when its content is another
@@ -149,11 +159,13 @@ def main() -> None:
     asked.add_argument("--kills", type=int, default=20)
     asked.add_argument("--seed", type=int, default=0)
     asked.add_argument("--epochs", type=int, default=120)
+    asked.add_argument("--quick", action="store_true", help="mostly workers, in quick succession, of one training")
     given = asked.parse_args()
     draw, sieges, began = random.Random(given.seed), list[Siege](), time.monotonic()
     while (left := given.kills - sum(one.kills for one in sieges)) > 0:
-        config = RunConfig(head="CurricularFace", epochs=given.epochs, dim=16, probe=100, seed=len(sieges))
-        sieges.append(besiege(config, left, draw))
+        seed = 0 if given.quick else len(sieges)
+        config = RunConfig(head="CurricularFace", epochs=given.epochs, dim=16, probe=100, seed=seed)
+        sieges.append(besiege(config, left, draw, given.quick))
         one = sieges[-1]
         verdict = "equal" if one.same else "DIFFER"
         print(f"{one.kills} kills over {one.attempts} attempts, {one.kept} snapshots in the end.")
