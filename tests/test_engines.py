@@ -5,6 +5,7 @@ The cluster half needs Ray: uv pip install -r tests/requirements-cluster.txt. It
 
 import hashlib
 import importlib.util
+import json
 import os
 import signal
 import sys
@@ -16,10 +17,11 @@ import pytest
 
 from faces.files import read_json
 from tests.helpers import end, trainer, until
-from trainer import RunConfig, train
+from trainer import RunConfig, train, worker
 from trainer.__main__ import main
-from trainer.engines.local import LocalEngine
+from trainer.engines.local import SPARE, LocalEngine
 from trainer.engines.ray import RayEngine, places
+from trainer.feed import Feed
 from trainer.memory import SECOND
 from trainer.store import Store
 from trainer.supervisor import Supervisor
@@ -106,18 +108,18 @@ def store(tmp_path):
 
 @pytest.fixture
 def begin(engine, store):
-    """Start an attempt at a run with these settings; what still runs in the end is ended."""
+    """Start an attempt at a run with these settings; what still runs in the end is stopped."""
     started = []
 
     def begin(config: RunConfig):
         run = store.run(store.submit(config))
-        started.append(engine.start(store.folder(run.id).path, 1))
-        return started[-1], store.folder(run.id)
+        started.append((engine.start(store.folder(run.id).path, 1), store.folder(run.id)))
+        return started[-1]
 
     yield begin
-    for handle in started:
+    for handle, folder in started:
         if engine.poll(handle) is None:
-            engine.kill(handle)
+            folder.ask_to_stop(1)
             until(lambda handle=handle: engine.poll(handle) is not None)
 
 
@@ -222,6 +224,54 @@ def test_an_engine_that_closes_keeps_checkpoints_and_the_run_ends_like_one_left_
     assert ended(engine, engine.start(folder.path, 2)) == FINISHED
     assert min(step for step, _ in folder.snapshots(2)) > before > 0
     assert digest(unpack(folder.checkpoint())["tensors"]) == quiet()
+
+
+def test_one_that_does_not_stop_does_not_take_others_of_its_process_with_it_at_once(begin, engine):
+    if not getattr(engine, "together", False):
+        pytest.skip("Here every attempt has a process of its own.")
+    (stuck, _), (other, folder) = begin(ENDLESS), begin(ENDLESS)
+    until(lambda: trains(folder))
+    engine.kill(stuck)
+    reached_then = len(list(folder.snapshots(1)))
+    until(lambda: len(list(folder.snapshots(1))) > reached_then + 1)
+    assert engine.poll(stuck) is engine.poll(other) is None
+    stuck.spared -= SPARE + 1
+    engine.kill(stuck)
+    until(lambda: engine.poll(stuck) is not None and engine.poll(other) is not None)
+
+
+def test_an_attempt_that_cannot_begin_fails_alone(begin, engine, store):
+    if not getattr(engine, "together", False):
+        pytest.skip("Here every attempt has a process of its own.")
+    other, folder = begin(ENDLESS)
+    until(lambda: trains(folder))
+    blocked = store.folder(store.submit(SHORT))
+    blocked.attempt(1).parent.mkdir(parents=True, exist_ok=True)
+    blocked.attempt(1).write_text("in the way")
+    assert ended(engine, engine.start(blocked.path, 1)) == FAILED
+    assert engine.poll(other) is None
+
+
+def test_heads_that_take_turns_are_shown_batches_made_once(monkeypatch, store):
+    jobs, replies, made = [], [], []
+    for head in ("ArcFace", "CosFace", "AdaCos"):
+        folder = store.folder(store.submit(RunConfig(head=head, epochs=1, batch=256, dim=8, probe=100))).path
+        jobs.append(json.dumps({"name": head, "folder": str(folder), "attempt": 1, "environment": {}}) + "\n")
+
+    class Input:
+        def __iter__(self):
+            yield from jobs
+            until(lambda: sum(code is not None for _, _, code in replies) == len(jobs))
+
+    make = Feed._batch
+    monkeypatch.setattr(Feed, "_batch", lambda feed, step: made.append(step) or make(feed, step))
+    monkeypatch.setattr(worker, "replier", lambda: lambda name, pid, code=None: replies.append((name, pid, code)))
+    monkeypatch.setattr(worker.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(worker, "go_first", lambda: None)
+    monkeypatch.setattr(sys, "stdin", Input())
+    assert worker.crew() == FINISHED
+    assert sorted(replies[-3:]) == sorted((head, os.getpid(), FINISHED) for head in ("ArcFace", "CosFace", "AdaCos"))
+    assert sorted(made) == sorted(set(made)) == list(range(5))
 
 
 @needs_ray

@@ -26,7 +26,7 @@ from trainer.measuring import predicted
 from trainer.muon import Muon, orthogonal
 from trainer.presets import PRESETS
 from trainer.snapshot import ARRAYS, Snapshot
-from trainer.training import TrainingError, fresh_model, fresh_optimizer, in_turn, margins, spread_out
+from trainer.training import TrainingError, fresh_model, fresh_optimizer, in_turn, margins, restored, spread_out
 from trainer.worker import pack, unpack
 
 few = settings(max_examples=25, deadline=None, derandomize=True)
@@ -283,6 +283,24 @@ def test_a_quick_training_is_resumed_bit_for_bit_and_is_another_than_without(mor
     assert not equal(whole, last(RunConfig(**terms))[1])
 
 
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "muon"])
+def test_what_is_resumed_lies_in_memory_as_weights_do(optimizer):
+    """A GPU's optimizers refuse to mix layouts."""
+    config = RunConfig(**SHORT, optimizer=optimizer)
+    *_, stop = train(config, stopped=lambda: True)
+    model = fresh_model(config, find("digits").load(8)).to(memory_format=torch.channels_last)
+    moved = fresh_optimizer(model, config)
+    assert restored(model, moved, unpack(pack(stop)))["step"] == stop.step
+    same = [
+        (weight, value)
+        for weight, kept in moved.state.items()
+        for value in kept.values()
+        if value.shape == weight.shape
+    ]
+    assert len(same) >= len(list(model.parameters()))
+    assert all(value.stride() == weight.stride() for weight, value in same)
+
+
 def test_growing_images_have_three_sizes():
     fed = Feed(RunConfig(**SHORT, grow=0.6, encoder="ConvNet"), "cpu")
     sides = [fed.batch(step)[0].shape[-1] for step in range(5)]
@@ -378,8 +396,7 @@ def test_no_step_waits_for_the_device(head):
     optimizer = fresh_optimizer(model, config)
     fed.batch(0)  # an epoch's order, and constants
     with Waits():
-        with torch.autocast("cpu", torch.bfloat16, enabled=False):
-            loss = model.loss(*fed.batch(1))
+        loss = model.loss(*fed.batch(1))
         loss.backward()
         optimizer.step()
         model.head.turn(**margins(config, model.head.knob_values(), 0.5))

@@ -5,7 +5,7 @@ process make each batch once for all of them, and compare on exactly the same im
 """
 
 from collections.abc import Hashable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -22,7 +22,8 @@ from trainer.config import RunConfig
 
 SAME = ("dataset", "size", "noise", "drop_duplicates", "frozen_from", "held_out", "seed")  # decide which images
 ALIKE = (*SAME, "batch", "crop", "warp", "area", "grow", "augment")  # and these what a step sees of them
-ORDERS = 4  # of epochs that a feed keeps
+KEPT = 4  # batches that a feed keeps: runs that share it may be some steps apart
+ORDERS = 8  # of epochs that it keeps
 
 
 class Parts(NamedTuple):
@@ -50,6 +51,9 @@ def divided(config: RunConfig, images: Images) -> Parts:
 class Feed:
     """The images of a run on its device, as bytes, and of them the batch that a step trains on.
 
+    `pixels` are (N, size, size, channels), all of the dataset, `labels` (N,) as the head numbers them, and `rows`
+    (train,) those that training sees.
+
     ValueError when the dataset is not ready, or has no training image left.
     """
 
@@ -70,13 +74,14 @@ class Feed:
         self.rows = torch.from_numpy(self.parts.train)
         self.steps_per_epoch = max(1, len(self.rows) // config.batch)
         self.orders: dict[int, Tensor] = {}
-        self.last: tuple[int, Tensor, Tensor] | None = None
+        self.made: dict[int, tuple[Tensor, Tensor]] = {}
 
     def batch(self, step: int) -> tuple[Float[Tensor, "B channels side side"], Int[Tensor, " B"]]:
         """The images of a step as the encoder wants them, and their labels; on a GPU nothing waits for it."""
-        if self.last is None or self.last[0] != step:
-            self.last = (step, *self._batch(step))
-        return self.last[1:]
+        if step not in self.made:
+            self.made[step] = self._batch(step)
+            drop_old(self.made, KEPT)
+        return self.made[step]
 
     def _batch(self, step: int) -> tuple[Tensor, Tensor]:
         config = self.config
@@ -85,15 +90,17 @@ class Feed:
         pixels = self.pixels[seen]
         if config.area < 1:
             parts = batches.areas(len(pixels), config.seed, step, config.area)
-            images = batches.warped(batches.ready(pixels), parts)
+            images = batches.resized(batches.warped(batches.ready(pixels), parts), config.crop)
         else:
             if config.augment and self.data.moved:
                 where = batches.moves(len(pixels), config.size, config.seed, step, config.crop)
                 pixels = batches.moved(pixels, *where, config.crop)
-            images = batches.ready(pixels)
+            images = batches.ready(pixels, config.crop)
         if config.warp:
             images = batches.warped(images, batches.warps(len(images), config.seed, step, config.warp))
-        return batches.resized(images, self._side(step)), self.labels[seen]
+        if config.grow:
+            images = batches.resized(images, self._side(step))
+        return images, self.labels[seen]
 
     def _side(self, step: int) -> int:
         """Of the images of a step, pixels; growing ones have two smaller sizes first: few, for what is compiled."""
@@ -108,13 +115,21 @@ class Feed:
             else:
                 order = batches.order(len(self.rows), self.config.seed, epoch)
             self.orders[epoch] = batches.brought(self.rows[order], self.device)
-            while len(self.orders) > ORDERS:
-                del self.orders[next(iter(self.orders))]
+            drop_old(self.orders, ORDERS)
         return self.orders[epoch]
 
 
+def drop_old(kept: dict[int, Any], most: int) -> None:
+    """Let go of what was put in first, until only so much is left."""
+    while len(kept) > most:
+        del kept[next(iter(kept))]
+
+
 def feed(config: RunConfig, device: str, progress: Progress = silent) -> Feed:
-    """The feed of a run: one that another run in this process has, when both are to see the same batches."""
+    """The feed of a run: one that another run in this process has, when both are to see the same batches.
+
+    Raises what `Feed` raises.
+    """
     alike = (device, find(config.dataset).print, HEADS[config.head].balanced)
     key = (*alike, config.epochs if config.grow else 0, *(getattr(config, name) for name in ALIKE))
     found = _feeds.get(key)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from sqlalchemy.exc import DBAPIError
 
 from trainer.store import Store
 from trainer.supervisor import served
@@ -46,7 +45,7 @@ def needed(store: Store) -> bool:
     try:
         waiting = store.waiting()
         return bool(waiting["queued"] or waiting["wanted"] or waiting["jobs"] or store.runs(("running",)))
-    except (OSError, ValueError, DBAPIError):
+    except Exception:  # whatever it is, the supervisor says it
         return True
 
 

@@ -99,7 +99,8 @@ def turns(
 ) -> Iterator[Snapshot | None]:
     """The same as `train`, a turn at a time: yields after every step, None when there is no snapshot.
 
-    Threads and what else PyTorch has once in a process are set at each turn, and left so.
+    Threads and what else PyTorch has once in a process are set at each turn, and left so. Of a GPU the seconds in a
+    snapshot are those in which it was handed work, which no step waits for. Raises what `train` raises.
     """
     device = device or best_device()
     settle_process(config, device)
@@ -155,9 +156,10 @@ def turns(
         due = now - shot > gap and state["seconds"] - spent > looked / LIVE_SHARE
         moved(step + 1, steps, losses[-1])
         if (whole := (step + 1) % rate == 0) or due or wish or stopped():
-            yield probe.look(model, state, steps, (step + 1) / rate, losses, optimizer, whole=whole)
+            moment = probe.look(model, state, steps, (step + 1) / rate, losses, optimizer, whole=whole)
+            looked = time.perf_counter() - now
+            yield moment
             shot, spent = time.perf_counter(), state["seconds"]
-            looked = shot - now
             if not whole and looked > LIVE_SHARE * gap:
                 probe.glance = max(FEWEST, probe.glance // 2)
             if stopped():
@@ -356,6 +358,10 @@ def restored(model: EncoderWithHead, optimizer: torch.optim.Optimizer, start: Ma
             _, index, key = name.split(".", 2)
             kept.setdefault(int(index), {})[key] = tensor
     optimizer.load_state_dict({**optimizer.state_dict(), "state": kept})
+    for weight, mine in optimizer.state.items():
+        for name, value in mine.items():
+            if value.shape == weight.shape:  # in memory as the weight is, which a GPU's optimizers ask for
+                mine[name] = torch.empty_like(weight).copy_(value)
     facts = start["facts"]
     return {**facts, "turned": [tuple(turn) for turn in facts["turned"]]}
 
@@ -378,9 +384,9 @@ def settle_process(config: RunConfig, device: str) -> None:
         return
     exact = config.mode == "deterministic"
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when the first product is taken
+    torch.backends.cudnn.benchmark = not exact
     if torch.are_deterministic_algorithms_enabled() != exact:
         torch.use_deterministic_algorithms(exact, warn_only=True)
-        torch.backends.cudnn.benchmark = not exact
 
 
 def eager(config: RunConfig) -> AbstractContextManager:
@@ -390,10 +396,12 @@ def eager(config: RunConfig) -> AbstractContextManager:
 
 @contextmanager
 def unchanged() -> Iterator[None]:
-    """Leaves threads and deterministic kernels, in the end, as they were."""
-    threads, exact = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    """Leaves what `settle_process` sets, in the end, as it was."""
+    threads, seeks = torch.get_num_threads(), torch.backends.cudnn.benchmark
+    exact = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     try:
         yield
     finally:
         torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(exact)
+        torch.use_deterministic_algorithms(exact[0], warn_only=exact[1])
+        torch.backends.cudnn.benchmark = seeks

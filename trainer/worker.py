@@ -58,7 +58,7 @@ def run_attempt(folder: RunFolder, attempt: int, interrupted: Callable[[], bool]
 
 
 def attempted(folder: RunFolder, attempt: int, interrupted: Callable[[], bool]) -> Generator[None, None, int]:
-    """The same a turn at a time: yields after every step."""
+    """The same a turn at a time: yields after every step. Writing what is left in the end is one turn."""
     here = folder.attempt(attempt)
     stop = here / "stop"
     asked = watch(stop)
@@ -77,19 +77,21 @@ def attempted(folder: RunFolder, attempt: int, interrupted: Callable[[], bool]) 
         with Writer() as writer:
             stopped = lambda: asked() or interrupted() or writer.error is not None  # noqa: E731
             told = teller(progress)
-            for moment in turns(config, Wishes(folder), stopped, mover(progress), start, progress=told):
-                if moment is not None:
-                    snapshot = moment
-                    whole = math.isclose(snapshot.epoch, round(snapshot.epoch))
-                    due = time.monotonic() - checkpointed > (1 if whole else CHECKPOINT_AFTER)
-                    free = written is None or written.is_set()  # one checkpoint at a time waits for the disk
-                    must = snapshot.last or len(snapshot.turned) > turned or stopped() or (due and free)
-                    writer.hand(partial(keep, folder, attempt, snapshot), spare=not (whole or must))
-                    if must:
-                        written = writer.hand(partial(folder.keep_checkpoint, attempt, snapshot.step, pack(snapshot)))
-                        checkpointed, turned = time.monotonic(), len(snapshot.turned)
+            last = False
+            for snapshot in turns(config, Wishes(folder), stopped, mover(progress), start, progress=told):
+                if snapshot is None:
+                    yield
+                    continue
+                whole, last = math.isclose(snapshot.epoch, round(snapshot.epoch)), snapshot.last
+                due = time.monotonic() - checkpointed > (1 if whole else CHECKPOINT_AFTER)
+                free = written is None or written.is_set()  # one checkpoint at a time waits for the disk
+                must = last or len(snapshot.turned) > turned or stopped() or (due and free)
+                writer.hand(partial(keep, folder, attempt, snapshot), spare=not (whole or must))
+                if must:
+                    written = writer.hand(partial(folder.keep_checkpoint, attempt, snapshot.step, pack(snapshot)))
+                    checkpointed, turned = time.monotonic(), len(snapshot.turned)
                 yield
-        if snapshot.last:
+        if last:
             return FINISHED
         return STOPPED if there(stop) else INTERRUPTED
     except Exception as error:
@@ -206,30 +208,41 @@ def crew() -> int:
     does an error that leaves the GPU of no more use to the others.
     """
     reply, me = replier(), os.getpid()
-    jobs: queue.Queue[dict[str, Any]] = queue.Queue()
+    jobs: queue.Queue[dict[str, Any] | None] = queue.Queue()  # None: the last
     alone = threading.Event()
 
     def listen() -> None:
         for line in sys.stdin:
             jobs.put(json.loads(line))
         alone.set()
+        jobs.put(None)
 
+    go_first()
+    signal.signal(signal.SIGTERM, lambda *_: alone.set())
     threading.Thread(target=listen, daemon=True).start()
     ring: list[tuple[int, Generator[None, None, int]]] = []
-    while ring or not jobs.empty() or not alone.is_set():
-        with contextlib.suppress(queue.Empty):
-            job = jobs.get(timeout=0 if ring else 0.05)
+    listening = True
+    while listening or ring:
+        while listening and (not ring or not jobs.empty()):
+            if (job := jobs.get()) is None:
+                listening = False
+                break
             ring.append((job["name"], carried_out(job, alone.is_set)))
             reply(job["name"], me)
         for member in list(ring):
             name, steps = member
             try:
                 next(steps)
+                continue
             except StopIteration as over:
-                ring.remove(member)
-                reply(name, me, over.value)
-                if over.value == FAILED and not usable():
-                    return FAILED
+                code = over.value
+            except Exception as error:  # of a disk, say, before it could begin
+                traceback.print_exception(error)
+                code = FAILED
+            ring.remove(member)
+            reply(name, me, code)
+            if code == FAILED and not usable():
+                return FAILED
     return FINISHED
 
 
@@ -304,7 +317,8 @@ def carry_out(job: dict[str, Any], interrupted: Callable[[], bool]) -> int:
 
 def carried_out(job: dict[str, Any], interrupted: Callable[[], bool]) -> Generator[None, None, int]:
     """The same a turn at a time, beside others in this process: its log has what Python prints in its turns."""
-    with begun(job) as (folder, words), io.TextIOWrapper(words, write_through=True) as log:
+    terms: Any = {"encoding": "utf-8", "errors": "backslashreplace", "write_through": True}
+    with begun(job) as (folder, words), io.TextIOWrapper(words, **terms) as log:
         steps = attempted(folder, job["attempt"], interrupted)
         while True:
             try:

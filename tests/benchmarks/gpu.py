@@ -13,6 +13,7 @@ import argparse
 import statistics
 import tempfile
 import time
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -94,15 +95,15 @@ def leaderboard(asked: argparse.Namespace, device: str) -> None:
 
 def again(asked: argparse.Namespace, device: str) -> None:
     """Whether the same seed gives the same weights again."""
-    for mode in ("deterministic", "fast"):
-        config = RunConfig(dataset="imagewoof", size=asked.size, encoder=asked.encoder, epochs=1, mode=mode)
+    for mode, encoder in product(("deterministic", "fast"), dict.fromkeys((asked.encoder, "ResNet9", "ResNet9Large"))):
+        config = RunConfig(dataset="imagewoof", size=asked.size, encoder=encoder, epochs=1, mode=mode)
         ends = []
         for _ in range(2):
             *_, last = train(config, device=device)
             assert last.state is not None
             ends.append(last.state()["tensors"])
         same = all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
-        print(f"\n{mode}, twice with the same seed: {'the same weights' if same else 'other weights'}.")
+        print(f"\n{mode}, {encoder}, twice with the same seed: {'the same weights' if same else 'other weights'}.")
 
 
 def main() -> None:

@@ -3,8 +3,8 @@
     FACES_HOME=... python -m tests.benchmarks.together [--steps 12] [--times 5]
 
 On Imagewoof at 64 px when it is prepared in the home, on a GPU when there is one; there at 128 px and in each mode of
-training. Every way trains the same seven networks by `trainer.training.turns`, step by step, without looks, on batches
-that it makes itself: "alone" one head after another, "in turn" all heads on a batch made once, as a GPU does it here,
+training. Every way trains the same seven networks by `trainer.training.turns`, step by step, without looks: "alone"
+one head after another, each on batches of its own, "in turn" all heads on a batch made once, as a GPU does it here,
 "processes" as many at once as there are cores (or heads, on a GPU). vmap runs the seven encoders as one, with batch
 norm that keeps no averages, which is compared with the same encoders one after another: forward and backward only.
 """

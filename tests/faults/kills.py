@@ -1,7 +1,6 @@
 """SIGKILL at random moments: nothing that was acknowledged is lost, and the weights are those of a quiet run.
 
-    python -m tests.faults.kills --kills 200 --quick      # what every push runs: mostly workers, in quick succession
-    python -m tests.faults.kills --kills 1000 --seed 0    # two hours
+    python -m tests.faults.kills --kills 200 --seed 0     # half an hour; tests/test_kills.py has what every push runs
 
 Runs on digits train one after the other under the real app. At random moments, every other one soon after training has
 got further, the worker, the supervisor, the app's server, or all of them at once are killed. The app starts a new
@@ -18,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -33,8 +33,6 @@ from trainer.folder import RunFolder
 from trainer.store import Store
 
 TARGETS = {"worker": 5, "supervisor": 3, "server": 1, "all": 1}  # how often each is killed, beside the others
-QUICK = {"worker": 92, "supervisor": 4, "server": 2, "all": 2}
-NAPS = {False: (0.05, 1.5), True: (0.02, 0.4)}  # seconds between two looks whether to kill; quick or not
 
 
 def serve(home: Path) -> Server:
@@ -114,9 +112,16 @@ def weights(config: RunConfig) -> dict[str, np.ndarray]:
     return {name: tensor.numpy().copy() for name, tensor in quiet.state()["tensors"].items()}
 
 
-def besiege(config: RunConfig, most: int, draw: random.Random, quick: bool) -> Siege:
+def same(store: Store, name: str, config: RunConfig) -> bool:
+    """Whether a run ended with the weights that it has when it is left in peace."""
+    content, expected = store.folder(name).checkpoint(), weights(config)
+    assert content is not None
+    found = load(content)
+    return found.keys() == expected.keys() and all(np.array_equal(found[k], expected[k]) for k in expected)
+
+
+def besiege(config: RunConfig, most: int, draw: random.Random, targets: Mapping[str, int] = TARGETS) -> Siege:
     """Train a run while it is killed up to `most` times; a line for each kill."""
-    expected, targets = weights(config), QUICK if quick else TARGETS
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as home:
         store = Store(Path(home))
         name, kills, lost, damaged = store.submit(config), 0, 0, set[Path]()
@@ -127,7 +132,7 @@ def besiege(config: RunConfig, most: int, draw: random.Random, quick: bool) -> S
                 server = serve(store.path)
             if run.state in ("failed", "stopped"):
                 store.resume(name)  # given up after three attempts that got nowhere: a person would do this
-            time.sleep(draw.uniform(*NAPS[quick]))
+            time.sleep(draw.uniform(0.05, 1.5))
             before = acknowledged(store, name)
             if kills >= most or not before or (further and before[-1] <= reached):
                 continue
@@ -135,22 +140,18 @@ def besiege(config: RunConfig, most: int, draw: random.Random, quick: bool) -> S
             if (victim := kill(server.process, target)) == "nobody":
                 continue
             kills, reached, further = kills + 1, before[-1], not further
-            time.sleep(NAPS[quick][0] * 4)
+            time.sleep(0.2)
             missing = set(before) - set(acknowledged(store, name))
             for step in before:
                 store.snapshot_file(name, step)  # ValueError when its content is another
             lost += len(missing)
             damaged.update(torn(store.folder(name)))
             print(f"{kills:4d}  {victim:10s} at step {reached:6d}  {len(before):4d} kept", flush=True)
-        content = store.folder(name).checkpoint()
         end(server.process, 60)
         damaged.update(torn(store.folder(name)))
-        assert content is not None
-        found = load(content)
-        same = found.keys() == expected.keys() and all(np.array_equal(found[k], expected[k]) for k in expected)
         steps = acknowledged(store, name)
         assert steps == sorted(set(steps))
-        return Siege(kills, run.attempt, len(steps), lost, len(damaged), same)
+        return Siege(kills, run.attempt, len(steps), lost, len(damaged), same(store, name, config))
 
 
 def main() -> None:
@@ -159,13 +160,11 @@ def main() -> None:
     asked.add_argument("--kills", type=int, default=20)
     asked.add_argument("--seed", type=int, default=0)
     asked.add_argument("--epochs", type=int, default=120)
-    asked.add_argument("--quick", action="store_true", help="mostly workers, in quick succession, of one training")
     given = asked.parse_args()
     draw, sieges, began = random.Random(given.seed), list[Siege](), time.monotonic()
     while (left := given.kills - sum(one.kills for one in sieges)) > 0:
-        seed = 0 if given.quick else len(sieges)
-        config = RunConfig(head="CurricularFace", epochs=given.epochs, dim=16, probe=100, seed=seed)
-        sieges.append(besiege(config, left, draw, given.quick))
+        config = RunConfig(head="CurricularFace", epochs=given.epochs, dim=16, probe=100, seed=len(sieges))
+        sieges.append(besiege(config, left, draw))
         one = sieges[-1]
         verdict = "equal" if one.same else "DIFFER"
         print(f"{one.kills} kills over {one.attempts} attempts, {one.kept} snapshots in the end.")

@@ -8,15 +8,17 @@ are shown the same batch, made once, and get on together.
 import os
 import shutil
 import subprocess
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
-from trainer.engines.children import Child, Nursery, Spares, nest
+from trainer.engines.children import Child, Nursery, nest
 
 ABREAST = 7  # runs that take turns on a GPU: the heads of the article
+SPARE = 60.0  # seconds that one of them has to stop by itself before all are ended with it
 
 
 @dataclass
@@ -25,6 +27,7 @@ class Attempt:
 
     child: Child
     slot: str
+    spared: float | None = None  # since when it should be ended but shares its process
 
 
 def gpus() -> list[str]:
@@ -62,7 +65,8 @@ class LocalEngine:
         count = slots or len(places) * abreast
         self.slots = [places[index % len(places)] + "+" * (index // len(places)) for index in range(count)]
         self.running: list[Attempt] = []
-        self.nests: dict[str, Nursery | Spares] = {}  # by device, or one for all that do not share a process
+        shared = dict.fromkeys(places) if self.together else [""]
+        self.nests = {place: Nursery("crew") if self.together else nest() for place in shared}  # by device, or one
 
     def free(self) -> int:
         """How many more attempts may start now."""
@@ -70,8 +74,8 @@ class LocalEngine:
 
     def warm(self) -> None:
         """Have torch loaded somewhere, so that the next attempt starts at once."""
-        for slot in self.slots:
-            self._nest(slot).warm()
+        for one in self.nests.values():
+            one.warm()
 
     def start(self, folder: Path, attempt: int) -> Attempt:
         """Start an attempt on the first free slot."""
@@ -79,15 +83,9 @@ class LocalEngine:
         place = slot.rstrip("+")
         environment = {} if place.startswith("cpu") else {"CUDA_VISIBLE_DEVICES": place}
         job = {"folder": str(folder), "attempt": attempt, "environment": environment}
-        handle = Attempt(self._nest(slot).start(job), slot)
+        handle = Attempt(self.nests[place if self.together else ""].start(job), slot)
         self.running.append(handle)
         return handle
-
-    def _nest(self, slot: str) -> Nursery | Spares:
-        place = slot.rstrip("+") if self.together else ""
-        if place not in self.nests:
-            self.nests[place] = Nursery("crew") if self.together else nest()
-        return self.nests[place]
 
     def poll(self, handle: Attempt) -> int | None:
         """None while the attempt runs, then its exit code; negative for a signal."""
@@ -97,10 +95,13 @@ class LocalEngine:
         return code
 
     def kill(self, handle: Attempt) -> None:
-        """End an attempt at once."""
-        handle.child.kill()
+        """End an attempt at once; one that shares its process, with all others there, when this is asked for long."""
+        beside = [other for other in self.running if other.slot.rstrip("+") == handle.slot.rstrip("+")]
+        handle.spared = handle.spared or time.monotonic()
+        if not self.together or len(beside) < 2 or time.monotonic() - handle.spared > SPARE:
+            handle.child.kill()
 
     def close(self, patience: float) -> None:
         """Let all attempts stop and keep their checkpoint; end those that have not after `patience` seconds."""
         with ThreadPoolExecutor() as at_once:
-            list(at_once.map(lambda nest: nest.close(patience), self.nests.values()))
+            list(at_once.map(lambda one: one.close(patience), self.nests.values()))

@@ -1,0 +1,64 @@
+"""Two hundred kills on every push: nothing acknowledged is lost, nothing torn, the weights are those of a quiet run."""
+
+import os
+import random
+import time
+
+import psutil
+import pytest
+
+from faces.files import read_json
+from tests.faults.kills import acknowledged, besiege, killed, same, torn
+from trainer import RunConfig
+from trainer.engines.local import LocalEngine
+from trainer.store import Store
+from trainer.supervisor import Supervisor
+
+CONFIG = RunConfig(head="CurricularFace", epochs=80, dim=16, probe=100)
+pytestmark = [
+    pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL."),
+    pytest.mark.xdist_group("kills"),
+]
+
+
+def test_a_worker_killed_188_times_at_random_moments_loses_nothing(tmp_path):
+    """Its supervisor is this test, which looks every hundredth of a second; workers are real processes."""
+    store, engine, draw = Store(tmp_path / "home"), LocalEngine(slots=1), random.Random(0)
+    supervisor, name, kills, known = Supervisor(store, engine), store.submit(CONFIG), 0, list[int]()
+    folder = store.folder(name)
+    try:
+        victim = due = 0.0
+        while (run := store.run(name)).state != "finished":
+            supervisor.tick()
+            time.sleep(0.01)
+            if run.state == "failed":
+                store.resume(name)  # given up after three attempts that got nowhere: a person would do this
+            told = read_json(folder.attempt(run.attempt) / "worker.json") if run.state == "running" else {}
+            if kills == 188 or not told:
+                continue
+            if told["pid"] != victim:
+                victim, due = told["pid"], time.monotonic() + draw.expovariate(1 / 0.4)
+            elif time.monotonic() > due and psutil.pid_exists(victim) and killed(psutil.Process(victim)):
+                kills, due = kills + 1, time.monotonic() + 60
+                before, known = known, acknowledged(store, name)
+                assert set(before) <= set(known)
+                for step in known[-3:]:
+                    store.snapshot_file(name, step)  # ValueError when its content is another
+                assert torn(folder) == []
+    finally:
+        engine.close(10)
+    assert kills == 188
+    assert run.attempt > 100
+    for step in acknowledged(store, name):
+        store.snapshot_file(name, step)
+    assert torn(folder) == []
+    assert same(store, name, CONFIG)
+
+
+def test_a_supervisor_a_server_and_all_of_them_killed_twelve_times_lose_nothing():
+    kills, seed = 0, 0
+    while kills < 12:
+        siege = besiege(CONFIG, 12 - kills, random.Random(seed), {"supervisor": 2, "all": 2, "server": 1})
+        assert siege.lost == siege.torn == 0
+        assert siege.same
+        kills, seed = kills + siege.kills, seed + 1
