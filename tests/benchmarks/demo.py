@@ -58,7 +58,7 @@ def main() -> None:
     first, all_ended = seen_through(supervisor, runs)
     shares = [share_of_steps(store, run) for run in runs]
     print(
-        f"Seven heads, {terms['epochs']} epochs of {asked.dataset}, {cores()} at a time: {all_ended:.0f} s; the first"
+        f"Seven heads, {terms['epochs']} epochs of {asked.dataset}, {cores()} at a time: {all_ended:.1f} s; the first"
     )
     print(f"points after {first:.1f} s. Steps had {statistics.median(shares):.2f} of a run's time within its epochs")
     print(f"({min(shares):.2f} to {max(shares):.2f}).\n")
