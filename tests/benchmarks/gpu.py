@@ -89,8 +89,9 @@ def leaderboard(asked: argparse.Namespace, device: str) -> None:
             spent.append(time.perf_counter() - began)
             scores.append(100 * last.metrics["dnn_accuracy"])
         spread = f" ± {statistics.stdev(scores):.2f}" if len(scores) > 1 else ""
-        print(f"\n{name}, {terms['epochs']} epochs at {terms['size']} px: DNN accuracy {statistics.fmean(scores):.2f}")
-        print(f"{spread} % over {asked.seeds} seeds, {statistics.median(spent):.1f} s each, looks included.")
+        said = f"{name}, {terms['epochs']} epochs at {terms['size']} px: {asked.seeds} seeds, DNN accuracy"
+        took = f"{statistics.median(spent):.1f} s each, looks included"
+        print(f"\n{said} {statistics.fmean(scores):.2f}{spread} %, {took}.")
 
 
 def again(asked: argparse.Namespace, device: str) -> None:
