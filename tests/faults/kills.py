@@ -127,11 +127,10 @@ def besiege(config: RunConfig, most: int, draw: random.Random, targets: Mapping[
         store = Store(Path(home))
         name, kills, lost, damaged = store.submit(config), 0, 0, set[Path]()
         reached, further = -1, True  # the last step at the kill before, and whether to wait for more than that
-        server, trainers = serve(store.path), set[psutil.Process]()
+        server = serve(store.path)
         while (run := store.run(name)).state != "finished":
             if server.process.poll() is not None:
                 server = serve(store.path)
-            trainers.update(one for one in relatives(server.process) if serves(one))
             if run.state in ("failed", "stopped"):
                 store.resume(name)  # given up after three attempts that got nowhere: a person would do this
             time.sleep(draw.uniform(0.05, 1.5))
@@ -150,11 +149,11 @@ def besiege(config: RunConfig, most: int, draw: random.Random, targets: Mapping[
             damaged.update(torn(store.folder(name)))
             print(f"{kills:4d}  {victim:10s} at step {reached:6d}  {len(before):4d} kept", flush=True)
         end(server.process, 60)
-        for trainer in trainers:  # one whose server was killed would wait for work
+        for one in psutil.process_iter():  # a trainer whose server was killed would wait for work
             with suppress(psutil.Error):
-                if trainer.status() != psutil.STATUS_ZOMBIE:
-                    trainer.terminate()
-                    trainer.wait(30)
+                if serves(one) and one.environ().get("FACES_HOME") == home:
+                    one.terminate()
+                    one.wait(30)
         damaged.update(torn(store.folder(name)))
         steps = acknowledged(store, name)
         assert steps == sorted(set(steps))
