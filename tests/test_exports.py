@@ -206,6 +206,7 @@ def scores(said: str) -> dict[str, float]:
         {"head": "ArcFace", "held_out": 3},
         {"head": "AdaCos", "optimizer": "adamw", "lr": 0.01, "schedule": "constant"},
         {"head": "SupCon", "seed": 3},
+        {"head": "Classification", "knobs": {"smoothing": 0.1}, "optimizer": "muon", "schedule": "flat", "grow": 0.5},
     ],
     ids=lambda settings: settings["head"],
 )
@@ -248,12 +249,16 @@ def test_the_code_turns_what_a_person_turned():
     assert (made.ArcFace.m, head.m) == (0.25, 0.4)
 
 
-def test_the_code_warps_as_the_run_did():
-    config = RunConfig(epochs=1, batch=256, dim=8, probe=100, encoder="ConvNetSlim", warp=0.2)
+@pytest.mark.parametrize(
+    "settings",
+    [{"encoder": "ConvNetSlim", "warp": 0.2}, {"optimizer": "muon", "schedule": "flat", "grow": 0.6, "warp": 0.1}],
+)
+def test_the_code_trains_as_the_run_did(settings):
+    config = RunConfig(epochs=2, batch=256, dim=8, probe=100, **settings)
     *_, snapshot = run(config)
     made = ran(script(config, DIGITS))
     torch.manual_seed(0)
-    encoder = made.ConvNetSlim(1, 8, made.DIM)
+    encoder = getattr(made, config.encoder)(1, 8, made.DIM)
     torch.manual_seed(0)
     head = made.ArcFace(made.DIM, 10)
     pixels, labels, val = map(torch.from_numpy, made.images())
@@ -290,7 +295,14 @@ def test_every_setting_of_a_run_is_written_or_refused():
 
 
 @pytest.mark.parametrize(
-    "settings", [{"crop": 48}, {"noise": 5, "held_out": 2}, {"pretrained": True, "encoder": "ResNet18"}]
+    "settings",
+    [
+        {"crop": 48},
+        {"noise": 5, "held_out": 2},
+        {"pretrained": True, "encoder": "ResNet18"},
+        {"area": 0.35, "optimizer": "muon"},
+        {"area": 0.5, "crop": 48, "grow": 0.5},
+    ],
 )
 def test_the_code_of_photographs_reads_a_folder_and_scores(settings, tmp_path, monkeypatch, capsys):
     from PIL import Image

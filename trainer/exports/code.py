@@ -21,8 +21,8 @@ from trainer.written import Written
 BATCHES = "trainer.batches"
 WRITTEN = {  # settings that a script follows; a run with others has no code
     "head", "dataset", "knobs", "size", "encoder", "dim", "epochs", "batch", "lr", "weight_decay", "optimizer",
-    "schedule", "crop", "augment", "pretrained", "noise", "drop_duplicates", "seed", "probe", "held_out", "warp",
-    "threads",  # of which only the last digits depend
+    "schedule", "crop", "area", "grow", "augment", "pretrained", "noise", "drop_duplicates", "seed", "probe",
+    "held_out", "warp", "threads", "mode",  # only the last digits depend on the last two
 }  # fmt: skip
 
 
@@ -66,11 +66,17 @@ def script(
     written.add_head(head.module, config.head, config.knobs)
     wanted = ["balanced_order" if grouped else "order", "ready"]
     moving = config.augment and find_moved(config.dataset)
-    for function in [*wanted, *(("moves", "moved") if moving else ()), *(("warps", "warped") if config.warp else ())]:
+    ways = {  # what is done to images, and the functions that do it
+        ("moves", "moved"): moving and config.area == 1, ("areas", "warped", "resized"): config.area < 1,
+        ("warps", "warped"): config.warp, ("resized",): config.grow,
+    }  # fmt: skip
+    for function in dict.fromkeys([*wanted, *(name for names, used in ways.items() if used for name in names)]):
         written.add(BATCHES, function)
+    if config.optimizer == "muon":
+        written.add("trainer.muon", "Muon")
     data, needs, usage = images(config)
     usage = usage.replace("THIS_FILE", name)
-    for where, part in [*NEEDS, *needs, *([("math", "")] if config.schedule == "cosine" else [])]:
+    for where, part in [*NEEDS, *needs, *([("math", "")] if config.schedule != "constant" else [])]:
         written.imports.add((where, part, part or SHORT.get(where, where)))
     settings: dict[str, Any] = {
         "EPOCHS": config.epochs, "BATCH": config.batch, "DIM": config.dim, "LR": config.lr,
@@ -78,8 +84,9 @@ def script(
     }  # fmt: skip
     if config.crop:
         settings["CROP"] = config.crop
-    if config.warp:
-        settings["WARP"] = config.warp
+    settings |= {name.upper(): value for name in ("warp", "grow") if (value := getattr(config, name))}
+    if config.area < 1:
+        settings["AREA"] = config.area
     unseen = config.unseen(len(class_names)).tolist()
     if unseen:
         settings["HELD_OUT"] = unseen
@@ -247,10 +254,12 @@ KNN = '''def knn_accuracy(known, known_labels, asked, asked_labels, k=5):
 def training(config: RunConfig, grouped: bool, moving: bool, unseen: bool, turned: bool) -> str:
     """The training loop, with no more in it than these settings use."""
     crop = ", CROP" if config.crop else ""
-    optimizer = "torch.optim.AdamW(groups, lr=LR)"
-    if config.optimizer != "adamw":
-        nesterov = ", nesterov=True" if config.optimizer == "sgd" else ""
-        optimizer = f"torch.optim.SGD(groups, lr=LR, momentum=0.9{nesterov})"
+    optimizer = {
+        "sgd": "torch.optim.SGD(groups, lr=LR, momentum=0.9, nesterov=True)",
+        "momentum": "torch.optim.SGD(groups, lr=LR, momentum=0.9)",
+        "adamw": "torch.optim.AdamW(groups, lr=LR)",
+        "muon": "Muon(groups, lr=LR)",
+    }[config.optimizer]
     drawn = "balanced_order(labels[rows].cpu(), SEED, epoch)" if grouped else "order(len(rows), SEED, epoch)"
     lines = [
         "def train(encoder, head, pixels, labels, rows):",
@@ -269,7 +278,7 @@ def training(config: RunConfig, grouped: bool, moving: bool, unseen: bool, turne
         "        some = seen[place * BATCH : (place + 1) * BATCH].to(DEVICE)",
         "        batch = pixels[some]",
     ]
-    if moving:
+    if moving and config.area == 1:
         lines.append(f"        batch = moved(batch, *moves(len(batch), SIZE, SEED, step{crop}){crop})")
     if turned:
         lines += [
@@ -277,16 +286,27 @@ def training(config: RunConfig, grouped: bool, moving: bool, unseen: bool, turne
             "            if at == step:",
             "                setattr(head, name, value)  # as a person did while it trained",
         ]
-    if config.schedule == "cosine":
+    if config.schedule != "constant":
+        high, rest = ("0.1", "0.9") if config.schedule == "cosine" else ("0.6", "0.4")
         lines += [
-            "        done = step / steps  # the learning rate rises in a line, then falls down half a cosine",
-            "        fall = 0.5 + 0.5 * math.cos(math.pi * (done - 0.1) / 0.9)",
+            "        done = step / steps  # the learning rate rises in a line, and falls down half a cosine",
+            f"        fall = 0.5 + 0.5 * math.cos(math.pi * max(0.0, done - {high}) / {rest})",
             "        for group in optimizer.param_groups:",
             '            group["lr"] = LR * ((done + 1e-3) / 0.101 if done < 0.1 else fall)',
         ]
     seeing = f"ready(batch{crop})"
+    if config.area < 1:
+        seeing = "warped(ready(batch), areas(len(batch), SEED, step, AREA))"
+        seeing = f"resized({seeing}{crop})" if config.crop else seeing
     if config.warp:
         seeing = f"warped({seeing}, warps(len(batch), SEED, step, WARP))"
+    if config.grow:
+        whole = "CROP" if config.crop else "SIZE"
+        lines += [
+            "        done = step / steps  # images have a half, then three quarters of their side at first",
+            f"        side = {whole} if done >= GROW else {whole} * (2 + int(2 * done / GROW)) // 4",
+        ]
+        seeing = f"resized({seeing}, side)"
     lines += [
         '        with torch.autocast(DEVICE, torch.bfloat16, enabled=DEVICE == "cuda"):',
         f"            loss = head.loss(encoder({seeing}), labels[some])",
