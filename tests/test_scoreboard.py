@@ -19,6 +19,7 @@ from faces.palette import head_ink
 from pages.components.runs import names
 from trainer import RunConfig, Snapshot, comparison
 from trainer.comparison import MEASURES, SEVEN
+from trainer.presets import PRESETS
 from trainer.store import Store
 
 ROOT = Path(__file__).parents[1]
@@ -323,6 +324,24 @@ def test_an_empty_home_offers_the_experiment_and_its_cost(store):
         ("ArcFace", 0), ("ArcFace", 1), ("CosFace", 0), ("CosFace", 1),
     ]  # fmt: skip
     assert any("No run of this experiment is done" in info.value for info in app.info)
+
+
+@pytest.mark.parametrize("name", ["live", "circle"])
+def test_the_settings_of_a_preset_are_asked_for_whole(store, name):
+    app = opened()
+    next(button for button in app.button if button.label == PRESETS[name].title).click().run()
+    next(button for button in app.button if button.label.startswith("Train 7 heads")).click().run()
+    assert not app.exception
+    runs = [run for run in store.runs() if "7 heads" in run.note]
+    assert len(runs) == 35
+    for run in runs:
+        assert {term: getattr(run.config, term) for term in PRESETS[name].terms} == PRESETS[name].terms
+
+
+def test_presets_with_settings_that_pages_do_not_ask_for_are_not_offered(store):
+    labels = {button.label for button in opened().button}
+    for preset in PRESETS.values():
+        assert (preset.title in labels) == ("mode" not in preset.terms)
 
 
 def test_the_ranking_says_who_is_ahead_with_intervals_and_ranks(store):

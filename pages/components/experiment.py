@@ -12,7 +12,7 @@ from pages.components.feasibility import feasibility
 from pages.components.recorded import offer
 from pages.components.runs import allowed, duration, plain
 from pages.components.session import remember, the_store
-from pages.components.settings import adopt, ask_budget, ask_dataset, ask_held_out
+from pages.components.settings import ASKED, adopt, ask_budget, ask_dataset, ask_held_out
 from trainer import comparison
 from trainer.config import RunConfig
 from trainer.presets import PRESETS
@@ -30,6 +30,8 @@ def ask_experiment(first: bool, seeds: int) -> None:
         with st.container(horizontal=True, vertical_alignment="center"):
             st.caption("Settings of", width="content")
             for name, preset in PRESETS.items():
+                if not set(preset.terms) <= ASKED:
+                    continue  # from a shell only: nothing of it may be lost here
                 st.button(preset.title, key=f"preset {name}", type="tertiary", on_click=_adopt, args=(preset.terms,))
         left, right = st.columns(2, gap="large")
         with left:

@@ -20,6 +20,7 @@ WORDS = {
     "weight_decay": "Weight decay", "optimizer": "Optimizer", "schedule": "Schedule", "crop": "Crop, pixels",
     "seed": "Seed", "ramp": "Margin ramp", "warp": "Warp", "threads": "CPU threads",
 }  # fmt: skip
+ASKED = {*WORDS, "dataset", "size", "encoder"}  # settings that there is a control for, of those that presets name
 
 
 def ask_dataset() -> str:
