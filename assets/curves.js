@@ -43,8 +43,12 @@ export default function curves({ parentElement, data }) {
     html("style", "", root, STYLE);
     pictures.set(parentElement, (charts = data.pictures.map(() => new Chart(root))));
   }
-  data.pictures.forEach((spec, at) => charts[at].update(spec));
+  const rem = wordSize(); // asked once, before anything is touched
+  data.pictures.forEach((spec, at) => charts[at].update(spec, rem));
 }
+
+// How large words are, larger on a projector: what 16 pixels are elsewhere is 1.
+const wordSize = () => parseFloat(getComputedStyle(document.documentElement).fontSize) / 16;
 
 function html(tag, name, parent, text = "") {
   const made = document.createElement(tag);
@@ -54,13 +58,28 @@ function html(tag, name, parent, text = "") {
   return made;
 }
 
+// The next element within its parent: the one that was there when all was drawn last, told only what has changed.
 function svg(tag, attributes, parent, text = "") {
-  const made = document.createElementNS(SVG, tag);
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-  if (text) made.textContent = text;
-  parent?.append(made);
+  const place = (parent.drawn ??= 0);
+  let made = parent.children[place];
+  if (made?.tagName !== tag) {
+    const other = made;
+    made = document.createElementNS(SVG, tag);
+    made.told = {};
+    if (other) other.replaceWith(made);
+    else parent.append(made);
+  }
+  parent.drawn += 1;
+  for (const name in made.told) if (!(name in attributes)) made.removeAttribute(name);
+  for (const name in attributes) if (made.told[name] !== attributes[name]) made.setAttribute(name, attributes[name]);
+  made.told = attributes;
+  if (tag === "text" && made.textContent !== text) made.textContent = text;
   return made;
 }
+
+// Begin to draw a parent again; `finish` takes away what was not drawn this time.
+const begin = (parent) => { parent.drawn = 0; };
+const finish = (parent) => { while (parent.children.length > parent.drawn) parent.lastChild.remove(); };
 
 const said = (number, digits = 2) => String(+number.toFixed(digits)).replace("-", "−");
 const look = (line) => ({
@@ -110,31 +129,37 @@ class Chart {
     svg("path", { d: SAVE }, svg("svg", { viewBox: "0 0 16 16", "aria-hidden": "true" }, this.saving));
     this.plot.onpointermove = this.plot.onpointerdown = (event) => this.point(event);
     this.plot.onpointerleave = () => this.point(null);
-    new ResizeObserver(([{ contentRect }]) => { this.width = contentRect.width; this.draw(); }).observe(this.plot);
+    new ResizeObserver(([{ contentRect }]) => { this.width = contentRect.width; this.draw(wordSize()); }).observe(this.plot);
   }
 
-  update(spec) {
+  update(spec, rem) {
     this.spec = spec;
     this.figure.classList.toggle("wide", !spec.y.step);
     this.question.textContent = spec.question;
     this.question.hidden = !spec.question;
-    this.words.textContent = spec.words;
+    if (this.words.textContent !== spec.words) this.words.textContent = spec.words;
     this.page.setAttribute("aria-label", spec.alt);
-    const named = spec.lines.filter((line) => line.name && !line.faint);
+    this.name(spec.lines.filter((line) => line.name && !line.faint));
+    this.draw(rem);
+  }
+
+  // The legend, if there is more than one line to tell apart.
+  name(lines) {
+    const looks = JSON.stringify(lines.map((line) => [line.name, look(line)]));
+    if (looks === this.looks) return;
+    this.looks = looks;
     this.legend.replaceChildren();
-    for (const line of named.length > 1 ? named : []) {
+    for (const line of lines.length > 1 ? lines : []) {
       const entry = html("span", "", this.legend);
       swatch(line, entry);
       entry.append(line.name);
     }
-    this.draw();
   }
 
-  draw() {
+  draw(rem) {
     const { spec, width, page } = this;
     if (!spec) return;
     const { low, high, step, title, unit } = spec.y;
-    const rem = parseFloat(getComputedStyle(document.documentElement).fontSize) / 16; // of words, larger on a projector
     const tall = rem * spec.tall;
     page.setAttribute("height", tall); // also before the width is known, or what is below would move then
     if (!width) return;
@@ -142,7 +167,7 @@ class Chart {
     const x = (angle) => left + ((width - left - right) * angle) / 180;
     const y = (value) => top + ((tall - top - bottom) * (high - value)) / (high - low);
     this.angle = (at) => (180 * (at - left)) / (width - left - right);
-    page.replaceChildren();
+    begin(page);
     page.setAttribute("viewBox", `0 0 ${width} ${tall}`);
     const hair = { stroke: "currentColor", "stroke-opacity": 0.13 };
     for (let value = low; step && value <= high + step / 1e6; value += step) {
@@ -158,6 +183,7 @@ class Chart {
     if (title) svg("text", { ...QUIET, "text-anchor": "middle", transform: `translate(${13 * rem} ${middle}) rotate(-90)` }, page, title);
     const inside = svg("svg", { x: left, y: top, width: width - left - right, height: tall - top - bottom,
       viewBox: `${left} ${top} ${width - left - right} ${tall - top - bottom}`, overflow: "hidden" }, page);
+    begin(inside);
     for (const line of spec.lines) {
       const xs = spec.tables[line.table], drawn = path(xs, line.y, x, y);
       if (line.edge !== undefined) {
@@ -166,6 +192,7 @@ class Chart {
       }
       svg("path", { ...look(line), d: drawn }, inside);
     }
+    finish(inside);
     const mark = { stroke: "currentColor", "stroke-opacity": 0.45, "stroke-dasharray": "4 4" };
     for (const [angle, words] of spec.upright) {
       svg("path", { ...mark, d: `M${x(angle)} ${top}V${tall - bottom}` }, page);
@@ -182,6 +209,7 @@ class Chart {
       const place = dot.sign ? { x: x(dot.x), "text-anchor": "middle" } : { x: x(dot.x) + 11 };
       if (dot.words) svg("text", { ...QUIET, ...place, y: y(dot.y) + 4 * rem }, page, dot.words);
     }
+    finish(page);
     this.place = { x, top, bottom: tall - bottom };
     if (this.at !== null) this.tell();
   }

@@ -25,7 +25,7 @@ from torch.nn.functional import cross_entropy
 from faces.heads import HEADS, angled
 from faces.knobs import Knob, Value, Values, settle
 
-HALVINGS = 18  # of pi, to find an angle: 1.2e-5 radians
+PARTS, PASSES = 64, 3  # an angle is found by cutting pi into 64 parts, the right one of these again, and again: 1.2e-5
 NOTHING: Values = MappingProxyType({})
 
 Angles = Float[ndarray, " N"]
@@ -101,17 +101,20 @@ class Sketch:
         """How far off the other of two centers must be, at least, for the own class to win in training; pi: nowhere."""
 
         def wins(other: Tensor) -> Tensor:
-            logits = self.logits(table(theta, other, 2))
-            return logits[:, 0] > logits[:, 1]
+            logits = self.logits(table(np.repeat(theta, PARTS), other.flatten(), 2))
+            return (logits[:, 0] > logits[:, 1]).view_as(other)
 
-        return halved(wins, len(theta))
+        return onset(wins, len(theta))
 
     @torch.no_grad()
     def asks(self) -> float:
         """The angle between centers that a sample on its own one needs to win by the margin; pi: none is enough."""
         own = self.own(np.zeros(1))[0]
-        found = halved(lambda other: self.logits(table(np.zeros(1), other, 2), margin=False)[:, 1] <= own, 1)
-        return float(found[0])
+
+        def beaten(other: Tensor) -> Tensor:
+            return self.logits(table(np.zeros(PARTS), other[0], 2), margin=False)[None, :, 1] <= own
+
+        return float(onset(beaten, 1)[0])
 
     def seam(self) -> float | None:
         """The angle from which the five seam rules differ; None for a head without seam, and where there is none."""
@@ -119,10 +122,10 @@ class Sketch:
             return None
 
         def differ(theta: Tensor) -> Tensor:
-            rising, falling = (self.past(theta.numpy(), rule) for rule in ("raw_cos", "psi_monotone"))
-            return torch.from_numpy(rising - falling > 1e-12)
+            rising, falling = (self.past(theta[0].numpy(), rule) for rule in ("raw_cos", "psi_monotone"))
+            return torch.from_numpy(rising - falling > 1e-12)[None]
 
-        found = float(halved(differ, 1)[0])
+        found = float(onset(differ, 1)[0])
         return found if found < math.pi - 1e-4 else None
 
     def past(self, theta: Angles, rule: str) -> Angles:
@@ -151,15 +154,19 @@ def table(theta: Angles | Tensor, other: float | Tensor, classes: int) -> Tensor
     return torch.cat([own.cos()[:, None], near.cos()[:, None], rest], 1)
 
 
-def halved(true: Callable[[Tensor], Tensor], size: int) -> Angles:
-    """The angles (size,), 0 to pi, from which on something is true; pi where it never is."""
-    low, high = torch.zeros(size, dtype=torch.float64), torch.full((size,), math.pi, dtype=torch.float64)
-    low = torch.where(true(low), -math.pi, low)  # true from the start: what is found is below 0
-    for _ in range(HALVINGS):
-        middle = (low + high) / 2
-        enough = true(middle.clamp_min(0))
-        low, high = torch.where(enough, low, middle), torch.where(enough, middle, high)
-    return high.clamp_min(0).numpy()
+def onset(true: Callable[[Tensor], Tensor], size: int) -> Angles:
+    """The angles (size,), 0 to pi, from which on something is true; pi where it is not at the end.
+
+    `true` is asked of many angles at once, (size, PARTS), since each question to a head costs more than its numbers.
+    """
+    step = PARTS**PASSES
+    unit = math.pi / step
+    last = torch.full((size, 1), -1)  # where it is false last, in units; -1: nowhere
+    for _ in range(PASSES):
+        step //= PARTS
+        asked = last.clamp_min(0) + step * torch.arange(PARTS)
+        last = torch.where(true(asked.double() * unit), -1, asked).amax(1, keepdim=True)
+    return ((last[:, 0] + 1).double() * unit).numpy()
 
 
 def alike(names: Mapping[str, Angles]) -> dict[str, list[str]]:

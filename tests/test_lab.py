@@ -9,13 +9,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from faces.curves import Sketch, alike, angles, halved, in_numbers, together
+from faces.curves import Sketch, alike, angles, in_numbers, onset, together
 from faces.feasibility import limits
 from faces.figures import Line, crossing, over_angles
 from faces.heads import HEADS, angled
 from faces.heads.base import CosineHead
 from faces.knobs import Choice, fixed_scale
+from faces.sketches import drawn
 from tests.test_pages import opened
+from trainer.sketching import Sketcher
 
 ANGLED = [name for name in HEADS if angled(name)]
 SEAMED = [name for name in ANGLED if "seam" in HEADS[name].knobs]
@@ -108,10 +110,10 @@ def test_where_the_own_class_wins_by_hand():
 
 @given(place=st.floats(0, math.pi))
 @few
-def test_halving_finds_the_place(place):
-    assert halved(lambda theta: theta >= place, 2) == pytest.approx(place, abs=2e-5)
-    assert halved(lambda theta: theta >= 9, 1)[0] == math.pi
-    assert halved(lambda theta: theta >= 0, 1)[0] == 0
+def test_the_angle_is_found_from_which_on_something_is_true(place):
+    assert onset(lambda theta: theta >= place, 2) == pytest.approx(place, abs=2e-5)
+    assert onset(lambda theta: theta >= 9, 1)[0] == math.pi
+    assert onset(lambda theta: theta >= 0, 1)[0] == 0
 
 
 # ElasticFace is drawn at its mean margin, and noted by its mean loss; others have a note for each of several cases.
@@ -259,6 +261,19 @@ def test_a_head_that_does_not_fit_the_dimensions_says_so(faces_home):
     app = lab(lab="ETF", D="3")
     assert any("ETF needs embeddings of 9 numbers or more" in warning.value for warning in app.warning)
     assert not pictures(app)  # nothing of another head stays
+
+
+def test_the_process_that_draws_is_started_again_and_says_what_cannot_be_drawn():
+    one, asked = Sketcher(), {"name": "ArcFace", "classes": 5, "dim": 8, "theta": 1.0, "other": 1.5}
+    try:
+        first = one.drawn(asked)
+        with pytest.raises(ValueError, match="ETF needs embeddings of 4 numbers or more"):
+            one.drawn({**asked, "name": "ETF", "dim": 2})
+        one.process.kill()
+        assert one.drawn(asked) == first == json.loads(json.dumps(drawn(asked)))
+    finally:
+        one.process.stdin.close()
+    assert one.process.wait(10) == 0  # as when the server is gone
 
 
 def test_the_ring_says_where_the_default_scale_comes_from(faces_home):

@@ -119,6 +119,7 @@ def parser() -> argparse.ArgumentParser:
     add(commands, "work", lambda _: internal("worker", "work"), "(for the trainer itself) carry out one attempt")
     add(commands, "nurse", lambda _: internal("worker", "nurse"), "(for the trainer itself) fork workers")
     add(commands, "crew", lambda _: internal("worker", "crew"), "(for the trainer itself) carry out attempts in turn")
+    add(commands, "sketch", lambda _: internal("sketching", "sketch"), "(for the app itself) draw heads' curves")
     some = add(
         commands, "project", lambda a: internal("pictures", "project", a.projection), "(for the trainer itself) draw"
     )

@@ -4,6 +4,7 @@ A head is added by saving a file here with a class that declares when it was `bo
 names and what the classes declare imports no torch; `HEADS[name]` does.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from faces.catalogue import catalogue
@@ -20,6 +21,11 @@ def scored(name: str) -> bool:
 def angled(name: str) -> bool:
     """Whether a head's logits are made of angles to class centers, so that it has curves, without importing it."""
     return name in HEADS and scored(name) and name != "Classification"
+
+
+def in_families(names: Iterable[str]) -> list[str]:
+    """Names of heads by family, in the order of menus; within a family they stay as they came."""
+    return sorted(names, key=lambda name: FAMILIES.index(HEADS.about(name).family))
 
 
 def margined(name: str) -> bool:

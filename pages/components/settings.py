@@ -7,7 +7,7 @@ import streamlit as st
 
 from faces.datasets import Dataset, available, find
 from faces.encoders import ENCODERS
-from faces.heads import FAMILIES, HEADS, scored
+from faces.heads import HEADS, in_families, scored
 from faces.knobs import Choice, Knob, Value
 from pages.components.knobs import key_of, sliders
 from pages.components.runs import NO_LOGITS
@@ -32,7 +32,7 @@ def ask_dataset() -> str:
 
 def ask_head() -> str:
     """Which head, with what it is in a few words."""
-    names = sorted(HEADS, key=lambda name: FAMILIES.index(HEADS.about(name).family))  # within a family by date
+    names = in_families(HEADS)
     head = st.selectbox("Head", names, index=names.index("ArcFace"), key="head", bind="query-params") or "ArcFace"
     about = HEADS.about(head)
     more = "" if scored(head) else f". {NO_LOGITS}"

@@ -16,7 +16,7 @@ from faces import figures
 from faces.datasets import find
 from faces.evaluation import angles, class_means, lost_classes
 from faces.feasibility import angle_asked, limits, spacing, warning
-from faces.heads import FAMILIES, HEADS, margined
+from faces.heads import HEADS, in_families, margined
 from faces.knobs import Choice, Knob, Value
 from pages.components import runs as told
 from pages.components.curves import draw_curves
@@ -37,7 +37,7 @@ NOTE = "Circle"  # how the note of runs that were trained here begins
 TERMS = PRESETS["circle"].terms
 PLACES = {"Circle": 2, "Sphere": 3}
 EVERY = len(find(TERMS["dataset"]).class_names)
-NAMES = sorted((name for name in HEADS if name != SOFTMAX), key=lambda name: FAMILIES.index(HEADS.about(name).family))
+NAMES = in_families(name for name in HEADS if name != SOFTMAX)
 
 store = the_store()
 

@@ -2,15 +2,12 @@
 
 In a browser: from the key that moves the slider until the new pictures are in the page, and until the frame with them
 has been painted. On the server: from the new value to all messages sent, of the page run as a whole, where a browser
-has only the fragment run. Besides: what loading torch takes, in seconds and megabytes, and how long it holds up another
-thread of the process at most.
+has only the fragment run. Besides: what the process that draws takes, in seconds until it can, and in megabytes.
 """
 
 import os
-import resource
 import statistics
 import tempfile
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -19,9 +16,10 @@ import psutil
 from playwright.sync_api import sync_playwright
 from streamlit.testing.v1 import AppTest
 
-from faces.heads import HEADS
 from tests.browser.conftest import CHROMIUM, PLAIN, QUIET
 from tests.helpers import ROOT, Server, end
+from trainer.engines.children import end as end_child
+from trainer.sketching import Sketcher
 
 STEPS = 20
 HEADS_TIMED = {"ArcFace": "m", "CosFace": "m", "UnitedMargin": "m2", "AdaFace": "m", "CurricularFace": "t"}
@@ -29,29 +27,14 @@ KEYS = (time.process_time, time.perf_counter)
 
 
 def loading() -> str:
-    """What importing torch by way of a head takes."""
-    gaps, ready = [0.0], threading.Event()
-
-    def tick() -> None:
-        last = time.perf_counter()
-        while not ready.wait(0.005):
-            now = time.perf_counter()
-            gaps.append(now - last)
-            last = now
-
-    other = threading.Thread(target=tick)
-    before, began = megabytes(), time.perf_counter()
-    other.start()
-    HEADS["ArcFace"]
+    """What the process that draws takes."""
+    began, one = time.perf_counter(), Sketcher()
+    one.warm()
     took = time.perf_counter() - began
-    ready.set()
-    other.join()
-    return f"torch: {took:.1f} s, {megabytes() - before:.0f} MB, other threads held up for {max(gaps):.2f} s at most"
-
-
-def megabytes() -> float:
-    """The most memory that the process has held."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    assert one.process is not None
+    own, here = (psutil.Process(pid).memory_info().rss / 2**20 for pid in (one.process.pid, os.getpid()))
+    end_child(one.process, 5.0)
+    return f"The process that draws: ready after {took:.1f} s, {own:.0f} MB; the one that asks {here:.0f} MB."
 
 
 def steps(app: AppTest, head: str, knob: str) -> str:
@@ -126,12 +109,12 @@ def browser() -> None:
 
 
 if __name__ == "__main__":
-    load, torch = psutil.getloadavg()[0], loading()
+    load, ready = psutil.getloadavg()[0], loading()
     from tests.benchmarks.keeping import machine  # loads torch
 
     print(f"{machine()}; load {load:.1f}. Median (middle half) of {STEPS} steps.\n")
     browser()
-    print(f"\nOn the server, median (most) of {STEPS} steps; {torch}\n")
+    print(f"\nOn the server, median (most) of {STEPS} steps. {ready}\n")
     with tempfile.TemporaryDirectory() as home:
         os.environ["FACES_HOME"] = home
         app = AppTest.from_file(str(ROOT / "pages" / "router.py"), default_timeout=60).run()

@@ -1,0 +1,62 @@
+"""The margin lab's pictures, drawn in a process of their own: torch would be 490 MB in the one that serves pages.
+
+    Sketcher().drawn({"name": "ArcFace", ...})   as faces.sketches.drawn
+
+A JSON line goes in and one comes out. The process ends with its input, so it never outlives the one that started it.
+"""
+
+import json
+import signal
+import sys
+from collections.abc import Mapping
+from subprocess import PIPE, Popen
+from threading import Lock
+from typing import Any
+
+from trainer.engines.children import child, end, tell
+
+
+class Sketcher:
+    """A process that draws, started when it is first asked, and once more when it has ended meanwhile."""
+
+    def __init__(self) -> None:
+        self.process: Popen | None = None
+        self.turn = Lock()  # visitors wait for each other: a line that comes out answers the last that went in
+
+    def warm(self) -> None:
+        """Have torch and the heads loaded."""
+        self.drawn({"name": "ArcFace", "classes": 10, "dim": 128, "theta": 1.0, "other": 1.5})
+
+    def drawn(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """The pictures that are asked for. ValueError as the head's own, RuntimeError if the process ends twice."""
+        with self.turn:
+            answer = json.loads(self._answer(dict(asked)) or self._answer(dict(asked)) or "null")
+        if answer is None:
+            raise RuntimeError("The process that draws these pictures ended twice; the server's log says why.")
+        if "refused" in answer:
+            raise ValueError(answer["refused"])
+        return answer
+
+    def _answer(self, asked: dict[str, Any]) -> str:
+        """A line from the process; none if it ended."""
+        self.process = self.process or child("sketch", modest=False, stdin=PIPE, stdout=PIPE)
+        assert self.process.stdout is not None
+        tell(self.process, asked)
+        line = self.process.stdout.readline()
+        if not line:
+            end(self.process, 1.0)
+            self.process = None
+        return line
+
+
+def sketch() -> None:
+    """Answer line by line."""
+    from faces.sketches import drawn
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server
+    for line in sys.stdin:
+        try:
+            answer = drawn(json.loads(line))
+        except ValueError as error:
+            answer = {"refused": str(error)}
+        print(json.dumps(answer), flush=True)
