@@ -16,7 +16,7 @@ from starlette.middleware import Middleware
 
 from faces.home import home, runs
 from pages import components
-from pages.components import blocks, session, shown, who
+from pages.components import blocks, curves, session, shown, who
 from pages.components.door import Door
 from pages.components.dress import Dress
 from trainer import service
@@ -85,6 +85,7 @@ app = st.App(
     middleware=[Middleware(Door, hosts=st.get_option("server.allowedHosts")), Middleware(who.Gate), Middleware(Dress)],
     routes=[
         *who.routes,
+        *curves.routes,
         *blocks.routes(shown.load_points, shown.load_facts, shown.load_sheet, shown.load_image, shown.load_inspected),
     ],
 )

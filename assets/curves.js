@@ -34,17 +34,65 @@ figure:hover button, button:focus-visible { opacity: .75; }
 button:focus-visible { outline: 2px solid var(--st-primary-color); }
 `;
 
-const pictures = new WeakMap(); // the charts of a mounted component, in their order
+const mounted = new WeakMap(); // what is in an element
 
 export default function curves({ parentElement, data }) {
-  let charts = pictures.get(parentElement);
-  if (!charts) {
-    const root = html("div", "curves", parentElement);
+  if (!mounted.has(parentElement)) mounted.set(parentElement, new Curves(parentElement, data.pictures.length));
+  const these = mounted.get(parentElement);
+  these.update(data);
+  return () => these.watch.disconnect();
+}
+
+// Some pictures. Those of a page whose sliders they follow are asked for while these move: Streamlit runs the page when
+// a slider has come to rest, and sends the same pictures then.
+class Curves {
+  constructor(parent, count) {
+    const root = html("div", "curves", parent);
     html("style", "", root, STYLE);
-    pictures.set(parentElement, (charts = data.pictures.map(() => new Chart(root))));
+    this.charts = Array.from({ length: count }, () => new Chart(root));
+    this.watch = new MutationObserver(() => this.follow());
   }
-  const rem = wordSize(); // asked once, before anything is touched
-  data.pictures.forEach((spec, at) => charts[at].update(spec, rem));
+
+  update(data) {
+    this.data = data;
+    this.shown = null; // the wish that is drawn
+    if (data.followed) this.watch.observe(document.body, { subtree: true, attributes: true, attributeFilter: ["value"] });
+    this.follow();
+  }
+
+  // Draw what the sliders say: what the page has sent, or else what the server answers, one question at a time.
+  async follow() {
+    const { pictures, followed } = this.data, wish = followed && wished(followed);
+    if (wish === this.shown) return;
+    if (!followed || wish === JSON.stringify(followed.asked)) {
+      this.shown = wish;
+      this.draw(pictures);
+    } else if (!this.asking) {
+      this.shown = wish;
+      this.asking = true;
+      const told = await fetch(`${followed.address}?asked=${encodeURIComponent(wish)}`).catch(() => null);
+      const found = told?.ok ? await told.json() : null;
+      this.asking = false;
+      if (found && this.shown === wish) this.draw(found); // unless the page was faster
+      this.follow();
+    }
+  }
+
+  draw(pictures) {
+    const rem = wordSize(); // asked once, before anything is touched
+    pictures.forEach((spec, at) => this.charts[at].update(spec, rem));
+  }
+}
+
+// What was asked, with the numbers that its sliders have now.
+function wished({ asked, sliders }) {
+  const wish = structuredClone(asked);
+  for (const [name, way] of Object.entries(sliders)) {
+    const slider = document.querySelector(`.${name} input[type=range]`);
+    const place = way.slice(0, -1).reduce((part, key) => part[key], wish);
+    if (slider) place[way.at(-1)] = Number(slider.value);
+  }
+  return JSON.stringify(wish);
 }
 
 // How large words are, larger on a projector: what 16 pixels are elsewhere is 1.

@@ -1,6 +1,6 @@
 """The pictures of the margin lab: what a head's knobs do, each line drawn by the head's own `forward` and `loss`.
 
-    drawn({"name": "ArcFace", "classes": 10, "dim": 128, "knobs": {"m": 0.5}, "theta": 1.05, "other": 1.57})
+    drawn({"name": "ArcFace", "classes": 10, "dim": 128, "knobs": {"m": 0.5}, "theta": 60, "other": 90})
 
 They are described for assets/curves.js (faces/figures.py) and carry the words that stand around them. torch draws the
 lines, so the app has this done in a process of its own (trainer/sketching.py).
@@ -66,14 +66,18 @@ class Shown:
 
 
 def drawn(asked: Mapping[str, Any]) -> dict[str, Any]:
-    """All pictures of a head (`name`, `classes`, `dim`, `knobs`, `drawn`) for a sample (`theta`, `other`, radians).
+    """All pictures of a head (`name`, `classes`, `dim`, `knobs`, `drawn`) for a sample (`theta`, `other`, in degrees).
 
     Returns the `pictures`, the `formula` in Markdown, and the head's `knobs` as it took them. On a `dark` ground heads
-    have other colours. ValueError as Sketch.
+    have other colours. ValueError as Sketch, and for angles beyond 0 and 180 degrees.
     """
     sketch = Sketch(asked["name"], asked["classes"], asked["dim"], asked.get("knobs", {}), asked.get("drawn", {}))
+    theta, other = asked["theta"], asked["other"]
+    if not (0 <= theta <= 180 and 0 <= other <= 180):
+        raise ValueError(f"Angles go from 0 to 180 degrees; {theta} and {other} given.")
     seam = sketch.seam()
-    shown = Shown(asked["name"], sketch, angles(seam), seam, asked["theta"], asked["other"], bool(asked.get("dark")))
+    theta, other = math.radians(theta), math.radians(other)
+    shown = Shown(asked["name"], sketch, angles(seam), seam, theta, other, bool(asked.get("dark")))
     return {
         "pictures": [described(shown, question) for question in PICTURES],
         "formula": in_letters_and_numbers(shown),

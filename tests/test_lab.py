@@ -2,12 +2,14 @@
 
 import json
 import math
+from urllib.parse import urlencode
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from starlette.requests import Request
 
 from faces.curves import Sketch, alike, angles, in_numbers, onset, together
 from faces.feasibility import limits
@@ -16,6 +18,7 @@ from faces.heads import HEADS, angled
 from faces.heads.base import CosineHead
 from faces.knobs import Choice, fixed_scale
 from faces.sketches import drawn
+from pages.components import curves
 from tests.test_pages import opened
 from trainer.sketching import Sketcher
 
@@ -264,7 +267,7 @@ def test_a_head_that_does_not_fit_the_dimensions_says_so(faces_home):
 
 
 def test_the_process_that_draws_is_started_again_and_says_what_cannot_be_drawn():
-    one, asked = Sketcher(), {"name": "ArcFace", "classes": 5, "dim": 8, "theta": 1.0, "other": 1.5}
+    one, asked = Sketcher(), {"name": "ArcFace", "classes": 5, "dim": 8, "theta": 60, "other": 90}
     try:
         first = one.drawn(asked)
         with pytest.raises(ValueError, match="ETF needs embeddings of 4 numbers or more"):
@@ -274,6 +277,47 @@ def test_the_process_that_draws_is_started_again_and_says_what_cannot_be_drawn()
     finally:
         one.process.stdin.close()
     assert one.process.wait(10) == 0  # as when the server is gone
+
+
+def answered(asked):
+    return curves.answer(Request({"type": "http", "query_string": urlencode({"asked": asked}).encode()}))
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({}, None),
+        ({"classes": 10**9}, "Say classes as a whole number from 2 to 1000."),
+        ({"dim": True}, "Say dim as a whole number from 2 to 512."),
+        ({"name": "Triplet"}, "Triplet has no angles"),
+        ({"name": ["ArcFace"]}, "cannot be drawn"),
+        ({"knobs": {"m": 9.0}}, "m"),
+        ({"knobs": 3}, "cannot be drawn"),
+        ({"theta": 1e999}, "Angles go from 0 to 180 degrees"),
+        ({"theta": "no"}, "cannot be drawn"),
+    ],
+)
+def test_a_slider_on_the_move_is_answered_and_what_cannot_be_drawn_is_said(asked, said):
+    good = {"name": "CosFace", "classes": 5, "dim": 8, "knobs": {"m": 0.3}, "theta": 60, "other": 90}
+    answer = answered(json.dumps({**good, **asked}))
+    assert answer.status_code == (404 if said else 200)
+    text = answer.body.decode()
+    assert said in text if said else json.loads(text) == json.loads(json.dumps(drawn(good)["pictures"]))
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "3"])
+def test_what_is_no_question_is_refused(text):
+    assert answered(text).status_code == 404
+
+
+def test_the_page_says_which_slider_says_what(faces_home):
+    told = json.loads(next(iter(lab(lab="CurricularFace").get("bidi_component"))).proto.json)["followed"]
+    for name, way in told["sliders"].items():
+        place = told["asked"]
+        for key in way:
+            place = place[key]
+        assert name == curves.class_of(f"lab.{'CurricularFace.' if len(way) > 1 else ''}{way[-1]}") or way[-1] == "s"
+    assert {way[-1] for way in told["sliders"].values()} == {"s", "m", "t", "theta", "other"}
 
 
 def test_the_ring_says_where_the_default_scale_comes_from(faces_home):

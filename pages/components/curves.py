@@ -1,14 +1,27 @@
 """Pictures over angles that keep up with a slider: drawn by assets/curves.js, all of them as one part of the page.
 
-Four charts of ECharts took Streamlit and the browser 220 ms a step of a slider on two cores without a GPU.
+Four charts of ECharts took Streamlit and the browser 220 ms a step of a slider on two cores without a GPU. Streamlit
+runs the page when a slider has come to rest; the pictures need not wait for that: the browser asks for them at
+`ADDRESS` while it moves, and what the page then sends is what is there already.
 """
 
-from collections.abc import Sequence
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import streamlit as st
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
 
 from pages.components import blocks
+from trainer.sketching import Sketcher
+
+ADDRESS = f"{blocks.ROOT}/curves"
+CLASSES, DIMS = (2, 1000), (2, 512)  # the least and the most that can be asked about
+sketcher = Sketcher()
 
 # The text here travels with every update, so it only fetches the module, which the browser keeps.
 _LOADER = f"""
@@ -18,10 +31,47 @@ export default async (component) => (await pictures).default(component);
 _mount = st.components.v2.component("curves", js=_LOADER)
 
 
-def draw_curves(pictures: Sequence[dict[str, Any]], key: str) -> None:
+@dataclass(frozen=True)
+class Followed:
+    """What was asked of `faces.sketches.drawn`, and which sliders say what in it: keys of widgets by their way there.
+
+    Followed({"name": "CosFace", "knobs": {"m": 0.2}, ...}, {"lab.CosFace.m": ("knobs", "m")})
+    """
+
+    asked: Mapping[str, Any]
+    sliders: Mapping[str, Sequence[str]]
+
+
+def draw_curves(pictures: Sequence[dict[str, Any]], key: str, followed: Followed | None = None) -> None:
     """Draw pictures (`faces.figures.over_angles`) side by side as far as they fit, the same number each time.
 
     Each has, besides, `question` above it, `words` below it, `alt` for those who cannot see it, and `file`, the name
-    it is saved under.
+    it is saved under. Those that are `followed` move with their sliders at once.
     """
-    _mount(key=key, data={"pictures": list(pictures)})
+    data: dict[str, Any] = {"pictures": list(pictures)}
+    if followed:
+        data["followed"] = {
+            **asdict(followed), "address": ADDRESS,
+            "sliders": {class_of(widget): list(way) for widget, way in followed.sliders.items()},
+        }  # fmt: skip
+    _mount(key=key, data=data)
+
+
+def class_of(key: str) -> str:
+    """The CSS class that Streamlit gives the widget of this key."""
+    return "st-key-" + re.sub(r"[^a-zA-Z0-9_-]", "-", key)
+
+
+def answer(request: Request) -> Response:
+    """The pictures for where sliders are now: ?asked= what `faces.sketches.drawn` is asked, as JSON."""
+    try:
+        asked = json.loads(request.query_params.get("asked", ""))
+        for name, (least, most) in {"classes": CLASSES, "dim": DIMS}.items():
+            if not isinstance(asked, dict) or type(asked.get(name)) is not int or not least <= asked[name] <= most:
+                raise ValueError(f"Say {name} as a whole number from {least} to {most}.")
+        return JSONResponse(sketcher.drawn(asked)["pictures"], headers={"Cache-Control": "no-store"})
+    except (ValueError, RuntimeError) as error:
+        return PlainTextResponse(f"These pictures cannot be drawn: {error}", 404)
+
+
+routes = [Route(ADDRESS, answer)]

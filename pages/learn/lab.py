@@ -5,7 +5,6 @@ Every line is drawn by the head's own `forward` and `loss` (faces/sketches.py), 
 tests/benchmarks/lab.py measures a step of a slider.
 """
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,22 +13,22 @@ import streamlit as st
 from faces.heads import HEADS, angled, in_families
 from faces.knobs import Choice, Knob, Value
 from faces.palette import DARK
-from pages.components import session
-from pages.components.curves import draw_curves
+from pages.components import curves, session
 from pages.components.feasibility import feasibility
 from pages.components.knobs import key_of, sliders
 from pages.components.settings import OWN
-from trainer.sketching import Sketcher
 
 NAMES = in_families(filter(angled, HEADS))
+SAMPLE = {
+    "theta": ("θ · a sample's angle to its class", 60),
+    "other": ("θ₂ · to the nearest other class", 90),
+}
 
 
 @st.cache_resource(show_spinner="The heads' own formulas are being loaded, once per server: some seconds")
-def sketcher() -> Sketcher:
-    """The process that draws, which has loaded them."""
-    ready = Sketcher()
-    ready.warm()
-    return ready
+def ready() -> None:
+    """The process that draws has loaded them."""
+    curves.sketcher.warm()
 
 
 @st.fragment
@@ -37,11 +36,15 @@ def lab(name: str, classes: int, dim: int, choices: Mapping[str, Value], places:
     """The sliders, and what they change, in its places on the page: at each step nothing else is sent or drawn."""
     knobs = {**sliders(live_knobs(name, Knob), classes, f"lab.{name}"), **choices}
     drawn = sliders(getattr(HEADS.about(name), "drawn", {}), classes, f"lab.{name}")
-    theta, other = ask_sample()
-    asked = {"name": name, "classes": classes, "dim": dim, "knobs": knobs, "drawn": drawn, "theta": theta}
+    sample = ask_sample()
+    asked = {
+        "name": name, "classes": classes, "dim": dim, "knobs": knobs, "drawn": drawn, **sample,
+        "dark": session.paper() is DARK,
+    }  # fmt: skip
     try:
         with places["formula"]:
-            found = sketcher().drawn({**asked, "other": other, "dark": session.paper() is DARK})
+            ready()
+            found = curves.sketcher.drawn(asked)
     except (ValueError, RuntimeError) as error:
         for place in places.values():
             place.empty()
@@ -49,7 +52,7 @@ def lab(name: str, classes: int, dim: int, choices: Mapping[str, Value], places:
         return
     places["formula"].markdown(found["formula"])
     with places["pictures"]:
-        draw_curves(found["pictures"], key="pictures")
+        curves.draw_curves(found["pictures"], "pictures", curves.Followed(asked, followed(name, classes)))
     with places["room"]:
         feasibility({name: found["knobs"]}, classes, dim)
         st.page_link(
@@ -70,9 +73,14 @@ def ask_size() -> tuple[int, int]:
     """How many classes in how many dimensions."""
     with st.grid(min_column_width=100):
         classes = st.number_input(
-            "Classes C", 2, 1000, 10, key="lab.C", bind="query-params", help="Two or more: one class has no rival."
+            "Classes C",
+            *curves.CLASSES,
+            10,
+            key="lab.C",
+            bind="query-params",
+            help="Two or more: one class has no rival.",
         )
-        dim = st.number_input("Dimensions D", 2, 512, 128, key="lab.D", bind="query-params")
+        dim = st.number_input("Dimensions D", *curves.DIMS, 128, key="lab.D", bind="query-params")
     return classes, dim
 
 
@@ -87,17 +95,22 @@ def live_knobs(name: str, kind: type) -> dict[str, Any]:
     }
 
 
-def ask_sample() -> tuple[float, float]:
-    """Where a sample lies: its angles to its own class and to the nearest other one, in radians."""
-    asked = {
-        "lab.theta": ("θ · a sample's angle to its class", 60),
-        "lab.other": ("θ₂ · to the nearest other class", 90),
+def ask_sample() -> dict[str, int]:
+    """Where a sample lies: its angles to its own class and to the nearest other one, in degrees."""
+    return {
+        angle: st.slider(label, 0, 180, start, 1, "%d°", key=f"lab.{angle}", bind="query-params")
+        for angle, (label, start) in SAMPLE.items()
     }
-    angles = (
-        st.slider(label, 0, 180, start, 1, "%d°", key=key, bind="query-params") for key, (label, start) in asked.items()
-    )
-    theta, other = map(math.radians, angles)
-    return theta, other
+
+
+def followed(name: str, classes: int) -> dict[str, tuple[str, ...]]:
+    """Which slider says what of all that the pictures are asked."""
+    kinds = {"knobs": live_knobs(name, Knob), "drawn": getattr(HEADS.about(name), "drawn", {})}
+    ways: dict[str, tuple[str, ...]] = {f"lab.{angle}": (angle,) for angle in SAMPLE}
+    for kind, knobs in kinds.items():
+        for letter, knob in knobs.items():
+            ways[key_of(f"lab.{name}", letter, knob, classes)] = (kind, letter)
+    return ways
 
 
 def link(name: str, knobs: Mapping[str, Value], dim: int) -> dict[str, str]:

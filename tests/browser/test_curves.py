@@ -1,8 +1,11 @@
 """The pictures over angles, as a browser draws them."""
 
+import json
+
 import numpy as np
 import pytest
-from starlette.responses import HTMLResponse
+from playwright.sync_api import expect
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse
 from starlette.routing import Route
 
 from faces.figures import Dot, Line, angle_gauge, over_angles
@@ -26,10 +29,14 @@ def told(m=0.0, **more):
 
 @pytest.fixture
 def page(chromium):
-    blank = Route(
-        "/blank", lambda request: HTMLResponse('<!doctype html><link rel=icon href="data:,"><div id=host></div>')
-    )
-    with staged(lambda request: {}, *[lambda *asked: None] * 5, more=[blank]) as address:
+    blank, asked = Route("/blank", lambda request: HTMLResponse(BLANK)), []
+
+    def drawn(request):
+        asked.append(json.loads(request.query_params["asked"])["knobs"]["m"])
+        return JSONResponse([told(asked[-1])]) if asked[-1] < 1 else PlainTextResponse("No.", 404)
+
+    more = [blank, Route("/drawn", drawn)]
+    with staged(lambda request: {}, *[lambda *asked: None] * 5, more=more) as address:
         page, errors = chromium.new_page(viewport={"width": 700, "height": 500}), []
         page.on("console", lambda said: errors.append(said.text) if said.type in ("error", "warning") else None)
         page.goto(f"{address}/blank")
@@ -38,12 +45,22 @@ def page(chromium):
                 window.module = await import(script);
                 const parentElement = document.getElementById("host").attachShadow({ mode: "open" });
                 window.show = (...pictures) => module.default({ parentElement, data: { pictures } });
+                window.sent = (picture, m) => module.default({ parentElement, data: { pictures: [picture], followed:
+                    { address: "/drawn", asked: { name: "A", knobs: { m } }, sliders: { knob: ["knobs", "m"] } } } });
+                window.slide = (m) => document.querySelector("input").setAttribute("value", m);
             }""",
             blocks.script("curves.js"),
         )
+        page.asked, page.quiet = asked, errors
         yield page
         page.close()
         assert not errors
+
+
+BLANK = (
+    '<!doctype html><link rel=icon href="data:,"><div class=knob><input type=range min=0 max=2 step=0.01 value=0.1>'
+    "</div><div id=host></div>"
+)
 
 
 def show(page, *pictures):
@@ -137,3 +154,43 @@ def test_on_a_phone_pictures_stand_below_one_another_and_nothing_is_wider_than_t
     assert boxes[0]["x"] == boxes[1]["x"]
     assert boxes[0]["y"] + boxes[0]["height"] < boxes[1]["y"]
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
+
+
+def test_pictures_follow_their_slider_before_the_page_is_run(page):
+    page.evaluate("(picture) => sent(picture, 0.1)", told(0.1))
+    expect(page.locator("figcaption")).to_have_text("m is 0.1.")
+    assert page.asked == []  # what the page has sent is there
+    before = ends(page)
+    page.evaluate("slide(0.5)")
+    expect(page.locator("figcaption")).to_have_text("m is 0.5.")
+    assert ends(page) != before
+    page.evaluate("(picture) => sent(picture, 0.5)", told(0.5))  # the page comes to the same
+    assert page.asked == [0.5]
+    page.evaluate("(picture) => { for (let m = 51; m < 80; m++) slide(m / 100); }")
+    expect(page.locator("figcaption")).to_have_text("m is 0.79.")
+    assert len(page.asked) <= 3  # one question at a time, and the last is answered
+    page.evaluate("(picture) => sent(picture, 0.3)", told(0.3))  # of a moment ago: the slider is further
+    page.wait_for_timeout(300)
+    expect(page.locator("figcaption")).to_have_text("m is 0.79.")
+
+
+def test_what_cannot_be_drawn_leaves_the_pictures_to_the_page(page):
+    page.evaluate("(picture) => sent(picture, 0.1)", told(0.1))
+    page.evaluate("slide(1.2)")
+    page.wait_for_timeout(300)
+    expect(page.locator("figcaption")).to_have_text("m is 0.1.")
+    assert page.asked == [1.2]
+    assert len(page.quiet) == 1  # a browser tells a 404 on the console by itself
+    page.quiet.clear()
+    page.evaluate("(picture) => sent(picture, 1.2)", told(1.2))
+    expect(page.locator("figcaption")).to_have_text("m is 1.2.")
+
+
+def test_a_picture_drawn_again_is_the_same_as_one_drawn_afresh(page):
+    show(page, told(0.4))
+    afresh = page.locator("svg[role=img]").evaluate("(one) => one.innerHTML")
+    few = {**told(0.2), "lines": told(0.2)["lines"][:1], "upright": [], "dots": []}
+    for other in (told(), few, {**told(0.2), "y": {**told()["y"], "step": 0.5}}):
+        show(page, other)
+        show(page, told(0.4))
+        assert page.locator("svg[role=img]").evaluate("(one) => one.innerHTML") == afresh
