@@ -157,6 +157,20 @@ def quiet() -> str:
     return digest(last.state()["tensors"])
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only there workers are forked")
+@pytest.mark.parametrize("together", [False, True])
+def test_an_engine_of_this_machine_tells_at_once_that_an_attempt_has_ended(store, together):
+    engine, folder = LocalEngine(slots=1, together=together), store.folder(store.submit(SHORT))
+    try:
+        handle = engine.start(folder.path, 1)
+        while engine.poll(handle) is None:
+            assert engine.news.wait(60)
+            engine.news.clear()
+        assert ended(engine, handle) == FINISHED
+    finally:
+        engine.close(10)
+
+
 def test_an_attempt_runs_to_its_end_and_gives_its_slot_back(engine, begin):
     assert engine.free() == 2
     handle, folder = begin(SHORT)

@@ -100,7 +100,8 @@ class Supervisor:
             outlast(self.store.folder(run.id).attempt(run.attempt) / "worker.json")
         self.store.recover()
         busy = time.monotonic()
-        while not self.leaving.wait(TICK):
+        while not self.leaving.is_set():
+            self.rest()
             try:
                 active = self.tick()
             except Exception:  # a locked database, a full disk: said in the log, tried again
@@ -111,6 +112,11 @@ class Supervisor:
             elif self.idle and time.monotonic() - busy > self.idle:
                 break
         self.leave()
+
+    def rest(self) -> None:
+        """Wait until the next round: a moment, or less when an attempt has ended."""
+        self.engine.news.wait(TICK)
+        self.engine.news.clear()
 
     def tick(self) -> bool:
         """One round; whether there was anything to do."""

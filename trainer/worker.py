@@ -176,7 +176,7 @@ def nurse() -> int:
     names: dict[int, int] = {}
     kills: dict[int, int] = {}  # the system's for want of memory, before each worker
     while listening or names:
-        if listening and select.select([source], [], [], 0.05)[0]:
+        if listening and select.select([source], [], [], 0.02)[0]:
             read = os.read(source, 65536)
             listening, text = bool(read), text + read
             *lines, text = text.split(b"\n")

@@ -20,7 +20,7 @@ from trainer import RunConfig
 from trainer.engines.local import LocalEngine, cores
 from trainer.presets import PRESETS
 from trainer.store import Store
-from trainer.supervisor import TICK, Supervisor
+from trainer.supervisor import Supervisor
 
 
 def seen_through(supervisor: Supervisor, runs: list[str]) -> tuple[float, float]:
@@ -28,7 +28,7 @@ def seen_through(supervisor: Supervisor, runs: list[str]) -> tuple[float, float]
     began, first, store = time.perf_counter(), 0.0, supervisor.store
     while any(store.run(run).open for run in runs):
         supervisor.tick()
-        time.sleep(TICK)
+        supervisor.rest()
         if not first and any(store.folder(run).drawn("pca-2") for run in runs):
             first = time.perf_counter() - began
     assert [store.run(run).state for run in runs] == ["finished"] * len(runs)

@@ -31,7 +31,7 @@ from trainer.engines.local import LocalEngine, cores
 from trainer.engines.ray import RayEngine
 from trainer.folder import RunFolder
 from trainer.store import Store
-from trainer.supervisor import TICK, Supervisor
+from trainer.supervisor import Supervisor
 from trainer.sweep import Axis, Sweep
 from trainer.worker import unpack
 
@@ -62,7 +62,7 @@ def seen_through(supervisor: Supervisor) -> float:
     began = time.perf_counter()
     while supervisor.store.count(("queued", "running")):
         supervisor.tick()
-        time.sleep(TICK)
+        supervisor.rest()
     return time.perf_counter() - began
 
 

@@ -1,11 +1,14 @@
 """Engines: where attempts run. An engine starts, watches and ends them; it never owns the queue."""
 
+import threading
 from pathlib import Path
 from typing import Any, Protocol
 
 
 class Engine(Protocol):
-    """All that the supervisor asks of an engine."""
+    """All that the supervisor asks of an engine. One that knows sets `news` when an attempt may have ended."""
+
+    news: threading.Event
 
     def free(self) -> int:
         """How many more attempts may start now."""

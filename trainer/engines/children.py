@@ -109,8 +109,8 @@ class Nursery:
     With the command "crew" it forks none and carries the attempts out itself, a step of each in turn.
     """
 
-    def __init__(self, command: str = "nurse") -> None:
-        self.command = command
+    def __init__(self, command: str = "nurse", news: threading.Event | None = None) -> None:
+        self.command, self.news = command, news or threading.Event()
         self.process: Popen | None = None
         self.listener: threading.Thread | None = None
         self.children: dict[int, ForkedChild] = {}
@@ -137,13 +137,13 @@ class Nursery:
             end(self.process, patience)
             self.listener.join(5)  # so that the last exit codes are known
 
-    @staticmethod
-    def _listen(process: Popen, children: dict[int, ForkedChild]) -> None:
+    def _listen(self, process: Popen, children: dict[int, ForkedChild]) -> None:
         assert process.stdout is not None
         for line in process.stdout:
             said = json.loads(line)
             children[said["name"]].pid = said["pid"]
             children[said["name"]].code = said["code"]
+            self.news.set()
 
 
 def end(process: Popen, patience: float) -> None:
@@ -166,6 +166,6 @@ def hush(process: Popen) -> None:
         process.stdin.close()
 
 
-def nest() -> Spares | Nursery:
+def nest(news: threading.Event) -> Spares | Nursery:
     """The faster of the two that this system can be trusted with."""
-    return Nursery() if sys.platform == "linux" else Spares()
+    return Nursery(news=news) if sys.platform == "linux" else Spares()

@@ -8,6 +8,7 @@ are shown the same batch, made once, and get on together.
 import os
 import shutil
 import subprocess
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -66,7 +67,10 @@ class LocalEngine:
         self.slots = [places[index % len(places)] + "+" * (index // len(places)) for index in range(count)]
         self.running: list[Attempt] = []
         shared = dict.fromkeys(places) if self.together else [""]
-        self.nests = {place: Nursery("crew") if self.together else nest() for place in shared}  # by device, or one
+        self.news = threading.Event()
+        self.nests = {  # by device, or one
+            place: Nursery("crew", self.news) if self.together else nest(self.news) for place in shared
+        }
 
     def free(self) -> int:
         """How many more attempts may start now."""

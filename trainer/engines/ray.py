@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ class RayEngine:
 
     def __init__(self, address: str | None = None, slots: int | None = None, gpus: float | None = None):
         self.ray, self.slots, self.closing = imported(), slots, False
+        self.news = threading.Event()
         connect(self.ray, address or "local")
         nodes = [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
         if gpus is None:
