@@ -21,6 +21,11 @@ def faces_home(tmp_path, monkeypatch):
     return tmp_path / "home"
 
 
+def pytest_addoption(parser):
+    """How many processes test_kills.py kills."""
+    parser.addoption("--kills", type=int, default=200, help="how many processes test_kills.py kills (200)")
+
+
 def pytest_collection_modifyitems(items):
     """Real processes and browsers first: they take longest. Tests of a file share its browser and its server.
 

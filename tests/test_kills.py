@@ -1,8 +1,9 @@
-"""Two hundred kills on every push: nothing acknowledged is lost, nothing torn, the weights are those of a quiet run."""
+"""Two hundred kills on every push (--kills: more): nothing acknowledged is lost or torn, the weights are a quiet run's."""
 
 import os
 import random
 import time
+from dataclasses import replace
 
 import psutil
 import pytest
@@ -21,10 +22,21 @@ pytestmark = [
 ]
 
 
-def test_a_worker_killed_188_times_at_random_moments_loses_nothing(tmp_path):
-    """Its supervisor is this test, which looks every hundredth of a second; workers are real processes."""
-    store, engine, draw = Store(tmp_path / "home"), LocalEngine(slots=1), random.Random(0)
-    supervisor, name, kills, known = Supervisor(store, engine), store.submit(CONFIG), 0, list[int]()
+@pytest.fixture
+def rounds(request):
+    """Two hundred kills each; `pytest tests/test_kills.py --kills 1000` does five."""
+    return range(request.config.getoption("--kills") // 200)
+
+
+def test_a_worker_killed_188_times_at_random_moments_loses_nothing(tmp_path, rounds):
+    for seed in rounds:
+        harry(Store(tmp_path / f"home{seed}"), replace(CONFIG, seed=seed), random.Random(seed))
+
+
+def harry(store: Store, config: RunConfig, draw: random.Random):
+    """A run whose supervisor is this test, which looks every hundredth of a second; workers are real processes."""
+    engine = LocalEngine(slots=1)
+    supervisor, name, kills, known = Supervisor(store, engine), store.submit(config), 0, list[int]()
     folder = store.folder(name)
     try:
         victim = due = 0.0
@@ -52,13 +64,13 @@ def test_a_worker_killed_188_times_at_random_moments_loses_nothing(tmp_path):
     for step in acknowledged(store, name):
         store.snapshot_file(name, step)
     assert torn(folder) == []
-    assert same(store, name, CONFIG)
+    assert same(store, name, config)
 
 
-def test_a_supervisor_a_server_and_all_of_them_killed_twelve_times_lose_nothing():
+def test_a_supervisor_a_server_and_all_of_them_killed_twelve_times_lose_nothing(rounds):
     kills, seed = 0, 0
-    while kills < 12:
-        siege = besiege(CONFIG, 12 - kills, random.Random(seed), {"supervisor": 2, "all": 2, "server": 1})
+    while kills < 12 * len(rounds):
+        siege = besiege(CONFIG, 12 * len(rounds) - kills, random.Random(seed), {"supervisor": 2, "all": 2, "server": 1})
         assert siege.lost == siege.torn == 0
         assert siege.same
         kills, seed = kills + siege.kills, seed + 1

@@ -1,6 +1,7 @@
 """SIGKILL at random moments: nothing that was acknowledged is lost, and the weights are those of a quiet run.
 
-    python -m tests.faults.kills --kills 200 --seed 0     # half an hour; tests/test_kills.py has what every push runs
+    python -m tests.faults.kills --kills 200 --seed 0     # half an hour
+    pytest tests/test_kills.py --kills 1000                # what every push does 200 times, mostly to workers
 
 Runs on digits train one after the other under the real app. At random moments, every other one soon after training has
 got further, the worker, the supervisor, the app's server, or all of them at once are killed. The app starts a new
