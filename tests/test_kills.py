@@ -1,4 +1,4 @@
-"""Two hundred kills on every push (--kills: more): nothing acknowledged is lost or torn, the weights are a quiet run's."""
+"""Two hundred kills on every push, more by --kills: nothing acknowledged is lost or torn, weights are a quiet run's."""
 
 import os
 import random
