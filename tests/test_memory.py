@@ -12,6 +12,7 @@ from streamlit.testing.v1 import AppTest
 from faces.files import read_json
 from tests.helpers import ROOT, until
 from trainer import RunConfig
+from trainer.engines import children
 from trainer.engines.local import LocalEngine
 from trainer.memory import FIRST, SECOND
 from trainer.store import Store
@@ -122,6 +123,27 @@ def test_a_worker_that_the_system_ends_for_want_of_memory_is_one_that_ran_out_of
     (group / "memory.limit_in_bytes").write_text("-1")
     store.resume(name)
     served(supervisor, lambda: store.run(name).state == "finished")
+
+
+@only_linux
+@pytest.mark.parametrize("short", [True, False])
+def test_attempts_that_share_a_process_go_on_one_by_one_when_the_system_ended_it(store, monkeypatch, short):
+    engine, kills = LocalEngine(2, together=True), [3]
+    monkeypatch.setattr(children, "system_kills", lambda: kills[0])
+    try:
+        supervisor, names = Supervisor(store, engine), [store.submit(replace(SMALL, seed=seed)) for seed in range(2)]
+        served(supervisor, lambda: all(store.history(name) for name in names))
+        if short:
+            kills[0] += 1
+        psutil.Process(read_json(store.folder(names[0]).attempt(1) / "worker.json")["pid"]).kill()
+        until(
+            lambda: supervisor.tick() and all(store.run(name).attempt == 2 or store.run(name).alone for name in names)
+        )
+        assert [store.run(name).alone for name in names] == [short, short]
+        if short:
+            assert sorted(states(store, *names)) == ["queued", "running"]
+    finally:
+        engine.close(10)
 
 
 @only_linux

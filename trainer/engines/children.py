@@ -5,11 +5,15 @@ import json
 import os
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from subprocess import DEVNULL, PIPE, Popen, TimeoutExpired
 from typing import Any, Protocol
 
 import psutil
+
+from trainer.memory import system_kills
+from trainer.worker import OUT_OF_MEMORY
 
 ONE_THREAD = {
     "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1",
@@ -85,16 +89,17 @@ class Spares:
 class ForkedChild:
     """A worker that a nursery forked; its exit code comes from there."""
 
-    def __init__(self, nursery: Popen):
-        self.nursery, self.pid, self.code = nursery, None, None
+    def __init__(self, nursery: Popen, lost: Callable[[], int]):
+        self.nursery, self.lost, self.pid, self.code = nursery, lost, None, None
 
     pid: int | None
     code: int | None
 
     def poll(self) -> int | None:
         """None while it runs, then its exit code; negative for a signal, or when the nursery is gone."""
-        lost = self.code is None and self.nursery.poll() is not None
-        return GONE if lost else self.code
+        if self.code is None and self.nursery.poll() is not None:
+            self.code = self.lost()
+        return self.code
 
     def kill(self) -> None:
         """End it at once."""
@@ -112,13 +117,15 @@ class Nursery:
     def __init__(self, command: str = "nurse", news: threading.Event | None = None) -> None:
         self.command, self.news = command, news or threading.Event()
         self.process: Popen | None = None
+        self.kills = 0  # of the system's for want of memory, before the process
         self.listener: threading.Thread | None = None
         self.children: dict[int, ForkedChild] = {}
 
     def warm(self) -> None:
         """Have the nursery running."""
         if self.process is None or self.process.poll() is not None:
-            self.process, self.children = child(self.command, stdin=PIPE, stdout=PIPE), {}
+            self.kills, self.children = system_kills(), {}
+            self.process = child(self.command, stdin=PIPE, stdout=PIPE)
             self.listener = threading.Thread(target=self._listen, args=(self.process, self.children), daemon=True)
             self.listener.start()
 
@@ -127,9 +134,14 @@ class Nursery:
         self.warm()
         assert self.process is not None
         name = len(self.children)
-        self.children[name] = ForkedChild(self.process)
+        self.children[name] = ForkedChild(self.process, self._lost)
         tell(self.process, {**job, "name": name})
         return self.children[name]
+
+    def _lost(self) -> int:
+        """The exit code of attempts that ended with their process: which of a crew took too much, nobody can say."""
+        starved = self.command == "crew" and system_kills() > self.kills
+        return OUT_OF_MEMORY if starved else GONE
 
     def close(self, patience: float) -> None:
         """Let the workers stop; the nursery leaves after them."""
