@@ -55,8 +55,8 @@ class Curves {
 
   update(data) {
     this.data = data;
-    this.shown = null; // the wish that is drawn
     if (data.followed) this.watch.observe(document.body, { subtree: true, attributes: true, attributeFilter: ["value"] });
+    else this.shown = null; // the wish that is drawn: it says all of a picture
     this.follow();
   }
 
@@ -70,10 +70,10 @@ class Curves {
     } else if (!this.asking) {
       this.shown = wish;
       this.asking = true;
-      const told = await fetch(`${followed.address}?asked=${encodeURIComponent(wish)}`).catch(() => null);
-      const found = told?.ok ? await told.json() : null;
+      const found = await fetch(`${followed.address}?asked=${encodeURIComponent(wish)}`)
+        .then((told) => (told.ok ? told.json() : null)).catch(() => null);
       this.asking = false;
-      if (found && this.shown === wish) this.draw(found); // unless the page was faster
+      if (found && this.shown === wish) this.draw(found.pictures); // unless the page was faster
       this.follow();
     }
   }
@@ -84,13 +84,14 @@ class Curves {
   }
 }
 
-// What was asked, with the numbers that its sliders have now.
+// What was asked, with the numbers that its sliders have now, where these are others: a slider rounds what it is given.
 function wished({ asked, sliders }) {
   const wish = structuredClone(asked);
   for (const [name, way] of Object.entries(sliders)) {
     const slider = document.querySelector(`.${name} input[type=range]`);
     const place = way.slice(0, -1).reduce((part, key) => part[key], wish);
-    if (slider) place[way.at(-1)] = Number(slider.value);
+    const key = way.at(-1), now = Number(slider?.value);
+    if (slider && Math.abs(now - place[key]) > slider.step / 2 + 1e-9) place[key] = now;
   }
   return JSON.stringify(wish);
 }

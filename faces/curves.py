@@ -155,7 +155,7 @@ def table(theta: Angles | Tensor, other: float | Tensor, classes: int) -> Tensor
 
 
 def onset(true: Callable[[Tensor], Tensor], size: int) -> Angles:
-    """The angles (size,), 0 to pi, from which on something is true; pi where it is not at the end.
+    """The angles (size,), 0 to pi, from which on something is true; pi where it is false just before pi.
 
     `true` is asked of many angles at once, (size, PARTS), since each question to a head costs more than its numbers.
     """

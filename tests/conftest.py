@@ -23,7 +23,7 @@ def faces_home(tmp_path, monkeypatch):
 
 def pytest_addoption(parser):
     """How many processes test_kills.py kills."""
-    parser.addoption("--kills", type=int, default=200, help="how many processes test_kills.py kills (200)")
+    parser.addoption("--kills", type=int, default=200, help="how many processes test_kills.py kills, a multiple of 200")
 
 
 def pytest_collection_modifyitems(items):

@@ -37,6 +37,7 @@ class Scripted:
 
     def __init__(self, slots=2):
         self.codes, self.killed, self.slots = {}, [], slots
+        self.news = threading.Event()
 
     def free(self):
         return self.slots - sum(code is None for code in self.codes.values())

@@ -25,7 +25,10 @@ pytestmark = [
 @pytest.fixture
 def rounds(request):
     """Two hundred kills each; `pytest tests/test_kills.py --kills 1000` does five."""
-    return range(request.config.getoption("--kills") // 200)
+    kills = request.config.getoption("--kills")
+    assert kills > 0, f"Kills come by 200; {kills} given."
+    assert kills % 200 == 0, f"Kills come by 200; {kills} given."
+    return range(kills // 200)
 
 
 def test_a_worker_killed_188_times_at_random_moments_loses_nothing(tmp_path, rounds):

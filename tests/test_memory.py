@@ -1,6 +1,7 @@
 """Out of memory: known when it happens, freed, and the run is tried once more, alone, from its checkpoint."""
 
 import os
+import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -126,16 +127,19 @@ def test_a_worker_that_the_system_ends_for_want_of_memory_is_one_that_ran_out_of
 
 
 @only_linux
-@pytest.mark.parametrize("short", [True, False])
-def test_attempts_that_share_a_process_go_on_one_by_one_when_the_system_ended_it(store, monkeypatch, short):
+@pytest.mark.parametrize(
+    ("counted", "how", "short"), [(1, signal.SIGKILL, True), (0, signal.SIGKILL, False), (1, signal.SIGSEGV, False)]
+)
+def test_attempts_that_share_a_process_go_on_one_by_one_when_the_system_ended_it(
+    store, monkeypatch, counted, how, short
+):
     engine, kills = LocalEngine(2, together=True), [3]
     monkeypatch.setattr(children, "system_kills", lambda: kills[0])
     try:
         supervisor, names = Supervisor(store, engine), [store.submit(replace(SMALL, seed=seed)) for seed in range(2)]
         served(supervisor, lambda: all(store.history(name) for name in names))
-        if short:
-            kills[0] += 1
-        psutil.Process(read_json(store.folder(names[0]).attempt(1) / "worker.json")["pid"]).kill()
+        kills[0] += counted
+        psutil.Process(read_json(store.folder(names[0]).attempt(1) / "worker.json")["pid"]).send_signal(how)
         until(
             lambda: supervisor.tick() and all(store.run(name).attempt == 2 or store.run(name).alone for name in names)
         )

@@ -9,11 +9,13 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any
 
 import streamlit as st
+from anyio import CapacityLimiter, to_thread
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from pages.components import blocks
@@ -62,16 +64,24 @@ def class_of(key: str) -> str:
     return "st-key-" + re.sub(r"[^a-zA-Z0-9_-]", "-", key)
 
 
-def answer(request: Request) -> Response:
+async def answer(request: Request) -> Response:
     """The pictures for where sliders are now: ?asked= what `faces.sketches.drawn` is asked, as JSON."""
     try:
         asked = json.loads(request.query_params.get("asked", ""))
         for name, (least, most) in {"classes": CLASSES, "dim": DIMS}.items():
             if not isinstance(asked, dict) or type(asked.get(name)) is not int or not least <= asked[name] <= most:
                 raise ValueError(f"Say {name} as a whole number from {least} to {most}.")
-        return JSONResponse(sketcher.drawn(asked)["pictures"], headers={"Cache-Control": "no-store"})
+        line = await to_thread.run_sync(sketcher.line, asked, limiter=few())
     except (ValueError, RuntimeError) as error:
-        return PlainTextResponse(f"These pictures cannot be drawn: {error}", 404)
+        said = f"These pictures cannot be drawn: {error}".encode(errors="replace")
+        return PlainTextResponse(said, 404 if isinstance(error, ValueError) else 503)
+    return Response(line, media_type="application/json", headers={"Cache-Control": "no-store"})
+
+
+@lru_cache(1)
+def few() -> CapacityLimiter:
+    """One process draws, one after the other: those who wait for it must not hold all threads of the server."""
+    return CapacityLimiter(2)
 
 
 routes = [Route(ADDRESS, answer)]

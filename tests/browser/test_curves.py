@@ -33,7 +33,7 @@ def page(chromium):
 
     def drawn(request):
         asked.append(json.loads(request.query_params["asked"])["knobs"]["m"])
-        return JSONResponse([told(asked[-1])]) if asked[-1] < 1 else PlainTextResponse("No.", 404)
+        return JSONResponse({"pictures": [told(asked[-1])]}) if asked[-1] < 1 else PlainTextResponse("No.", 404)
 
     more = [blank, Route("/drawn", drawn)]
     with staged(lambda request: {}, *[lambda *asked: None] * 5, more=more) as address:
@@ -159,6 +159,8 @@ def test_on_a_phone_pictures_stand_below_one_another_and_nothing_is_wider_than_t
 def test_pictures_follow_their_slider_before_the_page_is_run(page):
     page.evaluate("(picture) => sent(picture, 0.1)", told(0.1))
     expect(page.locator("figcaption")).to_have_text("m is 0.1.")
+    page.evaluate("(picture) => sent(picture, 0.1037)", told(0.1037))  # its slider says 0.1, as near as it can
+    expect(page.locator("figcaption")).to_have_text("m is 0.1037.")
     assert page.asked == []  # what the page has sent is there
     before = ends(page)
     page.evaluate("slide(0.5)")

@@ -6,6 +6,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from subprocess import DEVNULL, PIPE, Popen, TimeoutExpired
 from typing import Any, Protocol
@@ -20,6 +21,7 @@ ONE_THREAD = {
     "JE_ARROW_MALLOC_CONF": "background_thread:false",  # of pyarrow, which scikit-learn imports by way of pandas
 }  # fmt: skip
 GONE = -9  # the exit code of a worker that ended without leaving one
+KILLED = -9  # that of a process that was killed, by the system too
 
 
 class Child(Protocol):
@@ -134,13 +136,13 @@ class Nursery:
         self.warm()
         assert self.process is not None
         name = len(self.children)
-        self.children[name] = ForkedChild(self.process, self._lost)
+        self.children[name] = ForkedChild(self.process, partial(self._lost, self.process, self.kills))
         tell(self.process, {**job, "name": name})
         return self.children[name]
 
-    def _lost(self) -> int:
+    def _lost(self, process: Popen, kills: int) -> int:
         """The exit code of attempts that ended with their process: which of a crew took too much, nobody can say."""
-        starved = self.command == "crew" and system_kills() > self.kills
+        starved = self.command == "crew" and process.returncode == KILLED and system_kills() > kills
         return OUT_OF_MEMORY if starved else GONE
 
     def close(self, patience: float) -> None:
