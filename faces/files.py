@@ -16,6 +16,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import takewhile
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol, runtime_checkable
 from urllib.parse import urlsplit
@@ -94,7 +95,8 @@ def first(error: BaseException) -> str:
 def write(path: Place, content: bytes | memoryview | str, durable: bool = True) -> None:
     """Write a file durably and all at once; OSError when the disk refuses, and then it takes no room.
 
-    One that is not `durable` is whole or absent too, but may be lost in a power cut; nobody waits for the disk.
+    For one that is not `durable` nobody waits for the disk: it is whole or absent too, but after a power cut it may be
+    torn, so it is read by `heard`.
     """
     content = content.encode() if isinstance(content, str) else content
     if not isinstance(path, Path):
@@ -104,7 +106,7 @@ def write(path: Place, content: bytes | memoryview | str, durable: bool = True) 
         except FileNotFoundError as error:  # the bucket
             raise ConnectionError(f"{path} cannot be written: {first(error)}.") from error
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make(path.parent)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         temporary.write_bytes(content)
@@ -122,12 +124,25 @@ def commit(part: Path, final: Path) -> None:
     with part.open("rb+") as file:
         os.fsync(file.fileno())
     os.replace(part, final)
-    if hasattr(os, "O_DIRECTORY"):  # not on Windows, where a folder cannot be synced
-        folder = os.open(final.parent, os.O_DIRECTORY)
+    sync(final.parent)
+
+
+def sync(place: Place) -> None:
+    """Have the names in a folder of a disk last, whoever gave them: what is in it is there after a power cut."""
+    if isinstance(place, Path) and hasattr(os, "O_DIRECTORY"):  # not on Windows, where a folder cannot be synced
+        folder = os.open(place, os.O_DIRECTORY)
         try:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def make(folder: Path) -> None:
+    """Make a folder, and those above it that are missing, durably; nothing when it is there."""
+    missing = takewhile(lambda one: not one.is_dir(), (folder, *folder.parents))
+    for one in reversed(list(missing)):
+        one.mkdir(exist_ok=True)
+        sync(one.parent)
 
 
 def read(path: Place) -> bytes:
@@ -143,6 +158,14 @@ def read_json(path: Place) -> dict[str, Any]:
     try:
         return json.loads(read(path))
     except FileNotFoundError:
+        return {}
+
+
+def heard(path: Place) -> dict[str, Any]:
+    """The JSON object in a file, or an empty one when there is no file, or one that a power cut has torn."""
+    try:
+        return read_json(path)
+    except ValueError:
         return {}
 
 

@@ -34,6 +34,7 @@ from typing import Any
 from filelock import FileLock
 
 from faces.datasets.own import clean_name
+from faces.files import commit, make
 from trainer.rights import ROLES, Limits, Pace, Person, RefusedError
 
 SHORTEST = 6  # letters of a code
@@ -143,11 +144,13 @@ def derived(key: bytes, use: str) -> str:
 def home_key(home: Path) -> bytes:
     """The key of a home, made at the first use; the file is its user's alone to read."""
     file = home / "key"
-    home.mkdir(parents=True, exist_ok=True)
+    make(home)
     with FileLock(home / "key.lock"):
         if not file.exists():
-            with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
+            part = home / ".key.tmp"
+            with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
                 out.write(secrets.token_bytes(32))
+            commit(part, file)
         key = file.read_bytes()
     if len(key) < 32:
         raise ValueError(f"{file} is no key; remove it, and a new one is made.")

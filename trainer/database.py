@@ -29,6 +29,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, OperationalError
 from sqlalchemy.pool import NullPool, Pool, QueuePool
 
+from faces.files import make
+
 SAFE_WAL = sqlite3.sqlite_version_info >= (3, 51, 3)  # earlier ones can corrupt a WAL that two processes write
 REFUSALS = {
     sqlite3.SQLITE_FULL: errno.ENOSPC, sqlite3.SQLITE_READONLY: errno.EROFS, sqlite3.SQLITE_CANTOPEN: errno.EROFS,
@@ -38,7 +40,7 @@ LOCK = 0x0FACE5  # the number of the lock that writers of a Postgres store take
 
 def engine(home: Path, pool: type[Pool] = NullPool) -> Engine:
     """Connections to a home's database. ValueError, in one sentence, for a `FACES_STORE` that cannot be."""
-    home.mkdir(parents=True, exist_ok=True)  # its files lie there, whatever keeps its rows
+    make(home)  # its files lie there, whatever keeps its rows
     url = os.environ.get("FACES_STORE")
     return _served(url) if url else _file(home, pool)
 

@@ -16,7 +16,7 @@ from threading import Lock
 from typing import Any
 
 from faces import files
-from faces.files import read_json
+from faces.files import heard
 from trainer.engines.children import child
 from trainer.exports import file_name
 from trainer.store import Store
@@ -63,7 +63,7 @@ def told(store: Store, kind: str, names: Sequence[str]) -> tuple[bool, str, dict
     if begun is None or begun.cancelled():
         return False, "", {}
     if not begun.done():
-        return True, "", read_json(place / "progress.json")
+        return True, "", heard(place / "progress.json")
     return False, begun.result(), {}
 
 

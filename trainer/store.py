@@ -30,7 +30,7 @@ from sqlalchemy.pool import QueuePool
 from ulid import ULID
 
 from faces.datasets.imagewoof import Imagewoof
-from faces.files import read, read_json, write
+from faces.files import heard, read, sync, write
 from faces.heads import HEADS
 from faces.home import home, runs
 from faces.knobs import Value
@@ -416,7 +416,7 @@ class Store:
             rows = [dict(row._mapping) for row in db.execute(select(t.jobs).order_by(t.jobs.c.id.desc()).limit(20))]
         for row in rows:
             row["arguments"] = json.loads(row["arguments"])
-            row["progress"] = read_json(self.job_file(row["id"]))
+            row["progress"] = heard(self.job_file(row["id"]))
         return rows
 
     def job_file(self, job: str) -> Path:
@@ -477,9 +477,10 @@ class Store:
 
     def index(self, name: str, attempt: int, known: int = -1) -> int:
         """Enter an attempt's snapshots of steps above `known`; returns the last step entered, or `known`."""
-        for step, file in self.folder(name).snapshots(attempt):
-            if step <= known:
-                continue
+        new = [(step, file) for step, file in self.folder(name).snapshots(attempt) if step > known]
+        if new:
+            sync(new[0][1].parent)  # their worker may not have come to it, and a row lasts
+        for step, file in new:
             known = step
             try:
                 content = read(file)
@@ -491,9 +492,9 @@ class Store:
                 continue
             row = {"run": name, "step": step, "attempt": attempt, "facts": json.dumps(facts), "sha256": sha256}
             with self.writing() as db:
-                new = db.execute(database.upsert(db, t.snapshots).values(**row).on_conflict_do_nothing()).rowcount
+                fresh = db.execute(database.upsert(db, t.snapshots).values(**row).on_conflict_do_nothing()).rowcount
                 guard = (t.runs.c.id == name) & (t.runs.c.attempt == attempt)
-                if new:
+                if fresh:
                     db.execute(update(t.runs).where(guard).values(idle_attempts=0))
         return known
 
@@ -645,7 +646,6 @@ class Store:
 
         setup = Config()
         setup.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-        self.path.mkdir(parents=True, exist_ok=True)
         with FileLock(self.path / "migrate.lock"), engine.begin() as db:
             setup.attributes["connection"] = db
             command.upgrade(setup, "head")

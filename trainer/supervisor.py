@@ -21,7 +21,7 @@ from typing import Any
 import psutil
 from filelock import FileLock, Timeout
 
-from faces.files import Pace, prove, read, read_json
+from faces.files import Pace, heard, make, prove, read, read_json
 from faces.projections import PROJECTIONS
 from trainer import sweep, worker
 from trainer.engines import Engine
@@ -201,7 +201,7 @@ class Supervisor:
                 process.kill()
             code = process.poll()
             if code is not None:
-                reason = read_json(self.store.job_file(job["id"])).get("reason", "")
+                reason = heard(self.store.job_file(job["id"])).get("reason", "")
                 said = reason or f"The data job ended early (exit {code}); what it had fetched is kept."
                 self.store.end_job(job["id"], "failed" if code else "finished", said if code else "")
                 self.job = None
@@ -245,7 +245,7 @@ def serve(
     `engine` makes what attempts run on. `idle` seconds without work are enough to leave, but not while the process
     `app` lives. ValueError or OSError, in one sentence, when the runs' files are where nothing can be written.
     """
-    store.path.mkdir(parents=True, exist_ok=True)
+    make(store.path)
     prove(store.files)
     try:
         with FileLock(store.path / "supervisor.lock", timeout=0):
@@ -261,7 +261,7 @@ def serve(
 def served(path: Path) -> bool:
     """Whether a supervisor looks after this home now."""
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        make(path)
         with FileLock(path / "supervisor.lock", timeout=0):
             return False
     except Timeout:

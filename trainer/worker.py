@@ -26,7 +26,7 @@ import psutil
 
 from faces.datasets import find
 from faces.encoders import ENCODERS
-from faces.files import PACE, Pace, place, there, watch, write
+from faces.files import PACE, Pace, make, place, there, watch, write
 from faces.knobs import Value
 from trainer import pictures
 from trainer.folder import RunFolder
@@ -346,7 +346,7 @@ def begun(job: dict[str, Any]) -> Iterator[tuple[RunFolder, Any]]:
 def logged(log: Path) -> Iterator[Any]:
     """A log to print to. One elsewhere is brought there every few seconds, and at the end."""
     if isinstance(log, Path):
-        log.parent.mkdir(parents=True, exist_ok=True)
+        make(log.parent)
         with open(log, "ab", buffering=0) as file:
             yield file
         return

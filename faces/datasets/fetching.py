@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from faces.datasets.base import Progress, Progressed, silent
-from faces.files import commit
+from faces.files import commit, make
 
 CHUNK = 1 << 18  # bytes
 MIB = 1 << 20
@@ -42,7 +42,7 @@ def fetch(file: Published, folder: Path, progress: Progress = silent, attempts: 
     final = folder / file.name
     if final.is_file() and _wrong(final, file) is None:
         return final
-    folder.mkdir(parents=True, exist_ok=True)
+    make(folder)
     part, etag = folder / f"{file.name}.part", folder / f"{file.name}.etag"
     trouble = ""
     for attempt in range(attempts):

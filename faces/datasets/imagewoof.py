@@ -14,6 +14,7 @@ from filelock import FileLock
 from faces.datasets.base import Progress, Progressed, silent
 from faces.datasets.fetching import Published, fetch
 from faces.datasets.stored import Rows, Stored, keep
+from faces.files import make
 from faces.home import home
 
 BREEDS = {
@@ -83,7 +84,7 @@ class Imagewoof(Stored):
         """
         if archive not in ARCHIVES:
             raise ValueError(f"Unknown archive {archive!r}. There are: {', '.join(ARCHIVES)}.")
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make(self.folder)
         with FileLock(self.folder / "download.lock"):
             file = fetch(ARCHIVES[archive], self.folder, progress)
             self.import_from(file, progress=progress)

@@ -33,7 +33,7 @@ from numpy import ndarray
 from faces.datasets import duplicates
 from faces.datasets.base import Dataset, Images, Progress, Progressed, silent
 from faces.datasets.pictures import pixels
-from faces.files import commit, read_json, write
+from faces.files import commit, heard, make, write
 
 SIZES = (64, 32, 96, 128, 160, 256)  # pixels, the default first
 THREADS = min(2, os.cpu_count() or 1)  # PIL works outside the interpreter lock: 2 take 0.55 of the time (320 px files)
@@ -73,7 +73,7 @@ class Stored(Dataset):
 
     @property
     def counts(self) -> tuple[int, int] | None:
-        facts = _read(self.folder / "source.json")
+        facts = heard(self.folder / "source.json")
         return (facts["train"], facts["val"]) if facts else None
 
     @property
@@ -82,7 +82,7 @@ class Stored(Dataset):
         return tuple((file, why) for file, why in self._facts()["skipped"])
 
     def ready(self, size: int) -> bool:
-        facts = _read(self.folder / "source.json")
+        facts = heard(self.folder / "source.json")
         return bool(facts) and size in self.sizes and _whole(_array(self.folder, size, facts["print"]))
 
     def prepare(self, size: int, progress: Progress = silent) -> None:
@@ -126,11 +126,11 @@ class Stored(Dataset):
 
     def _pairs(self, facts: dict[str, Any]) -> dict[str, list[list[int]]] | None:
         """The pairs on file by how they are known, or None when nobody looked for them with the present method."""
-        says = _read(self.folder / f"duplicates-{facts['print']}.json")
+        says = heard(self.folder / f"duplicates-{facts['print']}.json")
         return says["pairs"] if says.get("method") == self._method else None
 
     def _decode(self, facts: dict[str, Any], size: int, progress: Progress) -> None:
-        files = _read(self.folder / f"rows-{facts['print']}.json")["files"]
+        files = heard(self.folder / f"rows-{facts['print']}.json")["files"]
         array = _array(self.folder, size, facts["print"])
         shape = (len(files), size, size, 3)
 
@@ -166,7 +166,7 @@ class Stored(Dataset):
         array = _array(self.folder, size, facts["print"])
         if not _whole(array):
             raise ValueError(f"{self.title} is not decoded at {size} px yet. Prepare that size first.")
-        rows = _read(self.folder / f"rows-{facts['print']}.json")
+        rows = heard(self.folder / f"rows-{facts['print']}.json")
         if noise and str(noise) not in rows["noisy"]:
             raise ValueError(
                 f"{self.title} came without the noisy labels of all its train images. "
@@ -183,7 +183,7 @@ class Stored(Dataset):
 
     def _facts(self) -> dict[str, Any]:
         """What source.json says. ValueError when the set is not here."""
-        facts = _read(self.folder / "source.json")
+        facts = heard(self.folder / "source.json")
         if not facts:
             raise ValueError(f"{self.title} is not on this machine yet. Open the page Data to get it.")
         return facts
@@ -195,7 +195,7 @@ def keep(folder: Path, files: Iterable[tuple[str, bytes]], known: Callable[[list
     Whatever `files` or `known` raises leaves the folder as it was. Sets of an earlier import are
     removed only once the new one is whole.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make(folder)
     with FileLock(folder / "lock"):
         part, digests = folder / "originals.part", {}
         with zipfile.ZipFile(part, "w") as originals:  # stored: images are compressed already
@@ -238,13 +238,5 @@ def _array(folder: Path, size: int, mark: str) -> Path:
 
 
 def _whole(array: Path) -> bool:
-    says = _read(array.with_suffix(".json"))
+    says = heard(array.with_suffix(".json"))
     return says.get("recipe") == RECIPE and array.is_file() and array.stat().st_size == says["bytes"]
-
-
-def _read(file: Path) -> dict[str, Any]:
-    """The JSON in a file, or {} when there is none that can be read."""
-    try:
-        return read_json(file)
-    except ValueError:
-        return {}

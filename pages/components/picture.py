@@ -8,7 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from faces.files import read_json, written
+from faces.files import heard, written
 from faces.knobs import Value
 from faces.projections import PROJECTIONS
 from pages.components import blocks
@@ -306,7 +306,7 @@ def _computed(runs: Sequence[Run], newest: dict[str, int], look: Look) -> tuple[
         if run.id in newest
     ]
     for file in (*files, warming_file(look.projection)):
-        if told := read_json(file):
+        if told := heard(file):
             return work(told)
     return 0.0, f"{PROJECTIONS[look.projection].title} waits for its turn."
 

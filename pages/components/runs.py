@@ -9,7 +9,7 @@ import streamlit as st
 
 from faces.datasets import find
 from faces.figures import Curve, history_curve
-from faces.files import read_json
+from faces.files import heard
 from trainer.config import RunConfig
 from trainer.memory import FIRST
 from trainer.naming import brought, dataset_title, has_logits, names, said, shown, subtitle, title
@@ -107,10 +107,10 @@ def progress(store: Store, run: Run, facts: dict[str, Any] | None) -> None:
             st.warning(plain(why), icon=":material/hard_drive:")
         st.progress(0.0, f"Waiting; {before} before it." if before else first_in_line(store, run))
     elif run.state == "running" and facts is None:
-        told = read_json(store.folder(run.id).attempt(run.attempt) / "progress.json")
+        told = heard(store.folder(run.id).attempt(run.attempt) / "progress.json")
         st.progress(*work(told) if "doing" in told else (0.0, "Starting."))
     elif run.state == "running" and facts is not None:
-        now = read_json(store.folder(run.id).attempt(run.attempt) / "progress.json")
+        now = heard(store.folder(run.id).attempt(run.attempt) / "progress.json")
         if "doing" in now:  # decoding, or the last look
             st.progress(*work(now))
             return

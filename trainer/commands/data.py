@@ -10,7 +10,7 @@ from pathlib import Path
 
 from faces.datasets import Progress, available, find, own
 from faces.datasets.imagewoof import ARCHIVES, Imagewoof
-from faces.files import read_json, write
+from faces.files import heard, write
 from trainer.commands import add
 from trainer.telling import sentence, show, teller
 
@@ -94,9 +94,9 @@ def data_job(act: Callable[[argparse.Namespace, Progress], str]) -> Callable[[ar
         try:
             said = act(arguments, teller(report))
         except Exception as error:
-            write(report, json.dumps({**read_json(report), "reason": sentence(error)}))
+            write(report, json.dumps({**heard(report), "reason": sentence(error)}))
             return 4
-        write(report, json.dumps({**read_json(report), "said": said}))
+        write(report, json.dumps({**heard(report), "said": said}))
         return 0
 
     return command
