@@ -55,6 +55,7 @@ class Curves {
 
   update(data) {
     this.data = data;
+    this.tried = null; // the wish that was asked for last
     if (data.followed) this.watch.observe(document.body, { subtree: true, attributes: true, attributeFilter: ["value"] });
     else this.shown = null; // the wish that is drawn: it says all of a picture
     this.follow();
@@ -63,17 +64,21 @@ class Curves {
   // Draw what the sliders say: what the page has sent, or else what the server answers, one question at a time.
   async follow() {
     const { pictures, followed } = this.data, wish = followed && wished(followed);
-    if (wish === this.shown) return;
+    const before = this.shown;
+    if (wish === before) return;
     if (!followed || wish === JSON.stringify(followed.asked)) {
       this.shown = wish;
       this.draw(pictures);
-    } else if (!this.asking) {
-      this.shown = wish;
+    } else if (!this.asking && wish !== this.tried) {
+      this.tried = wish;
       this.asking = true;
       const found = await fetch(`${followed.address}?asked=${encodeURIComponent(wish)}`)
         .then((told) => (told.ok ? told.json() : null)).catch(() => null);
       this.asking = false;
-      if (found && this.shown === wish) this.draw(found.pictures); // unless the page was faster
+      if (found && this.shown === before) { // else the page was faster
+        this.shown = wish;
+        this.draw(found.pictures);
+      }
       this.follow();
     }
   }

@@ -95,7 +95,7 @@ def first(error: BaseException) -> str:
 def write(path: Place, content: bytes | memoryview | str, durable: bool = True) -> None:
     """Write a file durably and all at once; OSError when the disk refuses, and then it takes no room.
 
-    For one that is not `durable` nobody waits for the disk: others find it whole or not at all, too, but a power cut may
+    For one that is not `durable` nobody waits for the disk: others find it whole or not at all, but a power cut may
     leave it torn, so it is read by `heard`.
     """
     content = content.encode() if isinstance(content, str) else content

@@ -19,6 +19,7 @@ from faces.files import heard, make, write
 from tests.faults.kills import acknowledged, same, torn
 from tests.helpers import ROOT, until
 from trainer import RunConfig, train
+from trainer.classroom import home_key
 from trainer.engines.local import LocalEngine
 from trainer.store import Store
 from trainer.supervisor import Supervisor
@@ -71,7 +72,7 @@ def disk(tmp_path):
             yield one
         finally:
             process.terminate()
-            process.communicate()
+            process.communicate(timeout=30)
             subprocess.run(["fusermount3", "-u", "-z", place], check=False, capture_output=True)
 
     return mounted
@@ -112,6 +113,13 @@ def test_a_snapshot_that_is_entered_is_there_after_a_power_cut_also_when_its_wor
         assert acknowledged(store, name) == [0]
         worst, *_ = one.cut()
     Store(worst / "home").snapshot(name, 0)
+
+
+def test_the_key_of_a_class_is_the_same_after_a_power_cut(disk):
+    with disk() as one:
+        key = home_key(one.place / "home")
+        worst, *_ = one.cut()
+    assert home_key(worst / "home") == key
 
 
 @dataclass
@@ -168,7 +176,9 @@ def live(home: Path, engine: LocalEngine, told: Told) -> None:
     supervisor = Supervisor(store, engine)
     store.recover()
     told.run = told.run or store.submit(CONFIG)
+    late = time.monotonic() + 120
     while not told.finished:
+        assert time.monotonic() < late, f"{told.run} got nowhere: {store.run(told.run)}"
         supervisor.tick()
         told.hear(store)
         if store.run(told.run).state == "failed":

@@ -124,3 +124,23 @@ def test_killing_the_server_loses_nothing_and_the_next_one_shows_the_run_going_o
     assert all(kept[facts["step"]] == facts for facts in before)
     page.get_by_role("button", name="Stop").click()
     until(lambda: store.run(name).state == "stopped")
+
+
+def test_the_labs_pictures_move_with_a_slider_before_it_has_come_to_rest(server, page):
+    page.goto(f"{server.address}/lab?lab=ArcFace")
+    words = page.locator("figcaption").nth(1)
+    words.wait_for(timeout=60_000)
+    page.wait_for_timeout(1000)
+    followed = lambda: [url for url in page.asked if "/faces/curves?" in url]  # noqa: E731
+    assert not followed()  # what the page has sent is drawn, also for the default s, which a slider rounds
+    thumb = page.locator(".st-key-lab-ArcFace-m [data-testid=stSliderThumbValue]").bounding_box()
+    page.mouse.move(thumb["x"] + thumb["width"] / 2, thumb["y"] + 22)
+    page.mouse.down()
+    for step in range(1, 6):
+        before = words.inner_text()
+        page.mouse.move(thumb["x"] + thumb["width"] / 2 + 8 * step, thumb["y"] + 22)
+        until(lambda before=before: words.inner_text() != before, 20)
+    asked = len(followed())
+    page.mouse.up()
+    assert asked >= 3
+    assert not [wrong for wrong in page.wrong if "404" not in wrong]
