@@ -59,7 +59,8 @@ def tell(process: Popen, words: dict[str, Any]) -> None:
 class Spares:
     """A new process for each attempt, and a warm one kept ready. Works everywhere."""
 
-    def __init__(self) -> None:
+    def __init__(self, news: threading.Event | None = None) -> None:
+        """`news` is for a Nursery: here nobody listens for the end of a worker."""
         self.spare: Popen | None = None
         self.started: list[Popen] = []
 
@@ -116,8 +117,9 @@ class Nursery:
     With the command "crew" it forks none and carries the attempts out itself, a step of each in turn.
     """
 
-    def __init__(self, command: str = "nurse", news: threading.Event | None = None) -> None:
-        self.command, self.news = command, news or threading.Event()
+    def __init__(self, news: threading.Event | None = None, command: str = "nurse") -> None:
+        """`news` is set when a worker has ended."""
+        self.news, self.command = news or threading.Event(), command
         self.process: Popen | None = None
         self.kills = 0  # of the system's for want of memory, before the process
         self.listener: threading.Thread | None = None
@@ -182,4 +184,4 @@ def hush(process: Popen) -> None:
 
 def nest(news: threading.Event) -> Spares | Nursery:
     """The faster of the two that this system can be trusted with."""
-    return Nursery(news=news) if sys.platform == "linux" else Spares()
+    return Nursery(news) if sys.platform == "linux" else Spares(news)

@@ -69,7 +69,7 @@ class LocalEngine:
         shared = dict.fromkeys(places) if self.together else [""]
         self.news = threading.Event()
         self.nests = {  # by device, or one
-            place: Nursery("crew", self.news) if self.together else nest(self.news) for place in shared
+            place: Nursery(self.news, "crew") if self.together else nest(self.news) for place in shared
         }
 
     def free(self) -> int:
