@@ -40,47 +40,86 @@ export default function curves({ parentElement, data }) {
   if (!mounted.has(parentElement)) mounted.set(parentElement, new Curves(parentElement, data.pictures.length));
   const these = mounted.get(parentElement);
   these.update(data);
-  return () => these.watch.disconnect();
+  return () => these.leave();
 }
 
-// Some pictures. Those of a page whose sliders they follow are asked for while these move: Streamlit runs the page when
-// a slider has come to rest, and sends the same pictures then.
+const REST = 150; // milliseconds without a change until the next steps are asked for
+const KEPT = 40; // answers
+
+// Some pictures. Those of a page whose sliders they follow do not wait for it: Streamlit runs the page when a slider has
+// come to rest, and sends the same pictures then. They are asked for while it moves, and those of the next step to
+// either side before it is made: then that step is drawn at once.
 class Curves {
   constructor(parent, count) {
     const root = html("div", "curves", parent);
     html("style", "", root, STYLE);
     this.charts = Array.from({ length: count }, () => new Chart(root));
     this.watch = new MutationObserver(() => this.follow());
+    this.taken = () => this.ahead(); // a slider, among others
+    this.known = new Map(); // pictures by what was wished for, the latest last; null where there are none
   }
 
   update(data) {
     this.data = data;
-    this.tried = null; // the wish that was asked for last
-    if (data.followed) this.watch.observe(document.body, { subtree: true, attributes: true, attributeFilter: ["value"] });
-    else this.shown = null; // the wish that is drawn: it says all of a picture
+    if (!data.followed) {
+      this.draw(data.pictures);
+      return;
+    }
+    this.keep(JSON.stringify(data.followed.asked), data.pictures);
+    this.watch.observe(document.body, { subtree: true, attributes: true, attributeFilter: ["value"] });
+    document.addEventListener("focusin", this.taken);
     this.follow();
   }
 
-  // Draw what the sliders say: what the page has sent, or else what the server answers, one question at a time.
+  leave() {
+    this.watch.disconnect();
+    document.removeEventListener("focusin", this.taken);
+    clearTimeout(this.resting);
+  }
+
+  // Draw what the sliders say: what is known, or else what the server answers, one question at a time.
   async follow() {
-    const { pictures, followed } = this.data, wish = followed && wished(followed);
-    const before = this.shown;
-    if (wish === before) return;
-    if (!followed || wish === JSON.stringify(followed.asked)) {
-      this.shown = wish;
-      this.draw(pictures);
-    } else if (!this.asking && wish !== this.tried) {
-      this.tried = wish;
-      this.asking = true;
-      const found = await fetch(`${followed.address}?asked=${encodeURIComponent(wish)}`)
-        .then((told) => (told.ok ? told.json() : null)).catch(() => null);
-      this.asking = false;
-      if (found && this.shown === before) { // else the page was faster
-        this.shown = wish;
-        this.draw(found.pictures);
-      }
+    const { followed } = this.data, wish = wished(followed, numbers(followed));
+    this.ahead();
+    if (this.known.has(wish)) this.show(wish);
+    else if (!this.asking) {
+      const before = this.shown;
+      await this.ask(wish);
+      if (this.shown === before) this.show(wish); // else the page was faster
       this.follow();
     }
+  }
+
+  show(wish) {
+    const pictures = this.known.get(wish);
+    if (!pictures || wish === this.shown) return;
+    this.shown = wish;
+    this.draw(pictures);
+  }
+
+  async ask(wish) {
+    this.asking = true;
+    const found = await fetch(`${this.data.followed.address}?asked=${encodeURIComponent(wish)}`)
+      .then((told) => (told.ok ? told.json() : null)).catch(() => null);
+    this.asking = false;
+    this.keep(wish, found && found.pictures);
+  }
+
+  keep(wish, pictures) {
+    this.known.delete(wish);
+    this.known.set(wish, pictures);
+    if (this.known.size > KEPT) this.known.delete(this.known.keys().next().value);
+  }
+
+  // Ask for the steps beside where the slider in use is, once it rests.
+  ahead() {
+    clearTimeout(this.resting);
+    this.resting = setTimeout(async () => {
+      const wish = beside(this.data.followed).find((one) => !this.known.has(one));
+      if (!wish || this.asking) return;
+      await this.ask(wish);
+      this.follow();
+    }, REST);
   }
 
   draw(pictures) {
@@ -89,16 +128,35 @@ class Curves {
   }
 }
 
-// What was asked, with the numbers that its sliders have now, where these are others: a slider rounds what it is given.
-function wished({ asked, sliders }) {
+const sliderOf = (name) => document.querySelector(`.${name} input[type=range]`);
+
+// What the sliders say, by their names: what was asked, where a slider only rounds that.
+function numbers({ asked, sliders }) {
+  const now = {};
+  for (const [name, way] of Object.entries(sliders)) {
+    const slider = sliderOf(name), was = way.reduce((part, key) => part[key], asked);
+    now[name] = slider && Math.abs(slider.value - was) > slider.step / 2 + 1e-9 ? Number(slider.value) : was;
+  }
+  return now;
+}
+
+// What was asked, with other numbers.
+function wished({ asked, sliders }, now) {
   const wish = structuredClone(asked);
   for (const [name, way] of Object.entries(sliders)) {
-    const slider = document.querySelector(`.${name} input[type=range]`);
-    const place = way.slice(0, -1).reduce((part, key) => part[key], wish);
-    const key = way.at(-1), now = Number(slider?.value);
-    if (slider && Math.abs(now - place[key]) > slider.step / 2 + 1e-9) place[key] = now;
+    way.slice(0, -1).reduce((part, key) => part[key], wish)[way.at(-1)] = now[name];
   }
   return JSON.stringify(wish);
+}
+
+// The wishes one step up and one down from here, of the slider in use.
+function beside(followed) {
+  const now = numbers(followed), name = Object.keys(now).find((one) => sliderOf(one) === document.activeElement);
+  if (!name) return [];
+  const { value, step, min, max } = sliderOf(name);
+  return [1, -1].map((way) => Number((Number(value) + way * step).toFixed(9)))
+    .filter((number) => number >= min && number <= max)
+    .map((number) => wished(followed, { ...now, [name]: number }));
 }
 
 // How large words are, larger on a projector: what 16 pixels are elsewhere is 1.

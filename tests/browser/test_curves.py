@@ -188,6 +188,34 @@ def test_what_cannot_be_drawn_leaves_the_pictures_to_the_page(page):
     expect(page.locator("figcaption")).to_have_text("m is 1.2.")
 
 
+def test_the_steps_beside_the_slider_in_use_are_known_before_they_are_made(page):
+    page.evaluate("(picture) => sent(picture, 0.1)", told(0.1))
+    page.wait_for_timeout(300)
+    assert page.asked == []  # nobody has touched the slider
+    page.locator("input").focus()
+    page.wait_for_timeout(500)
+    assert page.asked == [0.11, 0.09]
+    page.evaluate("slide(0.11)")
+    drawn_at_once = page.evaluate("document.querySelector('#host').shadowRoot.querySelector('figcaption').textContent")
+    assert drawn_at_once == "m is 0.11."
+    page.evaluate("(picture) => sent(picture, 0.11)", told(0.11))
+    page.wait_for_timeout(500)
+    assert page.asked == [0.11, 0.09, 0.12]  # what is known is not asked for again
+    page.evaluate("slide(0)")
+    page.wait_for_timeout(500)
+    assert page.asked[3:] == [0, 0.01]  # less than the slider's least is no step
+
+
+def test_a_next_step_that_cannot_be_drawn_is_asked_for_once(page):
+    page.locator("input").focus()
+    page.evaluate("slide(0.99)")
+    page.evaluate("(picture) => sent(picture, 0.99)", told(0.99))
+    page.wait_for_timeout(900)
+    assert page.asked == [1, 0.98]
+    assert len(page.quiet) == 1
+    page.quiet.clear()
+
+
 def test_a_picture_drawn_again_is_the_same_as_one_drawn_afresh(page):
     show(page, told(0.4))
     afresh = page.locator("svg[role=img]").evaluate("(one) => one.innerHTML")
