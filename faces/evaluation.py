@@ -193,28 +193,27 @@ def center_shares(
     return np.mean(found, axis=0)
 
 
-def trustworthiness(embeddings: Float[ndarray, "N D"], points: Float[ndarray, "N axes"], k: int = 5) -> float:
-    """How far the k nearest neighbours in a picture are neighbours by cosine too: 1 when all are, about 0.5 by chance.
+def trustworthiness(embeddings: Float[ndarray, "N D"], near: Int[ndarray, "N k"]) -> float:
+    """How far `neighbours` in a picture are neighbours by cosine too: 1 when all are, about 0.5 by chance.
 
     1 - 2 / (N k (2N - 3k - 1)) * sum of (rank - k) over those whose rank by cosine exceeds k (Venna and Kaski,
     "Neighborhood preservation in nonlinear projection methods", 2001). scikit-learn has the same; importing it
     takes longer than the first picture of a training may, and a test holds the two equal. 500 points take 10 ms.
     Raises ValueError for 2k points or fewer.
     """
-    count = len(points)
+    count, k = near.shape
     if count <= 2 * k:
         raise ValueError(f"{count} points are too few for {k} neighbours; more than {2 * k} are needed.")
     far = -(embeddings @ embeddings.T)  # (N, N)
     np.fill_diagonal(far, -np.inf)  # rank 0
-    near = neighbours(points, k)
     ranks = np.stack([(far < np.take_along_axis(far, near[:, [i]], axis=1)).sum(1) for i in range(k)], axis=1)
     excess = np.maximum(ranks - k, 0).sum()
     return float(1 - 2 / (count * k * (2 * count - 3 * k - 1)) * excess)
 
 
-def knn_inside(points: Float[ndarray, "N axes"], labels: Int[ndarray, " N"], k: int = 5) -> float:
-    """Share of points whose k nearest other points in the picture vote for their class; ties to the smaller index."""
-    return float((vote(labels[neighbours(points, k)]) == labels).mean())
+def knn_inside(near: Int[ndarray, "N k"], labels: Int[ndarray, " N"]) -> float:
+    """Share of points whose `neighbours` in a picture vote for their class; ties to the smaller index."""
+    return float((vote(labels[near]) == labels).mean())
 
 
 def knn_among(embeddings: Float[ndarray, "N D"], labels: Int[ndarray, " N"], k: int = 5) -> float:

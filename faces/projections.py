@@ -266,5 +266,6 @@ def carried(
 ) -> Float[ndarray, "M axes"]:
     """Where other vectors land under the linear map that took embeddings to points; for PCA, where it is exact."""
     middle = embeddings.mean(0)
-    linear, *_ = np.linalg.lstsq((embeddings - middle).astype(np.float64), points.astype(np.float64), rcond=1e-4)
+    rows = (embeddings - middle).astype(np.float64)
+    linear = np.linalg.pinv(rows.T @ rows, rcond=1e-8, hermitian=True) @ (rows.T @ points)
     return ((others - middle) @ linear).astype(np.float32)

@@ -12,6 +12,7 @@ from faces.evaluation import (
     center_shares,
     effective_rank,
     knn_inside,
+    neighbours,
     silhouette,
     trustworthiness,
     vote,
@@ -119,7 +120,7 @@ def test_trustworthiness_equals_scikit_learns(noise):
 
     rows, _ = blobs(200)
     points = (rows[:, :2] + noise * np.random.default_rng(1).normal(size=(200, 2))).astype(np.float32)
-    found = trustworthiness(rows, points)
+    found = trustworthiness(rows, neighbours(points, 5))
     assert found == pytest.approx(expected(rows, points, n_neighbors=5, metric="cosine"), abs=1e-6)
     assert 0.4 < found < 0.95
 
@@ -127,8 +128,9 @@ def test_trustworthiness_equals_scikit_learns(noise):
 def test_a_picture_that_keeps_all_neighbours_is_trusted_wholly_and_one_of_noise_by_half():
     turned = np.random.default_rng(0).uniform(0, 90, 300)
     rows = circle(*turned)
-    assert trustworthiness(rows, rows) == pytest.approx(1, abs=1e-4)
-    assert trustworthiness(rows, np.random.default_rng(1).normal(size=(300, 2))) == pytest.approx(0.5, abs=0.03)
+    assert trustworthiness(rows, neighbours(rows, 5)) == pytest.approx(1, abs=1e-4)
+    noise = np.random.default_rng(1).normal(size=(300, 2))
+    assert trustworthiness(rows, neighbours(noise, 5)) == pytest.approx(0.5, abs=0.03)
 
 
 def test_knn_inside_a_picture_equals_scikit_learns_leaving_one_out():
@@ -138,13 +140,13 @@ def test_knn_inside_a_picture_equals_scikit_learns_leaving_one_out():
     rows, labels = blobs(80)
     points = rows[:, :2]
     expected = cross_val_score(KNeighborsClassifier(5), points, labels, cv=LeaveOneOut()).mean()
-    assert knn_inside(points, labels) == pytest.approx(expected)
+    assert knn_inside(neighbours(points, 5), labels) == pytest.approx(expected)
     assert 0.3 < expected < 0.95
 
 
 def test_too_few_points_are_refused():
     few = circle(*range(10))
     with pytest.raises(ValueError, match=r"10 points.*5"):
-        trustworthiness(few, few)
+        trustworthiness(few, neighbours(few, 5))
     with pytest.raises(ValueError, match=r"5 points.*5"):
-        knn_inside(few[:5], np.zeros(5, int))
+        neighbours(few[:5], 5)

@@ -67,5 +67,5 @@ def orthogonal(matrices: Float[Tensor, "N rows columns"]) -> Float[Tensor, "N ro
     a, b, c = QUINTIC
     for _ in range(STEPS):
         gram = found @ found.mT
-        found = a * found + (b * gram + c * gram @ gram) @ found
+        found = torch.baddbmm(found, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), found, beta=a)
     return (found.mT if tall else found).to(matrices.dtype)

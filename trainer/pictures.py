@@ -29,7 +29,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from faces.datasets.base import Progress, Progressed, silent
-from faces.evaluation import Near, angles, knn_among, knn_inside, nearest, trustworthiness
+from faces.evaluation import Near, angles, knn_among, knn_inside, nearest, neighbours, trustworthiness
 from faces.files import Pace, lock, matching, place, read, remove, watch, write
 from faces.home import home
 from faces.knobs import Choice, Knob, Value, settle
@@ -265,10 +265,11 @@ def measured(
     wrong = shuffled(labels)[:JUDGED]
     share = float(points.var(0).sum()) / spread if spread > 0 else np.nan
     embeddings, points, labels = embeddings[:JUDGED], points[:JUDGED], labels[:JUDGED]
+    near = neighbours(points, 5)
     return np.array(
         [
-            trustworthiness(embeddings, points), knn_inside(points, labels), knn_among(embeddings, labels), share,
-            knn_inside(points, wrong),
+            trustworthiness(embeddings, near), knn_inside(near, labels), knn_among(embeddings, labels), share,
+            knn_inside(near, wrong),
         ],
         np.float32,
     )  # fmt: skip

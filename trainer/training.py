@@ -379,7 +379,8 @@ def settle_process(config: RunConfig, device: str) -> None:
     must give the same result again.
     """
     if device == "cpu":
-        if torch.get_num_threads() != (wanted := min(config.threads, cores())):
+        wanted = min(config.threads, cores()) if config.threads > 1 else 1
+        if torch.get_num_threads() != wanted:
             torch.set_num_threads(wanted)
         return
     exact = config.mode == "deterministic"

@@ -18,7 +18,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from faces.evaluation import explained_variance, knn_accuracy, nearest, principal, trustworthiness
+from faces.evaluation import explained_variance, knn_accuracy, nearest, neighbours, principal, trustworthiness
 from faces.projections import FIRST_SIGHT, PROJECTIONS, pca
 from faces.tsne import EARLY, Layout, affinities
 from tests.benchmarks.heads import installed, processor, ratio
@@ -92,7 +92,7 @@ def full_tsne(embeddings: np.ndarray, other: np.ndarray, rounds: int, slow: int)
         own = times["ours, 20 + 480"]
         print(
             f"| {name} | {statistics.median(times[name]):.2f} | {ratio(own, times[name])} | {kl:.3f} "
-            f"| {ours / kl:.3f} | {trustworthiness(embeddings, points):.3f} |"
+            f"| {ours / kl:.3f} | {trustworthiness(embeddings, neighbours(points, 5)):.3f} |"
         )
     kl = reference.divergence
     print(f"| our iterations, 250 + 500 | {spent:.2f} (no affinities) | – | {kl:.3f} | {ours / kl:.3f} | – |")
@@ -104,8 +104,8 @@ def full_tsne(embeddings: np.ndarray, other: np.ndarray, rounds: int, slow: int)
     print(
         f"\nLive update, affinities and {EARLY} + {FIRST_SIGHT} iterations from another layout shrunk: "
         f"{statistics.median(seconds):.2f} s ({seconds[0]:.2f}–{seconds[-1]:.2f}), KL {kl:.3f}, {kl / ours:.3f} of the "
-        f"whole layout's; trustworthiness {trustworthiness(embeddings, laid):.3f} against "
-        f"{trustworthiness(embeddings, mine):.3f}."
+        f"whole layout's; trustworthiness {trustworthiness(embeddings, neighbours(laid, 5)):.3f} against "
+        f"{trustworthiness(embeddings, neighbours(mine, 5)):.3f}."
     )
     spent, _ = clocked(lambda: full(embeddings, 3))
     print(
@@ -128,7 +128,7 @@ def update_umap(embeddings: np.ndarray, other: np.ndarray, rounds: int, slow: in
         few = [clocked(lambda: umap.points(embeddings, 2, started)) for _ in range(rounds)]
         mine.append(statistics.median(spent for spent, _ in few))
         fresh.append(clocked(lambda: umap.points(embeddings, 2))[0])
-    trust = [trustworthiness(embeddings, points) for points in (few[-1][1], theirs)]
+    trust = [trustworthiness(embeddings, neighbours(points, 5)) for points in (few[-1][1], theirs)]
     print(f"\n## UMAP, N = {len(embeddings):,}, two axes\n")
     print(
         f"umap-learn's default, warm: {statistics.median(default):.1f} s of CPU, trustworthiness {trust[1]:.3f}. "
