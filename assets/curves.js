@@ -39,8 +39,8 @@ const mounted = new WeakMap(); // what is in an element
 export default function curves({ parentElement, data }) {
   if (!mounted.has(parentElement)) mounted.set(parentElement, new Curves(parentElement, data.pictures.length));
   const these = mounted.get(parentElement);
-  these.update(data);
-  return () => these.leave();
+  const update = these.update(data);
+  return () => these.leave(update); // which Streamlit may call when the next update is there already
 }
 
 const REST = 150; // milliseconds without a change until the next steps are asked for
@@ -56,22 +56,35 @@ class Curves {
     this.charts = Array.from({ length: count }, () => new Chart(root));
     this.watch = new MutationObserver(() => this.follow());
     this.taken = () => this.ahead(); // a slider, among others
-    this.known = new Map(); // pictures by what was wished for, the latest last; null where there are none
+    this.known = new Map(); // pictures by what was wished for, those drawn last at the end
+    this.failed = new Set(); // what was wished for in vain since the page has last sent pictures
+    this.updates = 0;
   }
 
   update(data) {
+    this.leave(this.updates);
     this.data = data;
-    if (!data.followed) {
-      this.draw(data.pictures);
-      return;
+    if (data.followed) this.sent(JSON.stringify(data.followed.asked), data.pictures);
+    else this.draw(data.pictures);
+    return ++this.updates;
+  }
+
+  sent(wish, pictures) {
+    if (this.known.has(wish) && JSON.stringify(this.known.get(wish)) !== JSON.stringify(pictures)) {
+      this.known.clear(); // the server has another formula than before
+      this.shown = null;
     }
-    this.keep(JSON.stringify(data.followed.asked), data.pictures);
+    this.failed.clear();
+    this.keep(wish, pictures);
+    this.here = true;
     this.watch.observe(document.body, { subtree: true, attributes: true, attributeFilter: ["value"] });
     document.addEventListener("focusin", this.taken);
     this.follow();
   }
 
-  leave() {
+  leave(update) {
+    if (update !== this.updates) return;
+    this.here = false;
     this.watch.disconnect();
     document.removeEventListener("focusin", this.taken);
     clearTimeout(this.resting);
@@ -79,30 +92,37 @@ class Curves {
 
   // Draw what the sliders say: what is known, or else what the server answers, one question at a time.
   async follow() {
-    const { followed } = this.data, wish = wished(followed, numbers(followed));
+    if (!this.here) return;
+    const { followed } = this.data, wish = wished(followed, numbers(followed)), before = this.shown;
     this.ahead();
     if (this.known.has(wish)) this.show(wish);
-    else if (!this.asking) {
-      const before = this.shown;
+    else if (!this.asking && !this.failed.has(wish)) {
+      this.asking = true;
       await this.ask(wish);
-      if (this.shown === before) this.show(wish); // else the page was faster
+      this.asking = false;
+      if (this.shown === before && this.known.has(wish)) this.show(wish); // else the page was faster
       this.follow();
     }
   }
 
-  show(wish) {
-    const pictures = this.known.get(wish);
-    if (!pictures || wish === this.shown) return;
-    this.shown = wish;
-    this.draw(pictures);
+  // Ask for the steps beside where the slider in use is, once it rests; one that is made meanwhile does not wait for it.
+  ahead() {
+    clearTimeout(this.resting);
+    this.resting = setTimeout(async () => {
+      const wish = beside(this.data.followed).find((one) => !this.known.has(one) && !this.failed.has(one));
+      if (!wish || this.foreseeing) return;
+      this.foreseeing = true;
+      await this.ask(wish);
+      this.foreseeing = false;
+      this.follow();
+    }, REST);
   }
 
   async ask(wish) {
-    this.asking = true;
     const found = await fetch(`${this.data.followed.address}?asked=${encodeURIComponent(wish)}`)
       .then((told) => (told.ok ? told.json() : null)).catch(() => null);
-    this.asking = false;
-    this.keep(wish, found && found.pictures);
+    if (found) this.keep(wish, found.pictures);
+    else this.failed.add(wish);
   }
 
   keep(wish, pictures) {
@@ -111,15 +131,12 @@ class Curves {
     if (this.known.size > KEPT) this.known.delete(this.known.keys().next().value);
   }
 
-  // Ask for the steps beside where the slider in use is, once it rests.
-  ahead() {
-    clearTimeout(this.resting);
-    this.resting = setTimeout(async () => {
-      const wish = beside(this.data.followed).find((one) => !this.known.has(one));
-      if (!wish || this.asking) return;
-      await this.ask(wish);
-      this.follow();
-    }, REST);
+  show(wish) {
+    if (wish === this.shown) return;
+    const pictures = this.known.get(wish);
+    this.keep(wish, pictures);
+    this.shown = wish;
+    this.draw(pictures);
   }
 
   draw(pictures) {

@@ -198,7 +198,7 @@ def trustworthiness(embeddings: Float[ndarray, "N D"], near: Int[ndarray, "N k"]
 
     1 - 2 / (N k (2N - 3k - 1)) * sum of (rank - k) over those whose rank by cosine exceeds k (Venna and Kaski,
     "Neighborhood preservation in nonlinear projection methods", 2001). scikit-learn has the same; importing it
-    takes longer than the first picture of a training may, and a test holds the two equal. 500 points take 10 ms.
+    takes longer than the first picture of a training may, and a test holds the two equal.
     Raises ValueError for 2k points or fewer.
     """
     count, k = near.shape

@@ -21,7 +21,7 @@ ARTICLE: dict[str, Any] = {
     "lr": 1e-3, "weight_decay": 1e-5, "optimizer": "momentum", "schedule": "constant",
 }  # fmt: skip
 
-LIVE: dict[str, Any] = {  # every head of the article at 99 % KNN accuracy; tests/benchmarks/results/speed.md
+LIVE: dict[str, Any] = {  # nearly every run of the article's heads at 99 % KNN; tests/benchmarks/results/speed.md
     "dataset": "digits", **DATASETS["digits"].terms, "warp": 0.06, "epochs": 3, "batch": 36,
     "optimizer": "muon", "weight_decay": 0.05,
 }  # fmt: skip
