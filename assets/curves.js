@@ -55,7 +55,7 @@ class Curves {
     html("style", "", root, STYLE);
     this.charts = Array.from({ length: count }, () => new Chart(root));
     this.watch = new MutationObserver(() => this.follow());
-    this.taken = () => this.ahead(); // a slider, among others
+    this.focused = () => this.ahead(); // whatever it is: a slider, perhaps
     this.known = new Map(); // pictures by what was wished for, those drawn last at the end
     this.failed = new Set(); // what was wished for in vain since the page has last sent pictures
     this.updates = 0;
@@ -78,7 +78,7 @@ class Curves {
     this.keep(wish, pictures);
     this.here = true;
     this.watch.observe(document.body, { subtree: true, attributes: true, attributeFilter: ["value"] });
-    document.addEventListener("focusin", this.taken);
+    document.addEventListener("focusin", this.focused);
     this.follow();
   }
 
@@ -86,7 +86,7 @@ class Curves {
     if (update !== this.updates) return;
     this.here = false;
     this.watch.disconnect();
-    document.removeEventListener("focusin", this.taken);
+    document.removeEventListener("focusin", this.focused);
     clearTimeout(this.resting);
   }
 

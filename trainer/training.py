@@ -379,7 +379,7 @@ def settle_process(config: RunConfig, device: str) -> None:
     must give the same result again.
     """
     if device == "cpu":
-        wanted = min(config.threads, cores()) if config.threads > 1 else 1
+        wanted = min(config.threads, cores()) if config.threads > 1 else 1  # asking for cores takes a while
         if torch.get_num_threads() != wanted:
             torch.set_num_threads(wanted)
         return
