@@ -1,13 +1,16 @@
-"""Starts Faces: `streamlit run app.py`. The pages are in pages/router.py; the trainer runs beside them."""
+"""Starts Faces: `streamlit run app.py`. The pages are in pages/router.py; the trainer runs beside them.
+
+The store and all that needs it are loaded when the server answers, while the browser loads Streamlit's scripts.
+"""
 
 import asyncio
 import gc
-import importlib
 import pkgutil
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from importlib import import_module
 from subprocess import Popen
 from typing import Any
 
@@ -16,35 +19,42 @@ from starlette.middleware import Middleware
 
 from faces.home import home, runs
 from pages import components
-from pages.components import blocks, curves, session, shown, who
+from pages.components import blocks, curves, session, who
 from pages.components.door import Door
 from pages.components.dress import Dress
+from pages.components.shelf import Shelf, send_at_once
 from trainer import service
-from trainer.store import Store
 
 WATCH = 2.0  # seconds between two looks whether the trainer is there
 PATIENCE = 10.0  # seconds in which the first page has the machine for itself
+CALM = 1.5  # of these, once the server has drawn it, for the browser to show it
 
 
 def preload() -> None:
     """Load what pages are going to load, and take all of it out of the garbage collector's sight for good."""
     for part in pkgutil.iter_modules(components.__path__, f"{components.__name__}."):
-        importlib.import_module(part.name)
+        import_module(part.name)
     for name in ("pandas", "pyarrow", "plotly.graph_objects"):  # Streamlit's, at the first table and chart
-        importlib.import_module(name)
+        import_module(name)
     gc.collect()
     gc.freeze()
 
 
+def later(name: str) -> Callable[..., Any]:
+    """A function of pages.components.shown, which needs the store and is loaded with it."""
+    return lambda *asked: getattr(import_module("pages.components.shown"), name)(*asked)
+
+
 async def opened() -> None:
-    """Wait until the first page is drawn, which needs neither the trainer nor what other pages load; not for long.
+    """Wait until the first page is shown, which needs neither the trainer nor what other pages load; not for long.
 
     Nor any longer once something waits for the trainer.
     """
-    store, until = Store(home()), time.monotonic() + PATIENCE
-    while not session.drawn.is_set() and time.monotonic() < until:
-        if await asyncio.to_thread(service.needed, store):
-            return
+    store = await asyncio.to_thread(lambda: import_module("trainer.store").Store(home()))
+    until, drawn = time.monotonic() + PATIENCE, False
+    while time.monotonic() < until and not await asyncio.to_thread(service.needed, store):
+        if session.drawn.is_set() and not drawn:
+            until, drawn = time.monotonic() + CALM, True
         await asyncio.sleep(0.25)
 
 
@@ -52,6 +62,7 @@ async def opened() -> None:
 async def lifespan(app: Any) -> AsyncIterator[None]:
     """Start the trainer with the app and stop it with the app; runs it had to stop go on at the next start."""
     started: list[Popen] = []
+    send_at_once()
 
     async def watch() -> None:
         await opened()
@@ -82,10 +93,15 @@ runs(home())  # ValueError, before anybody comes, for a FACES_FILES that cannot 
 app = st.App(
     "pages/router.py",
     lifespan=lifespan,
-    middleware=[Middleware(Door, hosts=st.get_option("server.allowedHosts")), Middleware(who.Gate), Middleware(Dress)],
+    middleware=[
+        Middleware(Door, hosts=st.get_option("server.allowedHosts")),
+        Middleware(who.Gate),
+        Middleware(Dress),
+        Middleware(Shelf),
+    ],
     routes=[
         *who.routes,
         *curves.routes,
-        *blocks.routes(shown.load_points, shown.load_facts, shown.load_sheet, shown.load_image, shown.load_inspected),
+        *blocks.routes(*map(later, ("load_points", "load_facts", "load_sheet", "load_image", "load_inspected"))),
     ],
 )

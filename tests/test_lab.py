@@ -220,7 +220,7 @@ def lab(**params):
 
 def pictures(app):
     """What the page has drawn: the description of each picture."""
-    return [one for part in app.get("bidi_component") for one in json.loads(part.proto.json)["pictures"]]
+    return [one for part in app.get("bidi_component") for one in json.loads(part.proto.json)[0]["pictures"]]
 
 
 def said(app):
@@ -314,7 +314,7 @@ def test_what_is_no_question_is_refused(text):
 
 
 def test_the_page_says_which_slider_says_what(faces_home):
-    told = json.loads(next(iter(lab(lab="CurricularFace").get("bidi_component"))).proto.json)["followed"]
+    told = json.loads(next(iter(lab(lab="CurricularFace").get("bidi_component"))).proto.json)[0]["followed"]
     for name, way in told["sliders"].items():
         place = told["asked"]
         for key in way:

@@ -205,6 +205,18 @@ print(sorted({{"torch", "umap", "numba", "sklearn", "pytorch_metric_learning"}} 
     assert told.stdout.splitlines()[-1:] == ["[]"]
 
 
+def test_the_first_page_draws_its_picture_without_loading_what_tables_need(faces_home):
+    code = f"""
+import sys
+from streamlit.testing.v1 import AppTest
+app = AppTest.from_file("{ROOT}/pages/router.py", default_timeout=60).run()
+assert app.get("bidi_component") and not app.exception
+print(sorted({{"pandas", "pyarrow"}} & set(sys.modules)))
+"""
+    told = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert told.stdout.splitlines()[-1:] == ["[]"]
+
+
 def test_a_choice_turns_too_and_its_run_stays_readable(store):
     name = store.submit(RunConfig(head="ArcFace", epochs=200))
     store.claim()

@@ -6,12 +6,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from trainer.store import Store
-from trainer.supervisor import served
+if TYPE_CHECKING:
+    from trainer.store import Store
 
 _started: dict[Path, subprocess.Popen] = {}  # by this process
 
@@ -24,6 +24,8 @@ def ensure(path: Path, stay: bool = False) -> subprocess.Popen | None:
     It leaves after a while without work; with `stay`, not before this process has ended. Its words go
     to `supervisor.log` in the home.
     """
+    from trainer.supervisor import served  # the store with it, which the app does without until it answers
+
     newest = _started.get(path)
     if (newest and newest.poll() is None) or served(path):
         return None
@@ -40,7 +42,7 @@ def ensure(path: Path, stay: bool = False) -> subprocess.Popen | None:
     return _started[path]
 
 
-def needed(store: Store) -> bool:
+def needed(store: "Store") -> bool:
     """Whether something in a home waits for its supervisor, or was left by one; where that cannot be read, it may."""
     try:
         waiting = store.waiting()

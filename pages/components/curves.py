@@ -28,7 +28,7 @@ sketcher = Sketcher()
 # The text here travels with every update, so it only fetches the module, which the browser keeps.
 _LOADER = f"""
 const pictures = import(new URL("{blocks.script("curves.js")}", document.baseURI));
-export default async (component) => (await pictures).default(component);
+export default async ({{ data: [data], ...component }}) => (await pictures).default({{ ...component, data }});
 """
 _mount = st.components.v2.component("curves", js=_LOADER)
 
@@ -56,7 +56,7 @@ def draw_curves(pictures: Sequence[dict[str, Any]], key: str, followed: Followed
             **asdict(followed), "address": ADDRESS,
             "sliders": {class_of(widget): list(way) for widget, way in followed.sliders.items()},
         }  # fmt: skip
-    _mount(key=key, data=data)
+    _mount(key=key, data=[data])  # as in faceview.py
 
 
 def class_of(key: str) -> str:

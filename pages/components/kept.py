@@ -13,7 +13,7 @@ Records = dict[str, dict[str, Any]]
 # Tells the server only what it does not know: an answer runs the page again, and undoes what its address was just
 # changed to.
 _KEEP = """
-export default ({ data: { name, mine, forget }, setStateValue }) => {
+export default ({ data: [{ name, mine, forget }], setStateValue }) => {
   const read = () => { try { return JSON.parse(localStorage.getItem(name)) ?? {}; } catch { return {}; } };
   const before = forget ? {} : read(), both = { ...before };
   for (const [key, record] of Object.entries(mine)) both[key] = { ...before[key], ...record };
@@ -31,7 +31,7 @@ def kept(name: str) -> Records:
     Call it once in every run of a page. What another window has kept since is added.
     """
     told = {"name": f"faces {name}", "mine": _mine(name), "forget": st.session_state.pop(f"forget {name}", False)}
-    _mount(key=f"keeping {name}", data=told, on_found_change=lambda: _add(name))
+    _mount(key=f"keeping {name}", data=[told], on_found_change=lambda: _add(name))
     return _mine(name)
 
 

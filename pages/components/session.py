@@ -2,7 +2,8 @@
 
 import threading
 from collections.abc import Iterable
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
@@ -10,19 +11,21 @@ from faces import figures
 from faces.home import home
 from faces.palette import DARK, LIGHT, Ink, Paper, head_ink
 from pages.components.who import person
-from trainer.store import Store
+
+if TYPE_CHECKING:
+    from trainer.store import Store
 
 drawn = threading.Event()  # set once this server has drawn a page for somebody
 
 
 @st.cache_resource(max_entries=4)
-def _store(path: str) -> Store:
-    from pathlib import Path
+def _store(path: str) -> "Store":
+    from trainer.store import Store  # SQLAlchemy with it: half a second, which nobody who opens the app need wait for
 
     return Store(Path(path))
 
 
-def the_store() -> Store:
+def the_store() -> "Store":
     """The store of this home, one per server, asked by who looks at the page."""
     return _store(str(home())).asked_by(person)
 
