@@ -1,6 +1,6 @@
 """Starts Faces: `streamlit run app.py`. The pages are in pages/router.py; the trainer runs beside them.
 
-The store and all that needs it are loaded when the server answers, while the browser loads Streamlit's scripts.
+The store is not loaded here but beside the server, while the browser loads Streamlit's scripts.
 """
 
 import asyncio
@@ -8,7 +8,7 @@ import gc
 import pkgutil
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from importlib import import_module
 from subprocess import Popen
@@ -17,12 +17,15 @@ from typing import Any
 import streamlit as st
 from starlette.middleware import Middleware
 
+from pages.components.shelf import Shelf, send_at_once
+
+send_at_once()  # before all else is loaded: the socket is there, and browsers may be waiting for it
+
 from faces.home import home, runs
 from pages import components
-from pages.components import blocks, curves, session, who
+from pages.components import blocks, curves, session, shown, who
 from pages.components.door import Door
 from pages.components.dress import Dress
-from pages.components.shelf import Shelf, send_at_once
 from trainer import service
 
 WATCH = 2.0  # seconds between two looks whether the trainer is there
@@ -40,21 +43,16 @@ def preload() -> None:
     gc.freeze()
 
 
-def later(name: str) -> Callable[..., Any]:
-    """A function of pages.components.shown, which needs the store and is loaded with it."""
-    return lambda *asked: getattr(import_module("pages.components.shown"), name)(*asked)
-
-
 async def opened() -> None:
     """Wait until the first page is shown, which needs neither the trainer nor what other pages load; not for long.
 
     Nor any longer once something waits for the trainer.
     """
     store = await asyncio.to_thread(lambda: import_module("trainer.store").Store(home()))
-    until, drawn = time.monotonic() + PATIENCE, False
+    until, calm = time.monotonic() + PATIENCE, False
     while time.monotonic() < until and not await asyncio.to_thread(service.needed, store):
-        if session.drawn.is_set() and not drawn:
-            until, drawn = time.monotonic() + CALM, True
+        if session.drawn.is_set() and not calm:
+            until, calm = time.monotonic() + CALM, True
         await asyncio.sleep(0.25)
 
 
@@ -62,7 +60,6 @@ async def opened() -> None:
 async def lifespan(app: Any) -> AsyncIterator[None]:
     """Start the trainer with the app and stop it with the app; runs it had to stop go on at the next start."""
     started: list[Popen] = []
-    send_at_once()
 
     async def watch() -> None:
         await opened()
@@ -80,8 +77,7 @@ async def lifespan(app: Any) -> AsyncIterator[None]:
     finally:
         for task in tasks:
             task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+        await asyncio.gather(*tasks, return_exceptions=True)
         if making := sys.modules.get("trainer.making"):  # loaded with the pages
             making.end()
         for process in started[-1:]:
@@ -102,6 +98,6 @@ app = st.App(
     routes=[
         *who.routes,
         *curves.routes,
-        *blocks.routes(*map(later, ("load_points", "load_facts", "load_sheet", "load_image", "load_inspected"))),
+        *blocks.routes(shown.load_points, shown.load_facts, shown.load_sheet, shown.load_image, shown.load_inspected),
     ],
 )

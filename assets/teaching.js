@@ -39,7 +39,7 @@ function buttons() {
   return new Map(parts.filter((one) => one.checkVisibility()).map(({ part: { value } }) => [value, value[0].toUpperCase() + value.slice(1)]));
 }
 
-export default ({ parentElement, data: { kinds } }) => {
+export default ({ parentElement, data: [{ kinds }] }) => {
   if (parentElement.querySelector(".form")) return;
   const stay = new Set(), gone = new Set(), form = document.createElement("div");
   form.className = "form";

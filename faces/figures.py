@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from types import MappingProxyType
 from typing import Any
 
@@ -14,6 +15,12 @@ from faces.knobs import Number, Value
 from faces.palette import SHAPES, Paper, head_ink
 
 Curve = tuple[Iterable[Any], Iterable[Any]]  # x and y
+
+
+def graph_objects() -> Any:
+    """Plotly's figures, slow to load. pandas goes first: Plotly takes it half loaded while another thread is at it."""
+    import_module("pandas")
+    return import_module("plotly.graph_objects")
 
 
 def lines(
@@ -186,7 +193,7 @@ def still_lines(
     dash: Mapping[str, str] = MappingProxyType({}),
 ) -> Any:
     """A Plotly figure of shares of one (shown as per cent) over one axis, one line per name, dashed if said."""
-    import plotly.graph_objects as go
+    go = graph_objects()
 
     shares = [float(share) for _, ys in curves.values() for share in ys]
     close = max(shares, default=1) - min(shares, default=0) < 0.1  # else two ticks would read the same
@@ -250,7 +257,7 @@ def still_ranking(rows: Sequence[Mapping[str, Any]], x: str, unit: str, digits: 
     stand below one another, the first at the top, so that equal scores stay two dots. An interval that
     goes much further than all scores leaves the picture.
     """
-    import plotly.graph_objects as go
+    go = graph_objects()
 
     figure = go.Figure()
     for place, row in enumerate(rows):
@@ -305,7 +312,7 @@ def at_rates(
 
 def still_roc(curves: Mapping[str, Sequence[ndarray]], colors: Mapping[str, str], rates: Float[ndarray, " R"]) -> Any:
     """A Plotly figure of ROC curves at the same FARs: a thin line per seed, their mean bold, one ink per head."""
-    import plotly.graph_objects as go
+    go = graph_objects()
 
     figure = go.Figure()
     figure.add_scatter(
@@ -351,7 +358,7 @@ def still_angles(spreads: Mapping[str, Float[ndarray, " bars"]], color: str, top
     `spreads` has "own" and "other", the angles to the own and to the nearest other center of validation images,
     and, when training images were embedded, "train own" and "train other". `top` is the height of the picture.
     """
-    import plotly.graph_objects as go
+    go = graph_objects()
 
     middle = (DEGREES[:-1] + DEGREES[1:]) / 2
     figure = go.Figure()
@@ -381,7 +388,7 @@ def still_noise(
 
     The levels stand at equal distances, since those on offer lie close together at one end.
     """
-    import plotly.graph_objects as go
+    go = graph_objects()
 
     levels = sorted({level for line in curves.values() for level in line})
     figure, dash = go.Figure(), dashes(list(curves))
@@ -410,7 +417,7 @@ def still_shares(shares: Mapping[int, Sequence[float]], color: str) -> Any:
 
     One bar per noise level, its parts the shares, largest first.
     """
-    import plotly.graph_objects as go
+    go = graph_objects()
 
     levels = sorted(shares)
     red, green, blue = bytes.fromhex(color[1:])
@@ -434,7 +441,7 @@ def still_shares(shares: Mapping[int, Sequence[float]], color: str) -> Any:
 
 def still_two_ways(rows: Sequence[tuple[str, float, float]], colors: Mapping[str, str], names: tuple[str, str]) -> Any:
     """A Plotly figure of two shares per head, the first row at the top: a filled and a hollow dot on one line."""
-    import plotly.graph_objects as go
+    go = graph_objects()
 
     figure = go.Figure()
     for place, (head, first, second) in enumerate(rows):

@@ -18,7 +18,7 @@ MODULES = {
     "shelve",
     "marshal",
 }  # all run what they read
-NAMES = {"eval", "exec", "system", "popen", "read_pickle", "to_pickle"}
+NAMES = {"eval", "exec", "system", "popen", "read_pickle", "to_pickle", "PackageImporter"}
 KEYWORDS = {  # the only value that each may be given
     "allow_pickle": False, "weights_only": True, "unsafe_allow_html": False, "unsafe_allow_javascript": False,
     "shell": False, "verify": True, "trust_remote_code": False,
@@ -29,22 +29,37 @@ OWN = {  # files that evaluate what stands in our own source, never what a user 
 }
 
 
+def torches(tree: ast.AST) -> set[str]:
+    """The names that a piece of source has for torch and for what it takes from torch."""
+    taken = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+    of_torch = [
+        alias
+        for node in taken
+        for alias in node.names
+        if (alias.name if isinstance(node, ast.Import) else node.module or "").partition(".")[0] == "torch"
+    ]
+    return {"torch"} | {alias.asname or alias.name.partition(".")[0] for alias in of_torch}
+
+
 def findings(source: str, allowed: frozenset[str] | set[str] = frozenset()) -> Iterator[str]:
     """What is forbidden in a piece of source, with its line."""
-    for node in ast.walk(ast.parse(source)):
+    tree = ast.parse(source)
+    torch = torches(tree)
+    for node in ast.walk(tree):
         found: list[str] = []
         if isinstance(node, ast.Import):
             found = [alias.name for alias in node.names if alias.name.partition(".")[0] in MODULES]
         elif isinstance(node, ast.ImportFrom):
             found = [node.module] if node.module and node.module.partition(".")[0] in MODULES else []
+            if (node.module or "").partition(".")[0] == "torch":
+                found = [f"{node.module}.{alias.name}" for alias in node.names if alias.name in ("load", "*")]
+        elif isinstance(node, ast.Attribute) and node.attr == "load":
+            found = [whole for whole in [ast.unparse(node)] if whole.partition(".")[0] in torch]
         elif isinstance(node, ast.Call):
             called = getattr(node.func, "id", None) or getattr(node.func, "attr", "")
             bare = isinstance(node.func, ast.Name)
-            of = getattr(getattr(node.func, "value", None), "id", "")
             if called in NAMES and (bare or called not in ("eval", "exec")):  # model.eval() is another matter
                 found = [called]
-            if called == "load" and of == "torch":
-                found = ["torch.load"]
             for given in node.keywords:
                 right = isinstance(given.value, ast.Constant) and given.value.value is KEYWORDS.get(given.arg or "")
                 if given.arg in KEYWORDS and not right:
@@ -70,6 +85,15 @@ def test_every_exception_is_needed():
         "import pickle",
         "from joblib import load",
         "import torch; torch.load(file)",
+        "torch.export.load(file)",
+        "torch.jit.load(file)",
+        "from torch.export import load",
+        "from torch.jit import *",
+        "from torch import jit; jit.load(file)",
+        "import torch.export as e; e.load(file)",
+        "import torch as t; t.load(file)",
+        "load = torch.load",
+        "torch.package.PackageImporter(file)",
         "np.load(file, allow_pickle=True)",
         "np.load(file, allow_pickle=trusted)",
         "torch.load(file, weights_only=False)",
@@ -87,4 +111,5 @@ def test_the_gate_can_fail(line):
 
 def test_the_gate_lets_through_what_is_meant():
     fine = "model.eval(); load(file); np.load(file, allow_pickle=False); json.load(file); st.markdown('x')"
+    fine += "; from safetensors.torch import load; import torch; data.load(torch.float32)"
     assert list(findings(fine)) == []

@@ -31,7 +31,7 @@ LOOKING = ["torch", "streamlit", "trainer", "sklearn", "umap", "numba"]
         (["trainer.exports", "trainer.making", "trainer.brought"], ["torch", "streamlit", "plotly", "onnx", "pyarrow"]),
         (["trainer.training", "trainer.worker", "trainer.pictures"], ["streamlit", "plotly"]),
         (["pages.components.picture", "pages.components.settings", "app"], ["torch", "umap", "sklearn"]),
-        (["app"], ["sqlalchemy", "pandas", "torch"]),  # which it would be half a second later with
+        (["app"], ["sqlalchemy", "pandas"]),  # with which it would answer later
     ],
     ids=["declarations", "looking", "computing", "trainer", "taking", "training", "pages", "answering"],
 )  # fmt: skip
@@ -46,6 +46,23 @@ def test_what_the_nursery_imports_starts_no_thread_that_a_fork_would_lose():
     environment = {**os.environ, **ONE_THREAD}
     told = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
     assert told.stdout.split()[-1:] == ["1"]
+
+
+def test_a_figure_waits_until_another_thread_has_loaded_pandas():
+    code = """
+import sys, threading
+import plotly.graph_objects
+from faces import figures
+assert "pandas" not in sys.modules
+other = threading.Thread(target=__import__, args=("pandas",))
+other.start()
+while "pandas" not in sys.modules:
+    pass
+figures.still_two_ways([("ArcFace", 0.5, 0.6)], {"ArcFace": "#112233"}, ("trained", "frozen"))
+other.join()
+"""
+    told = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert told.returncode == 0, told.stderr
 
 
 def test_the_check_of_rooms_can_fail():

@@ -50,7 +50,7 @@ PROBABILITY = 0.99  # of the true class, that CosFace's bound for s is drawn for
 # core of a shared server (torch 2.15, one thread, float32, 2026-11).
 IMAGES = {
     "ConvNet": (8, 8000.0), "ConvNetSlim": (8, 12000.0), "ResNet9": (64, 650.0), "ResNet9Wide": (64, 200.0),
-    "ResNet18": (64, 80.0),
+    "ResNet18": (64, 80.0), "ResNet9Deep": (128, 27.0),
 }  # fmt: skip
 START, FROZEN = 1.2, 0.8  # seconds of a run besides its training images, and of a run on a frozen encoder
 

@@ -46,7 +46,7 @@ def faceview(
     The moment shown, colour, selection, inspected image and camera are kept in the URL by the browser. ValueError for
     other than 1 to 7 panels with ids of their own.
     """
-    # In a list below: of a dict Streamlit looks at each part for a table, with pandas, which is half a second to load.
+    # In a list below: of a dict Streamlit looks at each part for a table, with pandas, which is slow to load.
     data = described(panels, classes, axes, height, label, live, on_picked is not None, on_wished is not None, file)
     with st.container(key=f"place of {key}"):  # has a least height, so that nothing moves when the picture has loaded
         return _mount(key=key, data=[data], on_picked_change=on_picked, on_wished_change=on_wished).get("picked")

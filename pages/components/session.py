@@ -20,7 +20,7 @@ drawn = threading.Event()  # set once this server has drawn a page for somebody
 
 @st.cache_resource(max_entries=4)
 def _store(path: str) -> "Store":
-    from trainer.store import Store  # SQLAlchemy with it: half a second, which nobody who opens the app need wait for
+    from trainer.store import Store  # and SQLAlchemy, slow to load, for which nobody who opens the app need wait
 
     return Store(Path(path))
 

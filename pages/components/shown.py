@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from faces.datasets.pictures import sheet
 from pages.components import blocks
@@ -14,8 +14,16 @@ from trainer.inspection import Inspected, inspected
 from trainer.pictures import TOUR, ShownFacts, shown_facts
 from trainer.scene import shown_images
 from trainer.snapshot import Snapshot
-from trainer.store import Run, Store
 from trainer.telling import sentence
+
+if TYPE_CHECKING:
+    from trainer.store import Run, Store
+
+
+def _store(home: Path | None = None) -> "Store":
+    from trainer.store import Store  # as in session.py: not before somebody asks
+
+    return Store(home)
 
 
 def load_points(run: str, step: int, name: str) -> Points | str | None:
@@ -23,7 +31,7 @@ def load_points(run: str, step: int, name: str) -> Points | str | None:
 
     Those of a tour are asked for by the picture itself: then "" while a projector is at it, or why it failed.
     """
-    store = Store()
+    store = _store()
     found = store.folder(run).points(name, step)
     if found is not None or name != TOUR:
         return found
@@ -39,7 +47,7 @@ def load_points(run: str, step: int, name: str) -> Points | str | None:
 
 def load_facts(run: str, step: int) -> ShownFacts | None:
     """What is known of the images that a picture of this step shows, or None without a snapshot."""
-    store = Store()
+    store = _store()
     try:
         return shown_facts(store.snapshot(run, step), store.folder(run).config.probe)
     except ValueError:
@@ -58,7 +66,7 @@ def load_image(run: str, step: int, print: str, at: int) -> bytes | None:
 
 def _drawn(run: str, step: int, print: str, which: slice, across: int, side: int) -> bytes | None:
     """Some of the shown images on one sheet; None without them, and when the dataset has another fingerprint."""
-    store = Store()
+    store = _store()
     try:
         dataset, size = shown_images(store.folder(run), side)
         if (dataset.print or "-") != print:
@@ -71,7 +79,7 @@ def _drawn(run: str, step: int, print: str, which: slice, across: int, side: int
 
 def load_inspected(run: str, step: int, row: int) -> Inspected | None:
     """What a run makes of the image at this row of its dataset, or None without a snapshot or when it is not shown."""
-    store = Store()
+    store = _store()
     try:
         return inspected(_shown(store.path, run, step), store.folder(run).config.probe, row)
     except ValueError:
@@ -80,11 +88,11 @@ def load_inspected(run: str, step: int, row: int) -> Inspected | None:
 
 @lru_cache(32)  # a walk from neighbour to neighbour asks the same few moments again; at most 2 MB each on Imagewoof
 def _shown(home: Path, run: str, step: int) -> Snapshot:
-    snapshot = Store(home).snapshot(run, step)
+    snapshot = _store(home).snapshot(run, step)
     return replace(snapshot, known=snapshot.known[:0].copy(), unseen=snapshot.unseen[:0].copy())
 
 
-def sheets(store: Store, runs: Sequence[Run], latest: Mapping[str, Mapping[str, Any]]) -> list[str | None]:
+def sheets(store: "Store", runs: Sequence["Run"], latest: Mapping[str, Mapping[str, Any]]) -> list[str | None]:
     """Where each run's images are, given its newest facts; runs that show the same images share one address.
 
     A snapshot within an epoch may look at fewer images; the start of a run and its end show all that a picture can.
@@ -97,13 +105,13 @@ def sheets(store: Store, runs: Sequence[Run], latest: Mapping[str, Mapping[str, 
     return [known.get(_same(run)) for run in runs]
 
 
-def _same(run: Run) -> tuple:
+def _same(run: "Run") -> tuple:
     """What decides which images a run shows."""
     config = run.config
     return config.dataset, config.size, config.probe, config.held_out, config.held_out and config.seed
 
 
-def _address(store: Store, run: str, step: int) -> str | None:
+def _address(store: "Store", run: str, step: int) -> str | None:
     try:
         return blocks.sheets_address(run, step, shown_images(store.folder(run), SIDE)[0].print)
     except ValueError:

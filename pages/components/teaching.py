@@ -62,7 +62,7 @@ def frame() -> None:
         if style:
             st.html(f"<style>{style}</style>")
         if st.query_params.get("teach") == CHOOSE:
-            _choose(key="choosing", data={"kinds": ", ".join(f".st{kind}" for kind in KINDS)})
+            _choose(key="choosing", data=[{"kinds": ", ".join(f".st{kind}" for kind in KINDS)}])
         elif stay is not None or gone:
             _bar()
 

@@ -1,8 +1,9 @@
 """What makes a short training better: optimizers, schedules, smoothing, crops, on equal terms, several seeds.
 
     FACES_HOME=... python -m tests.benchmarks.recipe --keep FOLDER [--seeds 3] [--epochs 5] [--part 0/1]
+        [--size 64] [--encoder ResNet9] [--only "Muon, flat, smoothing 0.1"]
 
-On Imagewoof at 64 px with ResNet9 and Classification, on one thread. Ended trainings are kept in the folder, so several
+On Imagewoof with Classification, on one thread. Ended trainings are kept in the folder, so several
 processes can share the work (`--part 0/2`, which prints the table, and `--part 1/2`) and one that was cut off goes on.
 """
 
@@ -38,14 +39,23 @@ def main() -> None:
     words.add_argument("--seeds", type=int, default=3)
     words.add_argument("--epochs", type=int, default=5)
     words.add_argument("--part", default="0/1", help="which of how many processes this one is")
+    words.add_argument("--size", type=int, default=64, help="of images, pixels")
+    words.add_argument("--encoder", default="ResNet9")
+    words.add_argument("--only", nargs="+", default=[*RECIPES], choices=RECIPES)
     asked = words.parse_args()
     mine, of = map(int, asked.part.split("/"))
     configs = {
         (name, seed): RunConfig(
-            head="Classification", dataset="imagewoof", size=64, epochs=asked.epochs, seed=seed, **terms
+            head="Classification",
+            dataset="imagewoof",
+            size=asked.size,
+            encoder=asked.encoder,
+            epochs=asked.epochs,
+            seed=seed,
+            **RECIPES[name],
         )
         for seed in range(asked.seeds)
-        for name, terms in RECIPES.items()
+        for name in asked.only
     }
     for config in list(configs.values())[mine::of]:
         trained(config, asked.keep)
@@ -54,9 +64,10 @@ def main() -> None:
             return
         print(f"{len(missing)} are with the other processes.", flush=True)
         time.sleep(20)
-    print(f"{machine()}\n\nResNet9, Classification, Imagewoof at 64 px, {asked.epochs} epochs, {asked.seeds} seeds.\n")
+    what = f"{asked.encoder}, Classification, Imagewoof at {asked.size} px"
+    print(f"{machine()}\n\n{what}, {asked.epochs} epochs, {asked.seeds} seeds.\n")
     print("| settings | DNN accuracy, % | KNN accuracy, % | seconds of steps |\n|---|---|---|---|")
-    for name in RECIPES:
+    for name in asked.only:
         ends = [trained(configs[name, seed], asked.keep) for seed in range(asked.seeds)]
         columns = []
         for metric in ("dnn_accuracy", "knn_accuracy"):
