@@ -31,7 +31,8 @@ OUTSIDE = {  # methods that become functions of their own, in other words: their
         "imagenet",
         'def imagenet():\n    """ImageNet\'s weights, downloaded once."""\n'
         "    from torchvision.models import ResNet18_Weights\n\n"
-        "    return ResNet18_Weights.IMAGENET1K_V1.get_state_dict(progress=True, check_hash=True)\n\n\n",
+        "    return ResNet18_Weights.IMAGENET1K_V1.get_state_dict(progress=True, check_hash=True, weights_only=True)\n"
+        "\n\n",
     ),
 }
 SPARED = {(BASE, "CosineHead", "loss")}  # definitions passed over for those that they specialise

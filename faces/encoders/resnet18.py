@@ -39,7 +39,7 @@ class ResNet18(nn.Module):
         heard = Listener("Downloading ImageNet weights", "%", progress, total=100)
         try:
             with contextlib.redirect_stderr(heard):
-                return ResNet18_Weights.IMAGENET1K_V1.get_state_dict(progress=True, check_hash=True)
+                return ResNet18_Weights.IMAGENET1K_V1.get_state_dict(progress=True, check_hash=True, weights_only=True)
         except (OSError, RuntimeError) as why:
             raise ValueError(
                 f"ImageNet weights could not be fetched ({why}). Connect to the network, or train from random weights."
