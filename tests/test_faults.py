@@ -4,11 +4,13 @@ import errno
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import threading
 import time
 
+import numpy as np
 import psutil
 import pytest
 import torch
@@ -20,6 +22,7 @@ from sqlalchemy import create_engine
 
 from faces import files
 from faces.datasets.base import Progressed
+from faces.model import EncoderWithHead
 from tests.helpers import ROOT
 from trainer import RunConfig, store, train
 from trainer.engines.local import LocalEngine, gpus
@@ -235,6 +238,30 @@ def test_a_run_that_ran_out_of_memory_waits_for_the_others_trains_alone_and_fail
     told = {FINISHED: ("finished", ""), OUT_OF_MEMORY: ("failed", SECOND), STOPPED: ("stopped", "enough")}[ends]
     assert (home.run(large).state, home.run(large).reason) == told
     assert home.run(later).state == "running"
+
+
+def test_a_loss_that_is_no_number_fails_the_run_in_words_and_its_last_good_moment_stays(tmp_path, monkeypatch):
+    home, engine = Store(tmp_path / "home"), Scripted(slots=1)
+    name = home.submit(RunConfig(head="ArcFace", epochs=2, batch=256, dim=8, probe=100))
+    supervisor = Supervisor(home, engine)
+    supervisor.tick()
+    whole, losses = EncoderWithHead.loss, []
+
+    def breaks(self, images, labels):
+        losses.append(whole(self, images, labels))
+        return losses[-1] * (torch.nan if len(losses) == 7 else 1)  # an epoch has five steps
+
+    monkeypatch.setattr(EncoderWithHead, "loss", breaks)
+    engine.codes[name, 1] = run_attempt(home.folder(name), 1)
+    supervisor.tick()
+    run = home.run(name)
+    assert (run.state, len(losses)) == ("failed", 7)
+    assert re.fullmatch(
+        r"The loss is no finite number at step 7 \(.*s = 3\.1.*m = 0\.25.*rate 0\.05\); try smaller ones\.", run.reason
+    )
+    step = home.latest([name])[name]["step"]
+    assert step >= 5
+    assert np.isfinite(home.snapshot(name, step).embeddings).all()
 
 
 def test_a_run_that_crashes_its_worker_every_time_is_given_up_and_the_queue_goes_on(tmp_path):

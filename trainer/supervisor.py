@@ -180,9 +180,8 @@ class Supervisor:
         elif code == worker.FAILED:
             self.store.end(run.id, run.attempt, "failed", _reason(self.store, run))
         else:
-            how = (
-                "interrupted" if code == worker.INTERRUPTED else f"signal {-code}" if code < 0 else f"exit code {code}"
-            )
+            told = {worker.INTERRUPTED: "interrupted", worker.GPU_LOST: "the GPU does not answer any more"}
+            how = told.get(code, f"signal {-code}" if code < 0 else f"exit code {code}")
             self.store.end(run.id, run.attempt, "interrupted", f"The worker went away ({how}).")
             if not self.leaving.is_set():
                 self.store.retry(run.id)

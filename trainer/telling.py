@@ -43,13 +43,14 @@ def teller(file: Path, every: float = 0.3) -> Callable[[Progressed], None]:
     return tell
 
 
-def mover(file: Path, every: float = 0.5) -> Callable[[int, int, Any], None]:
-    """Writes step and loss to a file now and then, so that a page moves between two snapshots."""
+def mover(file: Path, where: str = "", every: float = 0.5) -> Callable[[int, int, Any], None]:
+    """Writes step, loss and where it trains to a file now and then, so that a page moves between two snapshots."""
     due = Pace(file, every)
 
     def move(step: int, steps: int, loss: Any) -> None:
         if due():
-            write(file, json.dumps({"step": step, "steps": steps, "loss": loss.item()}), durable=False)
+            now = {"step": step, "steps": steps, "loss": loss.item(), "where": where}
+            write(file, json.dumps(now), durable=False)
 
     return move
 

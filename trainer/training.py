@@ -4,7 +4,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -272,8 +272,13 @@ class Probe:
 
 
 def best_device() -> str:
-    """`FACES_DEVICE` when set, else a CUDA GPU when there is one, else the CPU."""
-    return os.environ.get("FACES_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
+    """`FACES_DEVICE` when set, else a CUDA GPU when there is one that answers, else the CPU."""
+    if asked := os.environ.get("FACES_DEVICE"):
+        return asked
+    with suppress(RuntimeError):
+        if torch.cuda.is_available():
+            return torch.zeros((), device="cuda").device.type
+    return "cpu"
 
 
 def fresh_model(config: RunConfig, images: Images) -> EncoderWithHead:

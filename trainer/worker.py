@@ -11,6 +11,7 @@ import os
 import platform
 import queue
 import select
+import shutil
 import signal
 import sys
 import tempfile
@@ -35,7 +36,7 @@ from trainer.snapshot import Snapshot
 from trainer.telling import mover, sentence, teller
 from trainer.writer import Writer
 
-FINISHED, STOPPED, FAILED, OUT_OF_MEMORY, INTERRUPTED = 0, 3, 4, 5, 75  # exit codes; any other is a crash
+FINISHED, STOPPED, FAILED, OUT_OF_MEMORY, GPU_LOST, INTERRUPTED = 0, 3, 4, 5, 6, 75  # exit codes; others are crashes
 CHECKPOINT_AFTER = 20.0  # seconds; sooner at the end of an epoch, at a turned knob, at a stop
 
 
@@ -63,8 +64,9 @@ def attempted(folder: RunFolder, attempt: int, interrupted: Callable[[], bool]) 
     stop = here / "stop"
     asked = watch(stop)
     try:
-        from trainer.training import turns
+        from trainer.training import best_device, turns
 
+        device = best_device()
         config = folder.config
         data, progress = find(config.dataset), here / "progress.json"
         data.prepare(config.size, teller(progress))
@@ -78,7 +80,8 @@ def attempted(folder: RunFolder, attempt: int, interrupted: Callable[[], bool]) 
             stopped = lambda: asked() or interrupted() or writer.error is not None  # noqa: E731
             told = teller(progress)
             last = False
-            for snapshot in turns(config, Wishes(folder), stopped, mover(progress), start, progress=told):
+            moved = mover(progress, "" if device == "cuda" else missed())
+            for snapshot in turns(config, Wishes(folder), stopped, moved, start, device, progress=told):
                 if snapshot is None:
                     yield
                     continue
@@ -100,7 +103,13 @@ def attempted(folder: RunFolder, attempt: int, interrupted: Callable[[], bool]) 
         with contextlib.suppress(OSError, MemoryError):  # a full disk: the supervisor says it then
             write(here / "reason.txt", sentence(error))
             traceback.print_exception(error)
-        return OUT_OF_MEMORY if short else FAILED
+        return OUT_OF_MEMORY if short else FAILED if usable() else GPU_LOST
+
+
+def missed() -> str:
+    """What to say where there should be a GPU and training has to do without; "" where none is expected."""
+    hidden = os.environ.get("FACES_DEVICE") or os.environ.get("CUDA_VISIBLE_DEVICES") == ""
+    return "" if hidden or not shutil.which("nvidia-smi") else "on the processor, since the GPU does not answer"
 
 
 def keep(folder: RunFolder, attempt: int, snapshot: Snapshot) -> None:
@@ -241,17 +250,16 @@ def crew() -> int:
                 code = FAILED
             ring.remove(member)
             reply(name, me, code)
-            if code == FAILED and not usable():
-                return FAILED
+            if code == GPU_LOST:
+                return code
     return FINISHED
 
 
 def usable() -> bool:
-    """Whether the GPU still answers this process, if there is one: after some errors it does not to its end."""
-    import torch
-
+    """Whether the GPU still answers this process, if it uses one: after some errors it does not to its end."""
+    torch = sys.modules.get("torch")
     try:
-        if torch.cuda.is_initialized():
+        if torch and torch.cuda.is_initialized():
             torch.cuda.synchronize()
     except RuntimeError:
         return False

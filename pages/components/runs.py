@@ -115,7 +115,7 @@ def progress(store: Store, run: Run, facts: dict[str, Any] | None) -> None:
             st.progress(*work(now))
             return
         step = max(facts["step"], now.get("step", 0))
-        st.progress(step / facts["steps"], pace(run, facts, step, now.get("loss")))
+        st.progress(step / facts["steps"], pace(run, facts, step, now))
     elif run.state in ("failed", "interrupted"):
         st.error(plain(run.reason), icon=":material/error:")
     elif run.state == "stopped":
@@ -134,10 +134,11 @@ def first_in_line(store: Store, run: Run) -> str:
     return "Next in line; the trainer is getting ready."
 
 
-def pace(run: Run, facts: dict[str, Any], step: int, loss: float | None) -> str:
-    """Epoch, rate and time left of a run that trains."""
+def pace(run: Run, facts: dict[str, Any], step: int, now: Mapping[str, Any]) -> str:
+    """Epoch, rate and time left of a run that trains, and where, if that is not where it should."""
     said = f"Epoch {step / facts['steps'] * run.config.epochs:.1f} of {run.config.epochs}"
-    said += f" · loss {loss:.3f}" if loss is not None else ""
+    said += f" · loss {now['loss']:.3f}" if "loss" in now else ""
+    said += f" · {now['where']}" if now.get("where") else ""
     if not facts["seconds"]:
         return said
     rate = facts["step"] / facts["seconds"]
