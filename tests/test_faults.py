@@ -158,7 +158,7 @@ def test_training_goes_on_while_the_disk_is_slow_and_has_not_ended_before_all_is
         sync(handle)
 
     monkeypatch.setattr(files.os, "fsync", slow)
-    monkeypatch.setattr("trainer.worker.mover", lambda file: move)
+    monkeypatch.setattr("trainer.worker.mover", lambda *given: move)
     name = home.submit(config)
     code = run_attempt(home.folder(name), home.claim().attempt, lambda: stops and over)
     written = dict(home.folder(name).snapshots(1))

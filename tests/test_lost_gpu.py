@@ -12,7 +12,7 @@ from trainer import RunConfig
 from trainer.store import TRIES, Store
 from trainer.supervisor import Supervisor
 from trainer.training import best_device
-from trainer.worker import FAILED, FINISHED, GPU_LOST, missed, run_attempt
+from trainer.worker import FAILED, FINISHED, GPU_LOST, INTERRUPTED, missed, run_attempt
 
 SHORT = RunConfig(epochs=1, batch=256, dim=8, probe=100)
 
@@ -48,11 +48,12 @@ def test_a_training_that_finds_no_gpu_ends_on_the_processor_and_the_page_says_wh
     home = Store(tmp_path / "home")
     folder = home.folder(home.submit(SHORT))
     home.claim()
-    assert run_attempt(folder, 1) == FINISHED
+    assert run_attempt(folder, 1, lambda: True) == INTERRUPTED
     now = json.loads((folder.attempt(1) / "progress.json").read_text())
     facts = {"step": 1, "steps": 4, "seconds": 1.0}
     assert "on the processor, since the GPU does not answer" in pace(home.runs()[0], facts, 1, now)
     assert "processor" not in pace(home.runs()[0], facts, 1, {**now, "where": ""})
+    assert run_attempt(folder, 1) == FINISHED
 
 
 @pytest.mark.parametrize(("answers", "code"), [(broken, GPU_LOST), (bool, FAILED)], ids=["lost", "there"])
@@ -71,10 +72,10 @@ def test_a_run_whose_gpu_went_away_is_tried_again_and_given_up_in_the_end(tmp_pa
     name = home.submit(SHORT)
     supervisor = Supervisor(home, engine)
     for attempt in range(1, TRIES + 1):
-        supervisor.tick()
+        supervisor.tick()  # begins what waits
         assert (home.run(name).state, home.run(name).attempt) == ("running", attempt)
         engine.codes[name, attempt] = GPU_LOST
-    supervisor.tick()
+        supervisor.tick()  # hears of its end
     assert (home.run(name).state, home.run(name).reason.rpartition(": ")[2]) == (
         "failed",
         "The worker went away (the GPU does not answer any more).",
