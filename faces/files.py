@@ -6,7 +6,6 @@ which others see whole or not at all; nothing is renamed, locked or cached, and 
 it. What keeps such a place from being read or written is an OSError with a sentence.
 """
 
-import json
 import math
 import os
 import secrets
@@ -14,7 +13,7 @@ import shutil
 import sys
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
@@ -23,6 +22,8 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from filelock import FileLock
+
+from faces.seals import from_json, to_json
 
 PACE = 2.0  # seconds between two looks at a file elsewhere, or two words written there, while work goes on
 DRIVERS = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs", "abfss": "adlfs", "az": "adlfs"}
@@ -153,10 +154,15 @@ def read(path: Place) -> bytes:
         return path.fs.cat_file(path.path)
 
 
+def write_json(path: Place, values: Mapping[str, Any], durable: bool = True) -> None:
+    """Write a JSON object with a seal, as `write` does."""
+    write(path, to_json(values), durable)
+
+
 def read_json(path: Place) -> dict[str, Any]:
-    """The JSON object in a file, or an empty one when there is no file. ValueError for what is no JSON."""
+    """The JSON object in a file, or an empty one when there is no file. DamagedError for what is not as written."""
     try:
-        return json.loads(read(path))
+        return from_json(read(path), path)
     except FileNotFoundError:
         return {}
 
@@ -167,6 +173,14 @@ def heard(path: Place) -> dict[str, Any]:
         return read_json(path)
     except ValueError:
         return {}
+
+
+def aside(*files: Any) -> None:
+    """Give damaged files a name under which nobody reads them; elsewhere, or where that cannot be, they stay."""
+    for file in files:
+        if isinstance(file, Path):
+            with suppress(OSError):
+                os.replace(file, file.with_name(f"{file.name}.damaged"))
 
 
 def there(path: Place) -> bool:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import streamlit as st
 
+from faces.seals import DamagedError
 from pages.components.session import drawn
 from pages.components.teaching import frame
 from pages.components.who import inside
@@ -65,6 +66,8 @@ if known:
         page.run()
     except RefusedError as refused:  # what no button could tell beforehand
         st.error(str(refused), icon=":material/lock:")
+    except DamagedError as damaged:
+        st.error(str(damaged), icon=":material/healing:")
     except OSError as error:
         if error.errno not in REFUSED:
             raise

@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy import ndarray
@@ -15,6 +14,7 @@ from faces.datasets import find
 from faces.encoders import ENCODERS
 from faces.heads import HEADS
 from faces.knobs import Choice, Knob, Value, settle
+from faces.seals import from_json, to_json
 
 VERSION = 1  # of the record; raised when a field changes meaning
 
@@ -172,13 +172,18 @@ class RunConfig:
         """The record as one line of canonical JSON, with its version."""
         return json.dumps({"version": VERSION, **dataclasses.asdict(self)}, sort_keys=True)
 
+    @property
+    def sealed(self) -> str:
+        """The same text with a seal, as it is kept."""
+        return to_json(json.loads(self.to_json())).decode()
+
     @classmethod
-    def from_json(cls, text: str) -> "RunConfig":
+    def from_json(cls, text: str | bytes, name: object = "A run's settings") -> "RunConfig":
         """The record back from `to_json`, readable even when its dataset has gone since.
 
-        A newer version or an unknown field: ValueError.
+        A newer version or an unknown field: ValueError; DamagedError, which says the name, for no such text.
         """
-        values: dict[str, Any] = json.loads(text)
+        values = from_json(text, name)
         version = values.pop("version", VERSION)
         fields = {f.name for f in dataclasses.fields(cls)}
         if version > VERSION or set(values) - fields:

@@ -9,6 +9,8 @@ One Postgres database belongs to one home: its rows say which runs there are; th
 import errno
 import os
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -26,15 +28,21 @@ from sqlalchemy import (
     inspect,
     make_url,
 )
-from sqlalchemy.exc import ArgumentError, OperationalError
-from sqlalchemy.pool import NullPool, Pool, QueuePool
+from sqlalchemy.exc import ArgumentError, DatabaseError, DisconnectionError, OperationalError
+from sqlalchemy.pool import ConnectionPoolEntry, NullPool, Pool, QueuePool
 
-from faces.files import make
+from faces.files import aside, make
+from faces.seals import DamagedError
 
 SAFE_WAL = sqlite3.sqlite_version_info >= (3, 51, 3)  # earlier ones can corrupt a WAL that two processes write
 REFUSALS = {
     sqlite3.SQLITE_FULL: errno.ENOSPC, sqlite3.SQLITE_READONLY: errno.EROFS, sqlite3.SQLITE_CANTOPEN: errno.EROFS,
 }  # fmt: skip
+DAMAGE = {None, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT}
+DAMAGED = (
+    "The list of runs (meta.db) is damaged and is not used. It is rebuilt from the runs' own files when the trainer "
+    "starts, in a moment; if this stays, stop Faces and start it again."
+)
 LOCK = 0x0FACE5  # the number of the lock that writers of a Postgres store take
 
 
@@ -77,17 +85,52 @@ def refusal(error: OperationalError) -> int | None:
     return REFUSALS.get(getattr(error.orig, "sqlite_errorcode", 0) & 0xFF)
 
 
+@contextmanager
+def in_words() -> Iterator[None]:
+    """DamagedError where SQLite finds that its file is not what was written, or something in it that cannot be."""
+    try:
+        yield
+    except DatabaseError as error:
+        if isinstance(error.orig, sqlite3.Error) and getattr(error.orig, "sqlite_errorcode", None) in DAMAGE:
+            raise DamagedError(DAMAGED) from error
+        raise
+
+
+def check(db: Connection) -> None:
+    """DamagedError for a SQLite file that is damaged, as far as SQLite can tell: it keeps no checksums."""
+    if db.exec_driver_sql("PRAGMA quick_check(1)").scalar() != "ok":
+        raise DamagedError(DAMAGED)
+
+
+def set_aside(home: Path) -> None:
+    """Give a home's database another name; those who have it open notice at their next look."""
+    aside(*home.glob("meta.db-*"), home / "meta.db")
+
+
 def _file(home: Path, pool: type[Pool]) -> Engine:
     made = create_engine(
         f"sqlite:///{home / 'meta.db'}", poolclass=pool, connect_args={"timeout": 10, "check_same_thread": False}
     )
 
-    def connected(raw: sqlite3.Connection, _: Any) -> None:
+    def identity() -> int:
+        return os.stat(home / "meta.db").st_ino
+
+    def connected(raw: sqlite3.Connection, record: ConnectionPoolEntry) -> None:
         raw.isolation_level = None  # transactions begin where we say so
         raw.execute(f"PRAGMA journal_mode={'WAL' if SAFE_WAL else 'TRUNCATE'}")
         raw.execute("PRAGMA synchronous=FULL")
+        record.info["file"] = identity()
+
+    def taken(_: sqlite3.Connection, record: ConnectionPoolEntry, __: Any) -> None:
+        try:
+            same = record.info["file"] == identity()
+        except FileNotFoundError:
+            same = False
+        if not same:
+            raise DisconnectionError("Another file has taken the place of meta.db.")
 
     event.listen(made, "connect", connected)
+    event.listen(made, "checkout", taken)
     return made
 
 

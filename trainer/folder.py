@@ -17,7 +17,6 @@ elsewhere.
 """
 
 import hashlib
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -28,10 +27,12 @@ import numpy as np
 from filelock import FileLock
 from jaxtyping import Float, Int
 from numpy import ndarray
+from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from faces.files import clear, matching, read, read_json, remove, there, write
+from faces.files import aside, clear, heard, matching, read, read_json, remove, there, write, write_json
 from faces.knobs import Value
+from faces.seals import UNSEALED, DamagedError, sealed, whole
 from trainer.config import RunConfig
 from trainer.snapshot import Snapshot
 
@@ -75,7 +76,12 @@ class RunFolder:
     @property
     def config(self) -> RunConfig:
         """The settings that the run was submitted with."""
-        return RunConfig.from_json(read(self.path / "config.json").decode())
+        file = self.path / "config.json"
+        return RunConfig.from_json(read(file), file)
+
+    def keep_config(self, config: RunConfig) -> None:
+        """Write the settings."""
+        write(self.path / "config.json", config.sealed)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -92,7 +98,7 @@ class RunFolder:
         now, before = {"print": print, "class_names": list(class_names)}, read_json(self.path / "data.json")
         if before and before != now:
             raise ValueError("The images have changed since this run began, so it cannot go on; start a new one.")
-        write(self.path / "data.json", json.dumps(now))
+        write_json(self.path / "data.json", now)
 
     def attempt(self, number: int) -> Path:
         """The folder of one attempt."""
@@ -110,19 +116,20 @@ class RunFolder:
 
     @property
     def wishes(self) -> dict[str, Value]:
-        """The head's knobs as a person wants them now; empty when nobody turned any."""
+        """The head's knobs as a person wants them now; empty when nobody turned any, or when that is damaged."""
         if isinstance(self.path, Path):
-            return read_json(self.path / "wishes.json")
-        return {file.stem: json.loads(read(file)) for file in matching(self.path / "wishes", "*.json")}
+            return heard(self.path / "wishes.json")
+        told = {file.stem: heard(file) for file in matching(self.path / "wishes", "*.json")}
+        return {knob: wish["value"] for knob, wish in told.items() if wish}
 
     def wish(self, knobs: Mapping[str, Value]) -> None:
         """Add to the wishes. Elsewhere nothing can be locked: there each knob is an object, and the last wish stays."""
         if not isinstance(self.path, Path):
             for knob, value in knobs.items():
-                write(self.path / "wishes" / f"{knob}.json", json.dumps(value))
+                write_json(self.path / "wishes" / f"{knob}.json", {"value": value})
             return
         with FileLock(self.path / "wishes.lock"):
-            write(self.path / "wishes.json", json.dumps({**self.wishes, **knobs}))
+            write_json(self.path / "wishes.json", {**self.wishes, **knobs})
 
     def keep(self, attempt: int, snapshot: Snapshot) -> None:
         """Write a snapshot."""
@@ -199,13 +206,17 @@ class RunFolder:
     def keep_points(self, name: str, step: int, points: Points) -> None:
         """Write a picture."""
         arrays = {field: np.ascontiguousarray(array) for field, array in points._asdict().items()}
-        write(self.points_file(name, step), save(arrays))
+        write(self.points_file(name, step), sealed(save(arrays, UNSEALED)))
 
     def points(self, name: str, step: int) -> Points | None:
-        """A picture, or None when nobody has computed it."""
+        """A picture, or None when nobody has computed it. A damaged one is set aside, to be computed again."""
+        file = self.points_file(name, step)
         try:
-            return Points(**load(read(self.points_file(name, step))))
+            return Points(**load(whole(read(file), file)))
         except FileNotFoundError:
+            return None
+        except (DamagedError, SafetensorError, TypeError):
+            aside(file)
             return None
 
     def drawn(self, name: str) -> list[int]:

@@ -5,15 +5,19 @@ two stands one linear layer, and that is what such a run trains: seconds become 
 learned is how the head arranges what the encoder sees already. Images are seen whole, neither moved nor mirrored.
 """
 
+import contextlib
+
 import torch
 from jaxtyping import Float, UInt8
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from faces.datasets import Progress, Progressed, find
 from faces.encoders import ENCODERS
-from faces.files import lock, read, there, write
+from faces.files import lock, read, write
 from faces.home import home, runs
+from faces.seals import UNSEALED, DamagedError, sealed, whole
 from trainer import batches
 from trainer.config import RunConfig
 from trainer.folder import RunFolder
@@ -72,9 +76,11 @@ def features(
     folder = source(config)
     file = folder.path / "features.safetensors"
     with lock(file.with_suffix(".lock"), home()):
-        if not there(file):
-            write(file, save({"features": embedded(folder, pixels, device, progress).cpu().contiguous()}))
-    return load(read(file))["features"][:, :, None, None]
+        with contextlib.suppress(FileNotFoundError, DamagedError, SafetensorError):
+            return load(whole(read(file), file))["features"][:, :, None, None]
+        found = embedded(folder, pixels, device, progress).cpu().contiguous()
+        write(file, sealed(save({"features": found}, UNSEALED)))
+    return found[:, :, None, None]
 
 
 @torch.no_grad()

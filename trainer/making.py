@@ -10,13 +10,14 @@ import json
 import shutil
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import lru_cache
 from pathlib import Path
 from subprocess import DEVNULL, PIPE, Popen, TimeoutExpired
 from threading import Lock
 from typing import Any
 
 from faces import files
-from faces.files import heard
+from faces.files import aside, heard, write_json
 from trainer.engines.children import child
 from trainer.exports import file_name
 from trainer.store import Store
@@ -40,9 +41,16 @@ def folder(store: Store, kind: str, names: Sequence[str]) -> Path:
 
 
 def made(store: Store, kind: str, names: Sequence[str]) -> Path | None:
-    """The finished file, or None."""
+    """The finished file, or None; a damaged one is set aside, to be made again."""
     file = folder(store, kind, names) / file_name(store, kind, names)
-    return file if file.exists() else None
+    try:
+        known = file.stat()
+    except FileNotFoundError:
+        return None
+    if _sound(file, known.st_mtime_ns, known.st_size):
+        return file
+    aside(file)
+    return None
 
 
 def make(store: Store, kind: str, names: Sequence[str]) -> None:
@@ -97,11 +105,23 @@ def _made(home: Path, kind: str, names: Sequence[str], file: Path) -> str:
     finally:
         _running.discard(process)
     if process.returncode == 0 and file.exists():
+        write_json(file.with_name("made.json"), {"sha256": _sha256(file)})
         prune(home / "exports")
         return ""
     shutil.rmtree(file.parent, ignore_errors=True)
     lines = [line for line in said.splitlines() if line.strip()]
     return lines[-1][:300] if lines else f"It ended early (exit {process.returncode})."
+
+
+@lru_cache(KEPT)  # a page asks at every look
+def _sound(file: Path, written: int, size: int) -> bool:
+    """Whether an export is what was made; one of before this was noted is taken as it is."""
+    return heard(file.with_name("made.json")).get("sha256") in (None, _sha256(file))
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def prune(exports: Path) -> None:

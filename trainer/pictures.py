@@ -34,6 +34,7 @@ from faces.files import Pace, lock, matching, place, read, remove, watch, write
 from faces.home import home
 from faces.knobs import Choice, Knob, Value, settle
 from faces.projections import PROJECTIONS, carried, pca
+from faces.seals import UNSEALED, DamagedError, sealed, whole
 from trainer.folder import Points, RunFolder
 from trainer.snapshot import Snapshot
 from trainer.telling import teller
@@ -150,13 +151,13 @@ def kept_neighbours(folder: RunFolder, embeddings: Float[ndarray, "N D"]) -> Nea
         if isinstance(file, Path):
             file.parent.mkdir(exist_ok=True)
         with lock(file.with_name("lock"), home()):
-            with contextlib.suppress(OSError, SafetensorError):
-                kept = load(read(file))
+            with contextlib.suppress(OSError, SafetensorError, DamagedError):
+                kept = load(whole(read(file), file))
                 if kept["rows"].shape[1] >= k:
                     return kept["rows"][:, :k].astype(np.int64), kept["cosines"][:, :k]
             rows, cosines = nearest(embeddings, embeddings, min(max(k, GRAPH), len(embeddings)))
             remove(*matching(file.parent, "*.safetensors"))
-            write(file, save({"rows": rows.astype(np.int32), "cosines": cosines}))
+            write(file, sealed(save({"rows": rows.astype(np.int32), "cosines": cosines}, UNSEALED)))
         return rows[:, :k], cosines[:, :k]
 
     return near
@@ -165,7 +166,7 @@ def kept_neighbours(folder: RunFolder, embeddings: Float[ndarray, "N D"]) -> Nea
 def shown_at(folder: RunFolder, step: int, embeddings: Float[ndarray, "N D"]) -> bool:
     """Whether a moment has these embeddings, number for number: then a layout has nothing to add."""
     file = folder.moments().get(step)
-    with contextlib.suppress(OSError, SafetensorError):
+    with contextlib.suppress(OSError, DamagedError):
         return file is not None and np.array_equal(Snapshot.read(file).embeddings[: len(embeddings)], embeddings)
     return False
 
@@ -227,7 +228,7 @@ def draw_on_axes_of(folder: RunFolder, basis: int, name: str, progress: Progress
     steps = [step for step in files if step != basis]
     for done, step in enumerate([*steps, basis]):
         progress(Progressed("Drawing all moments on the same axes", done, len(files), "moments"))
-        with contextlib.suppress(OSError, SafetensorError):  # a damaged moment is not shown
+        with contextlib.suppress(OSError, DamagedError):  # a damaged moment is not shown
             one = Snapshot.read(files[step])
             points = placed(one.embeddings[: folder.config.probe], embeddings, laid)
             centers = placed(one.centers, embeddings, laid)

@@ -24,8 +24,10 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 from ulid import ULID
 
+from faces import seals
 from faces.datasets.base import Progress, Progressed, silent
-from faces.files import matching, read, write
+from faces.files import matching, read, write, write_json
+from faces.seals import UNSEALED, from_json, sealed, to_json
 from trainer.config import RunConfig
 from trainer.folder import Points
 from trainer.pictures import KNOWN, draw_past, keep, picture
@@ -61,8 +63,8 @@ def told(file: Path) -> dict[str, tuple[Run, list[dict[str, Any]]]]:
     found: dict[str, tuple[Run, list[dict[str, Any]]]] = {}
     with zipfile.ZipFile(file) as archive:
         for name in names(file):
-            facts = json.loads(archive.read(f"{name}/run.json"))
-            settings = RunConfig.from_json(archive.read(f"{name}/config.json").decode()).to_json()
+            facts = from_json(archive.read(f"{name}/run.json"), "A recorded run")
+            settings = RunConfig.from_json(archive.read(f"{name}/config.json")).to_json()
             times = facts["created"], facts["started"], facts["ended"]
             run = Run(name, settings, "finished", "", 1, 0, False, *times, facts["note"])
             members = sorted(each for each in archive.namelist() if each.startswith(f"{name}/snapshots/"))
@@ -107,7 +109,7 @@ def record(
             if run.state != "finished":
                 raise ValueError(f"Run {name} is {run.state}; only finished runs can be recorded.")
             facts = {"note": note, "created": run.created, "started": run.started, "ended": run.ended}
-            archive.writestr(f"{name}/run.json", json.dumps(facts))
+            archive.writestr(f"{name}/run.json", to_json(facts))
             for told in ("config.json", "data.json"):
                 archive.writestr(f"{name}/{told}", read(folder.path / told))
             kept = [one for one in store.history(name) if one["step"] == one["steps"] or (shown and whole(one))]
@@ -144,13 +146,13 @@ def bring(store: Store, content: bytes, progress: Progress = silent) -> list[str
 
 def bring_one(store: Store, name: str, archive: zipfile.ZipFile) -> None:
     """Write one recorded run as a finished run of this home."""
-    facts = json.loads(archive.read(f"{name}/run.json"))
-    config = RunConfig.from_json(archive.read(f"{name}/config.json").decode())
+    facts = from_json(archive.read(f"{name}/run.json"), "A recorded run")
+    config = RunConfig.from_json(archive.read(f"{name}/config.json"))
     folder = store.folder(name)
     if store.known(name):
         return
     for told in ("run.json", "config.json", "data.json"):
-        write(folder.path / told, archive.read(f"{name}/{told}"))
+        write_json(folder.path / told, from_json(archive.read(f"{name}/{told}"), "A recorded run"))
     for member in archive.namelist():
         if member.startswith(f"{name}/snapshots/"):
             step = int(Path(member).stem)
@@ -200,7 +202,9 @@ def smallest(array: np.ndarray) -> np.ndarray:
 
 
 def recast(content: bytes, cast: Callable[[str, np.ndarray], np.ndarray]) -> bytes:
-    """A snapshot's bytes with its arrays cast, its plain values unchanged."""
+    """A snapshot's bytes with its arrays cast and its seal renewed, its plain values unchanged."""
     length = int.from_bytes(content[:8], "little")  # safetensors: header length, header, data
     facts = json.loads(content[8 : 8 + length])["__metadata__"]
-    return save({name: np.ascontiguousarray(cast(name, array)) for name, array in load(content).items()}, facts)
+    arrays = load(seals.whole(content, "A recorded snapshot"))
+    cast_arrays = {name: np.ascontiguousarray(cast(name, array)) for name, array in arrays.items()}
+    return sealed(save(cast_arrays, {**facts, **UNSEALED}))

@@ -6,32 +6,46 @@ back as stopped, one whose newest attempt ran out of memory as failed.
 """
 
 import contextlib
-import json
 import sys
 import time
 from fnmatch import fnmatch
 from pathlib import Path
 
-from safetensors import SafetensorError
 from ulid import ULID
 
 from faces.datasets.base import Progress, Progressed, silent
 from faces.files import names, read, read_json, there, written
+from faces.seals import DamagedError
 from trainer.snapshot import read_facts
 from trainer.store import Store
 
 YOUNG = 60.0  # seconds; a younger folder may be of a run that is being submitted right now
 
 
-def reindex(store: Store, progress: Progress = silent) -> list[str]:
-    """Enter what is missing, oldest first, and return the ids; a folder that cannot be read is named and left out."""
+def mend(store: Store) -> None:
+    """Rebuild a damaged meta.db, which is set aside, or one that has lost all its runs. For the home's one trainer."""
+    try:
+        store.check()
+        if store.count() or not isinstance(store.files, Path):
+            return
+    except DamagedError as why:
+        print(why, file=sys.stderr)
+        store.set_aside()
+    reindex(store, young=min(YOUNG, 5.0))
+
+
+def reindex(store: Store, progress: Progress = silent, young: float | None = None) -> list[str]:
+    """Enter what is missing, oldest first, and return the ids; a folder that cannot be read is named and left out.
+
+    Folders of fewer seconds than `young` (`YOUNG`) are left for those who are making them.
+    """
     known = {run.id for run in store.runs()}
     folders = [store.files / name for name in names(store.files) if name not in known]
     folders = [path for path in folders if not isinstance(path, Path) or path.is_dir()]
     entered = []
     for done, path in enumerate(folders):
         progress(Progressed("Reading runs from their files", done, len(folders), "runs"))
-        if time.time() - begun(path) < YOUNG:
+        if time.time() - begun(path) < (YOUNG if young is None else young):
             continue
         try:
             enter(store, path)
@@ -52,7 +66,7 @@ def enter(store: Store, path: Path) -> None:
     if moments and ends(moments[-1]):
         state = "finished"
     elif there(newest / "reason.txt"):
-        state, reason = "failed", read(newest / "reason.txt").decode()
+        state, reason = "failed", read(newest / "reason.txt").decode(errors="replace")
     told_by = (newest / "worker.json", newest / "reason.txt", *dict.fromkeys([*moments[:1], *moments[-1:]]))
     times = [written(file) for file in told_by if there(file)]
     store.enter(
@@ -73,7 +87,7 @@ def begun(path: Path) -> float:
 
 def ends(file: Path) -> bool:
     """Whether a snapshot is the last one of a whole training."""
-    with contextlib.suppress(OSError, SafetensorError, json.JSONDecodeError):
+    with contextlib.suppress(OSError, DamagedError):
         facts = read_facts(file)
         return facts["step"] == facts["steps"]
     return False

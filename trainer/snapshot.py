@@ -3,17 +3,17 @@
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
-from safetensors import safe_open
+from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from faces.files import read
 from faces.knobs import Value
+from faces.seals import UNSEALED, damaged, sealed, whole
 
 ARRAYS = (
     "embeddings", "labels", "predictions", "rows", "centers", "center_labels", "known", "known_labels",
@@ -85,43 +85,38 @@ class Snapshot:
     def to_bytes(self) -> bytes:
         """The snapshot as the content of a safetensors file; the plain values are in its header."""
         arrays = {name: np.ascontiguousarray(getattr(self, name)) for name in ARRAYS}
-        return save(arrays, {"snapshot": json.dumps(self.facts)})
+        return sealed(save(arrays, {"snapshot": json.dumps(self.facts), **UNSEALED}))
 
     @classmethod
     def read(cls, path: Any) -> "Snapshot":
-        """The snapshot in a file written from `to_bytes`. Arrays that an older Faces did not measure are empty."""
-        if not isinstance(path, (str, Path)):  # it is elsewhere
-            return cls.of(read(path))
-        with safe_open(path, "numpy") as file:
-            facts = json.loads(file.metadata()["snapshot"])
-            return cls._made(facts, {name: file.get_tensor(name) for name in ARRAYS if name in file.keys()})  # noqa: SIM118
+        """The snapshot in a file written from `to_bytes`. Arrays that an older Faces did not measure are empty.
+
+        DamagedError when the file is not what was written.
+        """
+        return cls.of(read(path), path)
 
     @classmethod
-    def of(cls, content: bytes) -> "Snapshot":
-        """The snapshot in a file's content."""
-        found = load(content)
-        return cls._made(_told(content), {name: found[name] for name in ARRAYS if name in found})
-
-    @classmethod
-    def _made(cls, facts: dict[str, Any], arrays: dict[str, Any]) -> "Snapshot":
-        turned = tuple((step, name, value) for step, name, value in facts.pop("turned"))
-        return cls(**facts, turned=turned, **arrays)
+    def of(cls, content: bytes, name: object = "This snapshot") -> "Snapshot":
+        """The snapshot in a file's content; errors as `read`."""
+        facts, arrays = _opened(content, name)
+        turned = tuple((step, knob, value) for step, knob, value in facts.pop("turned"))
+        return cls(**facts, turned=turned, **{name: arrays[name] for name in ARRAYS if name in arrays})
 
 
 def read_facts(path: Any) -> dict[str, Any]:
-    """The plain values of a snapshot file, without its arrays. SafetensorError for a damaged one."""
-    if not isinstance(path, (str, Path)):
-        return facts_of(read(path))
-    with safe_open(path, "numpy") as file:
-        return json.loads(file.metadata()["snapshot"])
+    """The plain values of a snapshot file, without its arrays. DamagedError when it is not what was written."""
+    return facts_of(read(path), path)
 
 
-def facts_of(content: bytes) -> dict[str, Any]:
-    """The plain values in a snapshot file's content. SafetensorError for one that is damaged."""
-    load(content)
-    return _told(content)
+def facts_of(content: bytes, name: object = "This snapshot") -> dict[str, Any]:
+    """The plain values in a snapshot file's content; errors as `read_facts`."""
+    return _opened(content, name)[0]
 
 
-def _told(content: bytes) -> dict[str, Any]:
-    length = int.from_bytes(content[:8], "little")  # safetensors: header length, header, data
-    return json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["snapshot"])
+def _opened(content: bytes, name: object) -> tuple[dict[str, Any], dict[str, ndarray]]:
+    try:
+        arrays = load(whole(content, name))
+        length = int.from_bytes(content[:8], "little")  # safetensors: header length, header, data
+        return json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["snapshot"]), arrays
+    except (SafetensorError, KeyError, json.JSONDecodeError) as error:
+        raise damaged(name) from error

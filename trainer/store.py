@@ -23,20 +23,21 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
-from safetensors import SafetensorError
-from sqlalchemy import Connection, Engine, delete, func, insert, select, tuple_, update
+from sqlalchemy import Connection, Engine, delete, func, insert, select, tuple_, union_all, update
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import QueuePool
 from ulid import ULID
 
 from faces.datasets.imagewoof import Imagewoof
-from faces.files import heard, read, sync, write
+from faces.files import aside, heard, read, sync, write, write_json
 from faces.heads import HEADS
 from faces.home import home, runs
 from faces.knobs import Value
+from faces.seals import DamagedError, from_json, to_json
 from trainer import database
 from trainer import tables as t
 from trainer.config import RunConfig
+from trainer.database import DAMAGED
 from trainer.folder import RunFolder
 from trainer.memory import FIRST, SECOND
 from trainer.rights import OWNER, WRITES, Person, RefusedError, authorize, refusal
@@ -145,10 +146,10 @@ class Store:
         self.afford([config])
         name = str(ULID())
         told = {"created": time.time(), "note": note[:64], "owner": self.by.owner}
-        row = {"id": name, "config": config.to_json(), "state": "queued", "alone": config.threads > 1, **told}
+        row = {"id": name, "config": config.sealed, "state": "queued", "alone": config.threads > 1, **told}
         try:
-            write(self.folder(name).path / "config.json", config.to_json())
-            write(self.folder(name).path / "run.json", json.dumps(told))
+            self.folder(name).keep_config(config)
+            write_json(self.folder(name).path / "run.json", told)
             with self.writing() as db:
                 self._room(db, 1, 1)  # once more, with nobody between the count and the row
                 db.execute(insert(t.runs).values(**row))
@@ -179,7 +180,7 @@ class Store:
     ) -> None:
         """Enter a run that has ended and whose files are in its folder already; of one that is known, nothing."""
         row = {
-            "id": name, "config": config.to_json(), "state": state, "reason": reason, "created": created,
+            "id": name, "config": config.sealed, "state": state, "reason": reason, "created": created,
             "note": note[:64], "owner": owner, "attempt": (newest := max(attempts, default=0)), "started": started,
             "ended": ended,
         }  # fmt: skip
@@ -306,7 +307,7 @@ class Store:
         """What each snapshot says (step, epoch, seconds, metrics, knobs, turned), in order."""
         query = select(t.snapshots.c.facts).where(t.snapshots.c.run == name).order_by(t.snapshots.c.step)
         with self.reading() as db:
-            return [json.loads(facts) for (facts,) in db.execute(query)]
+            return [from_json(facts, DAMAGED) for (facts,) in db.execute(query)]
 
     def latest(self, names: Iterable[str]) -> dict[str, dict[str, Any]]:
         """The newest snapshot's facts of each of these runs that has one, in two queries."""
@@ -314,16 +315,19 @@ class Store:
         newest = select(c.run, func.max(c.step)).where(c.run.in_(list(names))).group_by(c.run)
         with self.reading() as db:
             rows = db.execute(select(c.run, c.facts).where(tuple_(c.run, c.step).in_(newest)))
-            return {run: json.loads(facts) for run, facts in rows}
+            return {run: from_json(facts, DAMAGED) for run, facts in rows}
 
     def snapshot_file(self, name: str, step: int) -> Path:
-        """The file of a snapshot; ValueError when there is none or its content is not what was written."""
+        """The file of a snapshot; ValueError when there is none or its content is not what was written.
+
+        Such a file is set aside, so that nobody else takes it for a moment of the run.
+        """
         return self._sound(name, step)[0]
 
     def snapshot(self, name: str, step: int) -> Snapshot:
         """One snapshot with its arrays; ValueError as `snapshot_file`."""
         file, content = self._sound(name, step)
-        return Snapshot.read(file) if isinstance(file, Path) else Snapshot.of(content)
+        return Snapshot.of(content, file)
 
     def _sound(self, name: str, step: int) -> tuple[Path, bytes]:
         c = t.snapshots.c
@@ -337,7 +341,8 @@ class Store:
         except FileNotFoundError:
             content = b""
         if hashlib.sha256(content).hexdigest() != row.sha256:
-            raise ValueError(f"The snapshot at step {step} is damaged and is not shown.")
+            aside(file)
+            raise DamagedError(f"The snapshot at step {step} is damaged and is not shown.")
         return file, content
 
     def want(self, name: str, step: int, picture: str) -> str:
@@ -484,13 +489,18 @@ class Store:
             known = step
             try:
                 content = read(file)
-                facts, sha256 = facts_of(content), hashlib.sha256(content).hexdigest()
+                facts, sha256 = facts_of(content, file), hashlib.sha256(content).hexdigest()
             except ConnectionError:  # it is elsewhere, and there another time
                 raise
-            except (OSError, SafetensorError) as why:  # damaged since it was written: passed over, not shown
+            except DamagedError as why:  # since it was written
+                aside(file)
+                print(why, file=sys.stderr)
+                continue
+            except OSError as why:
                 print(f"{file} cannot be read ({why}); it is left out.", file=sys.stderr)
                 continue
-            row = {"run": name, "step": step, "attempt": attempt, "facts": json.dumps(facts), "sha256": sha256}
+            told = to_json(facts).decode()
+            row = {"run": name, "step": step, "attempt": attempt, "facts": told, "sha256": sha256}
             with self.writing() as db:
                 fresh = db.execute(database.upsert(db, t.snapshots).values(**row).on_conflict_do_nothing()).rowcount
                 guard = (t.runs.c.id == name) & (t.runs.c.attempt == attempt)
@@ -589,7 +599,7 @@ class Store:
         if shutil.disk_usage(self.path).free < len(BALLAST) / 4:
             (self.path / "ballast").unlink(missing_ok=True)
         try:
-            with writer.begin() as db:
+            with database.in_words(), writer.begin() as db:
                 yield db
         except OperationalError as error:
             if why := database.refusal(error):
@@ -599,8 +609,29 @@ class Store:
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """A connection that holds no lock between two statements."""
-        with self._reader.connect() as db:
+        with database.in_words(), self._reader.connect() as db:
             yield db
+
+    def check(self) -> None:
+        """DamagedError unless all of a SQLite database can be read and is what was written, as far as that can be told.
+
+        SQLite keeps no checksum: a bit that was turned in a note, a reason or a time is not noticed.
+        """
+        with self.reading() as db:
+            if db.dialect.name != "sqlite":
+                return
+            database.check(db)
+            for (text,) in db.execute(union_all(select(t.runs.c.config), select(t.snapshots.c.facts))):
+                from_json(text, DAMAGED)
+            strange = db.execute(select(t.runs.c.id).where(t.runs.c.state.not_in(OPEN + ENDED))).first()
+        if strange:
+            raise DamagedError(DAMAGED)
+
+    def set_aside(self) -> None:
+        """Begin a new database in the place of a damaged one."""
+        database.set_aside(self.path)
+        self.__dict__.pop("_reader", None)
+        self.__dict__.pop("_writer", None)
 
     def _count(self, which: Any) -> int:
         with self.reading() as db:
@@ -623,7 +654,8 @@ class Store:
     @cached_property
     def _writer(self) -> Engine:
         engine = database.writer(self.path)
-        self._migrate(engine)
+        with database.in_words():
+            self._migrate(engine)
         return engine
 
     @cached_property
@@ -643,17 +675,21 @@ class Store:
             )
         from alembic import command
         from alembic.config import Config
+        from alembic.util.exc import CommandError
 
         setup = Config()
         setup.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
         with FileLock(self.path / "migrate.lock"), engine.begin() as db:
             setup.attributes["connection"] = db
-            command.upgrade(setup, "head")
+            try:
+                command.upgrade(setup, "head")
+            except CommandError as error:  # no tables of ours are called so
+                raise DamagedError(DAMAGED) from error
 
 
 @lru_cache(10_000)
 def _config(settings: str) -> RunConfig:
-    return RunConfig.from_json(settings)
+    return RunConfig.from_json(settings, DAMAGED)
 
 
 def _run(row: Any) -> Run:

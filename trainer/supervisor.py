@@ -8,6 +8,7 @@ import json
 import platform
 import queue
 import signal
+import sys
 import threading
 import time
 import traceback
@@ -21,12 +22,14 @@ from typing import Any
 import psutil
 from filelock import FileLock, Timeout
 
-from faces.files import Pace, heard, make, prove, read, read_json
+from faces.files import Pace, heard, make, prove, read
 from faces.projections import PROJECTIONS
+from faces.seals import DamagedError
 from trainer import sweep, worker
 from trainer.engines import Engine
 from trainer.engines.children import child, tell
 from trainer.engines.local import LocalEngine
+from trainer.reindex import mend
 from trainer.store import Run, Store
 from trainer.tidying import brimming, cramped
 
@@ -104,6 +107,9 @@ class Supervisor:
             self.rest()
             try:
                 active = self.tick()
+            except DamagedError as why:  # of the database: the next supervisor mends it before it begins
+                print(why, file=sys.stderr)
+                break
             except Exception:  # a locked database, a full disk: said in the log, tried again
                 traceback.print_exc()
                 active = not self.leaving.wait(1.0)
@@ -146,8 +152,9 @@ class Supervisor:
     def leave(self) -> None:
         """Let the workers stop with a checkpoint and record it; the next supervisor goes on from there."""
         self.engine.close(GRACE)
-        for training in self.training:
-            self._follow(training, False)
+        with suppress(DamagedError):
+            for training in self.training:
+                self._follow(training, False)
         for projector in self.projectors:
             if projector.process:
                 projector.process.kill()
@@ -230,7 +237,7 @@ class Supervisor:
 
 def outlast(file: Path) -> None:
     """Wait for a worker of an earlier supervisor to stop, and end it when it does not. Not on other machines."""
-    told = read_json(file)
+    told = heard(file)
     if told.get("host", platform.node()) != platform.node():
         return
     with suppress(psutil.Error, KeyError):
@@ -254,6 +261,7 @@ def serve(
     prove(store.files)
     try:
         with FileLock(store.path / "supervisor.lock", timeout=0):
+            mend(store)
             supervisor = Supervisor(store, engine(), idle, app)
             for name in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(name, lambda *_: supervisor.leaving.set())
@@ -275,6 +283,6 @@ def served(path: Path) -> bool:
 
 def _reason(store: Store, run: Run) -> str:
     try:
-        return read(store.folder(run.id).attempt(run.attempt) / "reason.txt").decode()
+        return read(store.folder(run.id).attempt(run.attempt) / "reason.txt").decode(errors="replace")
     except (FileNotFoundError, ConnectionError):  # of storage that is away just now; the run must end all the same
         return brimming(store.path) or "Training failed without a word; its log may say more."

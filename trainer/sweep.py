@@ -23,9 +23,10 @@ from ulid import ULID
 
 from faces import feasibility
 from faces.datasets import find
-from faces.files import Place, there, write
+from faces.files import Place, aside, there, write, write_json
 from faces.heads import HEADS
 from faces.knobs import Knob, Number, Value, fixed_scale, scale_bound, settle
+from faces.seals import DamagedError, from_json
 from trainer.comparison import COSTLY, Measure, expected, paired
 from trainer.config import TERMS, RunConfig
 from trainer.engines.local import cores, gpus
@@ -195,9 +196,9 @@ class Sweep:
         return json.dumps(asdict(self), sort_keys=True)
 
     @classmethod
-    def from_json(cls, text: str) -> "Sweep":
-        """The inverse of `to_json`; readable also when its dataset has gone since."""
-        values = json.loads(text)
+    def from_json(cls, text: str | bytes, name: object = "A sweep") -> "Sweep":
+        """The inverse of `to_json`; readable also when its dataset has gone since. DamagedError for no such text."""
+        values = from_json(text, name)
         values["axes"] = tuple(Axis(one["name"], tuple(one["values"]), one["log"]) for one in values["axes"])
         record = object.__new__(cls)  # checked when it was made
         for name, value in values.items():
@@ -450,15 +451,21 @@ def folder(store: Store, name: str) -> Path:
 
 
 def sweeps(store: Store) -> dict[str, Sweep]:
-    """All sweeps, newest first."""
-    files = sorted((store.path / "sweeps").glob("*/sweep.json"), reverse=True)
-    return {file.parent.name: Sweep.from_json(file.read_text(encoding="utf-8")) for file in files}
+    """All sweeps, newest first; a damaged one is set aside."""
+    found = {}
+    for file in sorted((store.path / "sweeps").glob("*/sweep.json"), reverse=True):
+        try:
+            found[file.parent.name] = Sweep.from_json(file.read_bytes(), file)
+        except DamagedError:
+            aside(file)
+    return found
 
 
 def read(store: Store, name: str) -> Sweep:
-    """One sweep; ValueError when there is none of that id."""
+    """One sweep; ValueError when there is none of that id, or when it is damaged."""
+    file = folder(store, name) / "sweep.json"
     try:
-        return Sweep.from_json((folder(store, name) / "sweep.json").read_text(encoding="utf-8"))
+        return Sweep.from_json(file.read_bytes(), file)
     except FileNotFoundError as why:
         raise ValueError("There is no sweep of this id here; it may have been deleted.") from why
 
@@ -477,7 +484,7 @@ def start(store: Store, sweep: Sweep) -> str:
     sweep = Sweep(**{**vars(sweep), "note": stamped(f"Sweep · {sweep.title}"), "owner": store.by.owner})
     _afford(store, sweep)
     name = str(ULID())
-    write(folder(store, name) / "sweep.json", sweep.to_json())
+    write_json(folder(store, name) / "sweep.json", json.loads(sweep.to_json()))
     go_on(store, name)
     return name
 

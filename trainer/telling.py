@@ -2,7 +2,6 @@
 
 import dataclasses
 import errno
-import json
 import math
 import sys
 import time
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from faces.datasets import Progressed
-from faces.files import Pace, write
+from faces.files import Pace, write_json
 from trainer.memory import SMALLER, starved
 
 FULL = "The disk is full; make room, or let old runs go on the page Runs, and resume."
@@ -38,7 +37,7 @@ def teller(file: Path, every: float = 0.3) -> Callable[[Progressed], None]:
         told = now
         rate = (progressed.done - first) / (now - began) if now - began > 0.2 else 0.0
         left = (total - progressed.done) / rate if total and rate else None
-        write(file, json.dumps({**dataclasses.asdict(progressed), "rate": rate, "left": left}), durable=False)
+        write_json(file, {**dataclasses.asdict(progressed), "rate": rate, "left": left}, durable=False)
 
     return tell
 
@@ -50,7 +49,7 @@ def mover(file: Path, where: str = "", every: float = 0.5) -> Callable[[int, int
     def move(step: int, steps: int, loss: Any) -> None:
         if due():
             now = {"step": step, "steps": steps, "loss": loss.item(), "where": where}
-            write(file, json.dumps(now), durable=False)
+            write_json(file, now, durable=False)
 
     return move
 

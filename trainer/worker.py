@@ -27,7 +27,7 @@ import psutil
 
 from faces.datasets import find
 from faces.encoders import ENCODERS
-from faces.files import PACE, Pace, make, place, there, watch, write
+from faces.files import PACE, Pace, make, place, there, watch, write, write_json
 from faces.knobs import Value
 from trainer import pictures
 from trainer.folder import RunFolder
@@ -346,7 +346,7 @@ def begun(job: dict[str, Any]) -> Iterator[tuple[RunFolder, Any]]:
     with logged(log) as words:
         me = psutil.Process()
         told = {"host": platform.node(), "pid": me.pid, "born": me.create_time()}
-        write(log.with_name("worker.json"), json.dumps(told))
+        write_json(log.with_name("worker.json"), told)
         yield folder, words
 
 

@@ -6,7 +6,7 @@ In a set's folder:
     originals-<print>.zip    the image files, stored as they are; any size can be decoded from them again
     rows-<print>.json        file, label and split of every row, and noisy labels
     64px-<print>.npy         decoded pixels, memory-mapped when used
-    64px-<print>.json        says that the array is whole; written last
+    64px-<print>.json        says that the array is whole, and what each block of it adds up to; written last
     duplicates-<print>.json  pairs of rows that are nearly the same across the split
 
 <print> is the start of a hash over all names and contents, so arrays of an earlier import can
@@ -15,9 +15,10 @@ never be taken for those of this one.
 
 import csv
 import hashlib
-import json
+import math
 import os
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -27,17 +28,26 @@ from typing import Any
 
 import numpy as np
 from filelock import FileLock
-from jaxtyping import Int64
+from jaxtyping import Int64, UInt8
 from numpy import ndarray
 
 from faces.datasets import duplicates
 from faces.datasets.base import Dataset, Images, Progress, Progressed, silent
 from faces.datasets.pictures import pixels
-from faces.files import commit, heard, make, write
+from faces.files import commit, heard, make, read_json, write_json
+from faces.seals import DamagedError
 
 SIZES = (64, 32, 96, 128, 160, 256)  # pixels, the default first
 THREADS = min(2, os.cpu_count() or 1)  # PIL works outside the interpreter lock: 2 take 0.55 of the time (320 px files)
 BLOCK = 64  # images per task
+AGAIN = "Import the set again; one of your own images must be removed first."
+BROKEN = (
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+)  # what a turned bit makes of a zip
 RECIPE = "centre square, bilinear, draft JPEG at twice the size"  # another recipe makes old arrays stale
 
 
@@ -77,6 +87,16 @@ class Stored(Dataset):
         return (facts["train"], facts["val"]) if facts else None
 
     @property
+    def state(self) -> str:
+        try:
+            self._facts()
+        except DamagedError as why:
+            return str(why)
+        except ValueError:
+            pass
+        return super().state
+
+    @property
     def skipped(self) -> tuple[tuple[str, str], ...]:
         """Files that were left out when the set was imported, each with the reason."""
         return tuple((file, why) for file, why in self._facts()["skipped"])
@@ -87,6 +107,9 @@ class Stored(Dataset):
 
     def prepare(self, size: int, progress: Progress = silent) -> None:
         """Decode the originals at this size into a memory-mapped array, and look for near duplicates, once.
+
+        An array that is not what was decoded is decoded again. Every training begins here, so none sees a turned bit;
+        pages look at its length only.
 
         These are looked for at the default size, whatever size is asked for, so that every size drops the same;
         pairs known by name are noted with them.
@@ -101,7 +124,7 @@ class Stored(Dataset):
             facts = self._facts()
             searched = self._pairs(facts) is not None
             for needed in {size} if searched else {size, self.sizes[0]}:
-                if not self.ready(needed):
+                if not (self.ready(needed) and self._sound(facts, needed)):
                     self._decode(facts, needed, progress)
             if not searched:
                 images = self.load(self.sizes[0])
@@ -110,7 +133,7 @@ class Stored(Dataset):
                 if self.known_duplicates:
                     found = {"names": named(self.known_duplicates, images.files.tolist()), **found}
                 says = {"method": self._method, "pairs": found}
-                write(self.folder / f"duplicates-{facts['print']}.json", json.dumps(says))
+                write_json(self.folder / f"duplicates-{facts['print']}.json", says)
 
     def found(self) -> dict[str, Int64[ndarray, "_ 2"]]:
         pairs = self._pairs(self._facts())
@@ -130,7 +153,7 @@ class Stored(Dataset):
         return says["pairs"] if says.get("method") == self._method else None
 
     def _decode(self, facts: dict[str, Any], size: int, progress: Progress) -> None:
-        files = heard(self.folder / f"rows-{facts['print']}.json")["files"]
+        files = self._rows(facts)["files"]
         array = _array(self.folder, size, facts["print"])
         shape = (len(files), size, size, 3)
 
@@ -140,12 +163,12 @@ class Stored(Dataset):
         def picture(file: str) -> np.ndarray:
             try:
                 return pixels(originals.read(file), size)
-            except (OSError, ValueError, zipfile.BadZipFile) as why:
-                raise ValueError(f"{file} of {self.title} cannot be decoded ({why}). Import the set again.") from why
+            except (OSError, ValueError, KeyError, *BROKEN) as why:
+                raise ValueError(f"{file} of {self.title} cannot be decoded ({why}). {AGAIN}") from why
 
-        part = array.with_name(array.name + ".part")
+        part, sums = array.with_name(array.name + ".part"), []
         with (
-            zipfile.ZipFile(self.folder / f"originals-{facts['print']}.zip") as originals,
+            self._originals(facts) as originals,
             ThreadPoolExecutor(THREADS) as pool,
             part.open("wb") as out,
         ):
@@ -154,11 +177,21 @@ class Stored(Dataset):
             done = 0
             for decoded in pool.map(block, range(0, len(files), BLOCK)):
                 out.write(decoded)
+                sums.append(zlib.crc32(decoded))
                 done += len(decoded) // (size * size * 3)
                 progress(Progressed(f"Decoding {self.title} at {size} px", done, len(files), "images"))
             length = out.tell()
         commit(part, array)
-        write(array.with_suffix(".json"), json.dumps({"recipe": RECIPE, "bytes": length}))
+        write_json(array.with_suffix(".json"), {"recipe": RECIPE, "bytes": length, "sums": sums})
+
+    def _sound(self, facts: dict[str, Any], size: int) -> bool:
+        """Whether every block of an array adds up to what was decoded; one without sums is taken as it is."""
+        array = _array(self.folder, size, facts["print"])
+        sums = heard(array.with_suffix(".json")).get("sums")
+        if sums is None:
+            return True
+        pixels = _mapped(array, len(self._rows(facts)["files"]), size)
+        return sums == [zlib.crc32(pixels[start : start + BLOCK]) for start in range(0, len(pixels), BLOCK)]
 
     def load(self, size: int, noise: int = 0) -> Images:
         self.check(size, noise)
@@ -166,7 +199,7 @@ class Stored(Dataset):
         array = _array(self.folder, size, facts["print"])
         if not _whole(array):
             raise ValueError(f"{self.title} is not decoded at {size} px yet. Prepare that size first.")
-        rows = heard(self.folder / f"rows-{facts['print']}.json")
+        rows = self._rows(facts)
         if noise and str(noise) not in rows["noisy"]:
             raise ValueError(
                 f"{self.title} came without the noisy labels of all its train images. "
@@ -174,7 +207,7 @@ class Stored(Dataset):
             )
         labels = rows["noisy"][str(noise)] if noise else rows["labels"]
         return Images(
-            pixels=np.load(array, mmap_mode="r"),
+            pixels=_mapped(array, len(labels), size),
             labels=np.array(labels, dtype=np.int64),
             val=np.array(rows["val"], dtype=bool),
             class_names=tuple(facts["class_names"]),
@@ -183,10 +216,27 @@ class Stored(Dataset):
 
     def _facts(self) -> dict[str, Any]:
         """What source.json says. ValueError when the set is not here."""
-        facts = heard(self.folder / "source.json")
+        facts = self._told("source.json")
         if not facts:
             raise ValueError(f"{self.title} is not on this machine yet. Open the page Data to get it.")
         return facts
+
+    def _rows(self, facts: dict[str, Any]) -> dict[str, Any]:
+        if rows := self._told(f"rows-{facts['print']}.json"):
+            return rows
+        raise DamagedError(f"{self.title} has lost the list of its images. {AGAIN}")
+
+    def _told(self, name: str) -> dict[str, Any]:
+        try:
+            return read_json(self.folder / name)
+        except DamagedError as why:
+            raise DamagedError(f"The list {name} of {self.title} is damaged. {AGAIN}") from why
+
+    def _originals(self, facts: dict[str, Any]) -> zipfile.ZipFile:
+        try:
+            return zipfile.ZipFile(self.folder / f"originals-{facts['print']}.zip")
+        except (OSError, *BROKEN) as why:
+            raise DamagedError(f"The originals of {self.title} are damaged ({why}). {AGAIN}") from why
 
 
 def keep(folder: Path, files: Iterable[tuple[str, bytes]], known: Callable[[list[str]], Rows]) -> None:
@@ -215,10 +265,10 @@ def keep(folder: Path, files: Iterable[tuple[str, bytes]], known: Callable[[list
             "val": [rows.val[file] for file in order],
             "noisy": {str(rate): [labels[file] for file in order] for rate, labels in rows.noisy.items()},
         }
-        write(folder / f"rows-{mark}.json", json.dumps(columns))
+        write_json(folder / f"rows-{mark}.json", columns)
         facts = {"version": 1, "print": mark, "class_names": rows.class_names, "skipped": rows.skipped}
         val = sum(rows.val[file] for file in order)
-        write(folder / "source.json", json.dumps(facts | {"train": len(order) - val, "val": val}))
+        write_json(folder / "source.json", facts | {"train": len(order) - val, "val": val})
         for old in folder.glob("*-*"):
             if old.suffix in (".zip", ".npy", ".json", ".part", ".tmp") and mark not in old.name:
                 with suppress(OSError):  # still open somewhere, on Windows; the next import tries again
@@ -240,3 +290,9 @@ def _array(folder: Path, size: int, mark: str) -> Path:
 def _whole(array: Path) -> bool:
     says = heard(array.with_suffix(".json"))
     return says.get("recipe") == RECIPE and array.is_file() and array.stat().st_size == says["bytes"]
+
+
+def _mapped(array: Path, count: int, size: int) -> UInt8[ndarray, "N size size 3"]:
+    """The pixels of an array, which stand at the end of its file, whatever its header says."""
+    shape = (count, size, size, 3)
+    return np.memmap(array, np.uint8, "r", array.stat().st_size - math.prod(shape), shape)

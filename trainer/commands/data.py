@@ -1,7 +1,6 @@
 """Commands on datasets: list, fetch, import, decode, remove."""
 
 import argparse
-import json
 import os
 import sys
 import threading
@@ -10,7 +9,7 @@ from pathlib import Path
 
 from faces.datasets import Progress, available, find, own
 from faces.datasets.imagewoof import ARCHIVES, Imagewoof
-from faces.files import heard, write
+from faces.files import heard, write_json
 from trainer.commands import add
 from trainer.telling import sentence, show, teller
 
@@ -94,9 +93,9 @@ def data_job(act: Callable[[argparse.Namespace, Progress], str]) -> Callable[[ar
         try:
             said = act(arguments, teller(report))
         except Exception as error:
-            write(report, json.dumps({**heard(report), "reason": sentence(error)}))
+            write_json(report, {**heard(report), "reason": sentence(error)})
             return 4
-        write(report, json.dumps({**heard(report), "said": said}))
+        write_json(report, {**heard(report), "said": said})
         return 0
 
     return command
