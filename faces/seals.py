@@ -1,7 +1,7 @@
 """Seals: a file tells what its bytes must add up to, so that a cut or a turned bit is noticed when it is read.
 
 A seal is a field of a JSON object, or of the header of a safetensors file: 16 hexadecimal digits of the SHA-256 of all
-the content, with zeros in the seal's own place. A file from before there were seals has none and is taken as it is.
+the content, with zeros in their own place. A file from before there were seals has none and is taken as it is.
 """
 
 import hashlib
@@ -10,8 +10,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-UNSEALED = {"seal": "0" * 16}  # the field as it is written before `sealed` fills it in
-SEAL = re.compile(rb'"seal": ?"([0-9a-f]{16})"')
+UNSEALED = {"seal": "sha256:" + "0" * 16}  # the field as it is written before `sealed` fills it in
+SEAL = re.compile(rb'"seal": ?"sha256:([0-9a-f]{16})"')
+BROKEN = re.compile(rb'"seal": ?"|"sha256:[0-9a-f]{16}"')  # what is left of one in which a bit was turned
 
 
 class DamagedError(ValueError):
@@ -28,7 +29,7 @@ def sealed(content: bytes) -> bytes:
 def whole(content: bytes, name: object) -> bytes:
     """The same content. DamagedError when it is not what was sealed."""
     found = SEAL.search(content)
-    if found and _seal(content, found) != found[1]:
+    if _seal(content, found) != found[1] if found else BROKEN.search(content):
         raise damaged(name)
     return content
 

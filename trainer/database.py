@@ -98,7 +98,7 @@ def in_words() -> Iterator[None]:
 
 def check(db: Connection) -> None:
     """DamagedError for a SQLite file that is damaged, as far as SQLite can tell: it keeps no checksums."""
-    if db.exec_driver_sql("PRAGMA quick_check(1)").scalar() != "ok":
+    if db.exec_driver_sql("PRAGMA integrity_check(1)").scalar() != "ok":
         raise DamagedError(DAMAGED)
 
 

@@ -27,7 +27,7 @@ from ulid import ULID
 from faces import seals
 from faces.datasets.base import Progress, Progressed, silent
 from faces.files import matching, read, write, write_json
-from faces.seals import UNSEALED, from_json, sealed, to_json
+from faces.seals import UNSEALED, DamagedError, from_json, sealed, to_json
 from trainer.config import RunConfig
 from trainer.folder import Points
 from trainer.pictures import KNOWN, draw_past, keep, picture
@@ -139,7 +139,9 @@ def bring(store: Store, content: bytes, progress: Progress = silent) -> list[str
         for done, name in enumerate(names):
             progress(Progressed("Opening recorded runs", done, len(names), "runs"))
             bring_one(store, name, archive)
-    except (zipfile.BadZipFile, zlib.error, SafetensorError, KeyError, ValueError) as why:
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, SafetensorError) as why:
+        raise DamagedError("This is no file of recorded runs, or a damaged one. `runs record` makes one.") from why
+    except (KeyError, TypeError, ValueError) as why:
         raise ValueError(f"This is no file of recorded runs ({why}). `runs record` makes one.") from why
     return names
 

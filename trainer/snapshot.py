@@ -113,7 +113,7 @@ def facts_of(content: bytes, name: object = "This snapshot") -> dict[str, Any]:
     return _opened(content, name)[0]
 
 
-def _opened(content: bytes, name: object) -> tuple[dict[str, Any], dict[str, ndarray]]:
+def _opened(content: bytes, name: object) -> tuple[dict[str, Any], dict[str, Any]]:
     try:
         arrays = load(whole(content, name))
         length = int.from_bytes(content[:8], "little")  # safetensors: header length, header, data

@@ -41,13 +41,7 @@ SIZES = (64, 32, 96, 128, 160, 256)  # pixels, the default first
 THREADS = min(2, os.cpu_count() or 1)  # PIL works outside the interpreter lock: 2 take 0.55 of the time (320 px files)
 BLOCK = 64  # images per task
 AGAIN = "Import the set again; one of your own images must be removed first."
-BROKEN = (
-    zipfile.BadZipFile,
-    zlib.error,
-    EOFError,
-    NotImplementedError,
-    RuntimeError,
-)  # what a turned bit makes of a zip
+BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)  # of a zip with a turned bit
 RECIPE = "centre square, bilinear, draft JPEG at twice the size"  # another recipe makes old arrays stale
 
 
@@ -191,7 +185,7 @@ class Stored(Dataset):
         if sums is None:
             return True
         pixels = _mapped(array, len(self._rows(facts)["files"]), size)
-        return sums == [zlib.crc32(pixels[start : start + BLOCK]) for start in range(0, len(pixels), BLOCK)]
+        return sums == [zlib.crc32(pixels[start : start + BLOCK].data) for start in range(0, len(pixels), BLOCK)]
 
     def load(self, size: int, noise: int = 0) -> Images:
         self.check(size, noise)
