@@ -11,6 +11,7 @@ import streamlit as st
 from faces.files import heard, written
 from faces.knobs import Value
 from faces.projections import PROJECTIONS
+from faces.seals import DamagedError
 from pages.components import blocks
 from pages.components.explained import kept, why
 from pages.components.faceview import Panel, faceview
@@ -103,7 +104,7 @@ def want(run: Run, step: int, name: str) -> str:
     """Ask for a picture; why it failed or cannot even be asked for, "" while it is on its way."""
     try:
         return the_store().want(run.id, step, name)
-    except OSError as error:  # a disk that is full or read-only
+    except (OSError, DamagedError) as error:  # a disk that is full or read-only, a damaged list of runs
         return sentence(error)
 
 

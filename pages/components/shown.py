@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from faces.datasets.pictures import sheet
+from faces.seals import DamagedError
 from pages.components import blocks
 from pages.components.blocks import ACROSS, LARGE, SIDE
 from trainer.folder import Points
@@ -41,7 +42,7 @@ def load_points(run: str, step: int, name: str) -> Points | str | None:
         return None
     try:
         return store.want(run, step, name)
-    except OSError as error:  # a disk that is full or read-only
+    except (OSError, DamagedError) as error:  # a disk that is full or read-only, a damaged list of runs
         return sentence(error)
 
 
@@ -72,9 +73,9 @@ def _drawn(run: str, step: int, print: str, which: slice, across: int, side: int
         if (dataset.print or "-") != print:
             return None
         rows = store.snapshot(run, step).rows[: store.folder(run).config.probe][which]
+        return sheet(dataset.load(size).pixels[rows], across, side) if len(rows) else None
     except ValueError:
         return None
-    return sheet(dataset.load(size).pixels[rows], across, side) if len(rows) else None
 
 
 def load_inspected(run: str, step: int, row: int) -> Inspected | None:
