@@ -21,6 +21,7 @@ from tests.helpers import ROOT, until
 from trainer import RunConfig, train
 from trainer.classroom import home_key
 from trainer.engines.local import LocalEngine
+from trainer.reindex import reindex
 from trainer.store import Store
 from trainer.supervisor import Supervisor
 from trainer.worker import unpack
@@ -113,6 +114,23 @@ def test_a_snapshot_that_is_entered_is_there_after_a_power_cut_also_when_its_wor
         assert acknowledged(store, name) == [0]
         worst, *_ = one.cut()
     Store(worst / "home").snapshot(name, 0)
+
+
+def test_runs_that_were_queued_together_wait_after_a_power_cut_and_without_the_database(disk, monkeypatch):
+    with disk() as one:
+        store = Store(one.place / "home")
+        names = store.submit_many([RunConfig(seed=seed) for seed in range(20)])
+        store.claim()
+        store.turn(names[1], s=9.0)
+        store.delete(names[2])
+        worst, *_ = one.cut()
+    store, left = Store(worst / "home"), [*names[:2], *names[3:]]
+    assert [run.id for run in reversed(store.runs())] == left
+    assert store.folder(names[0]).config == RunConfig(seed=0)
+    assert store.folder(names[1]).wishes == {"s": 9.0}
+    shutil.copytree(store.files, worst / "other" / "runs")
+    monkeypatch.setattr("trainer.reindex.YOUNG", 0.0)
+    assert sorted(reindex(Store(worst / "other"))) == left
 
 
 def test_the_key_of_a_class_is_the_same_after_a_power_cut(disk):

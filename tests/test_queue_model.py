@@ -76,6 +76,12 @@ class Queue(RuleBasedStateMachine):
         self.model[name] = Model(state="queued", attempt=0, idle=0, stop=False, alone=False)
         return name
 
+    @rule(target=names, who=st.integers(0, 1), count=st.integers(2, 3))
+    def submit_many(self, who: int, count: int):
+        made = self.stores[who].submit_many([self.config] * count)
+        self.model |= {name: Model(state="queued", attempt=0, idle=0, stop=False, alone=False) for name in made}
+        return multiple(*made)
+
     @rule(who=st.integers(0, 1))
     def claim(self, who: int) -> None:
         waiting = sorted(name for name, run in self.model.items() if run.state == "queued")

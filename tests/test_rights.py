@@ -96,6 +96,7 @@ def test_what_is_no_action_or_no_role_is_no_right():
 
 WISHES = {  # the store's own, each with what a call of it may look like
     "submit": lambda store, run: store.submit(RunConfig()),
+    "submit_many": lambda store, run: store.submit_many([RunConfig(), RunConfig(seed=1)]),
     "submit_first": lambda store, run: store.submit_first(RunConfig(), ""),
     "turn": lambda store, run: store.turn(run, m=0.1),
     "stop": lambda store, run: store.stop(run),
@@ -114,7 +115,7 @@ READS = {
 }  # fmt: skip
 TRAINERS = {
     "enter", "waiting", "claim", "index", "end", "retry", "next_wanted", "end_wanted", "claim_job", "end_job",
-    "recover", "writing", "reading", "lay_ballast", "try_alone",
+    "recover", "writing", "reading", "lay_ballast", "try_alone", "check", "set_aside",
 }  # fmt: skip
 
 
@@ -131,7 +132,7 @@ def test_no_wish_passes_who_may_not(store, wish, person):
         before = everything(store)
     else:
         run, job, before = "", "", []
-    if person is BOB and wish in ("submit", "submit_first", "keep_upload", "ask_with_upload"):
+    if person is BOB and wish in ("submit", "submit_many", "submit_first", "keep_upload", "ask_with_upload"):
         return  # new things are one's own
     act = (lambda store, _: store.stop_job(job)) if wish == "stop_job" else WISHES[wish]
     with pytest.raises(RefusedError):

@@ -1,5 +1,8 @@
 """The store: guarded states, wishes, and an index that the files can rebuild."""
 
+import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -235,6 +238,98 @@ def test_a_lost_database_is_rebuilt_from_the_files(store, monkeypatch):
         assert new.history(name) == history
         for facts in history:
             new.snapshot(name, facts["step"])
+
+
+def rebuilt(store: Store) -> Store:
+    """The store that the files alone give."""
+    store._writer.dispose()
+    store._reader.dispose()
+    for file in store.path.glob("meta.db*"):
+        file.unlink()
+    new = Store(store.path)
+    reindex(new)
+    return new
+
+
+def test_runs_that_are_queued_together_are_claimed_in_order_each_with_a_folder_of_its_own(store):
+    configs = [RunConfig(seed=seed, threads=1 + seed % 2) for seed in range(30)]
+    before, names, after = store.submit(RunConfig()), store.submit_many(configs, "a note"), store.submit(RunConfig())
+    assert sorted({before, *names, after}) == [before, *names, after]
+    assert [(run.config, run.note, run.alone) for run in store.runs(note="a note")] == [
+        (config, "a note", config.threads > 1) for config in reversed(configs)
+    ]
+    for name in (before, *names, after):
+        run = store.claim()
+        assert (run.id, run.attempt, run.config) == (name, 1, store.folder(name).config)
+        store.end(name, 1, "finished")
+    assert store.submit_many([]) == []
+
+
+@pytest.mark.parametrize("refusing", ["_note", "together"])
+def test_many_runs_are_queued_or_none(store, monkeypatch, refusing):
+    kept = store.submit(RunConfig())
+    with monkeypatch.context() as patch:
+        patch.setattr(f"trainer.store.{refusing}", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+        with pytest.raises(OSError, match="disk full"):
+            store.submit_many([RunConfig(seed=seed) for seed in range(300)])
+    assert [run.id for run in store.runs()] == [kept]
+    assert {file.parent.name for file in store.files.rglob("*") if file.is_file()} == {kept}
+
+
+def test_runs_that_were_queued_together_are_rebuilt_from_the_files_but_those_that_were_deleted(store, monkeypatch):
+    names = store.submit_many([RunConfig(seed=seed) for seed in range(300)], "a note")
+    monkeypatch.setattr("trainer.reindex.YOUNG", 0.0)
+    assert reindex(store) == []
+    begun, *_, last = names
+    store.claim()
+    store.end(begun, 1, "stopped")
+    gone = names[10:20]
+    for name in gone:
+        store.stop(name)
+        store.delete(name)
+    store.turn(last, s=9.0)
+    before = {run.id: run for run in store.runs()}
+    monkeypatch.setattr("trainer.reindex.YOUNG", 60.0)
+    assert rebuilt(store).runs() == []  # all may still be being submitted
+    monkeypatch.setattr("trainer.reindex.YOUNG", 0.0)
+    new = rebuilt(store)
+    assert [run.id for run in new.runs()] == list(before) == sorted(set(names) - set(gone), reverse=True)
+    for run in new.runs():
+        same = ("config", "note", "created", "owner")
+        assert [getattr(run, field) for field in same] == [getattr(before[run.id], field) for field in same]
+        assert run.state == "stopped"
+    new.resume(last)
+    assert new.claim().id == last
+    assert new.folder(last).wishes == {"s": 9.0}
+
+
+def test_what_tells_of_runs_queued_together_goes_when_each_has_begun_or_is_deleted(store):
+    names = store.submit_many([RunConfig(seed=seed) for seed in range(3)])
+    store.claim()
+    store.delete(names[1])
+    store.recover()
+    assert len(list(store.files.glob("queued/*"))) == 1  # the last one has no other
+    for _ in range(2):
+        store.claim()
+    store.recover()
+    assert list(store.files.glob("queued/*")) == []
+
+
+def claimed(path: Path) -> list[str]:
+    """All that one process gets of a queue."""
+    store, names = Store(path), []
+    while run := store.claim():
+        names.append(run.id)
+        time.sleep(0.01)  # as who starts it; SQLite's lock is not fair, and who never rests may keep it
+    return names
+
+
+def test_two_processes_claim_each_run_once_and_in_order(store):
+    names = store.submit_many([RunConfig(seed=seed) for seed in range(100)])
+    with ProcessPoolExecutor(2, get_context("spawn")) as pool:
+        first, second = pool.map(claimed, [store.path] * 2)
+    assert sorted(first + second) == names
+    assert (first, second) == (sorted(first), sorted(second))
 
 
 def test_a_picture_is_wanted_once_taken_once_and_forgotten_when_there(store):

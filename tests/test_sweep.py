@@ -329,13 +329,13 @@ def test_a_search_that_was_interrupted_goes_on_as_if_it_had_not_been(store, tmp_
 
 def test_a_run_that_is_queued_while_a_search_is_stopped_does_not_train(store, monkeypatch):
     name = sweep.start(store, Sweep("ArcFace", SM, {"epochs": 2}, trials=9))
-    queue = store.submit
+    queue = store.submit_many
 
     def late(*arguments):
         sweep.stop(store, name)
         return queue(*arguments)
 
-    monkeypatch.setattr(Store, "submit", lambda _, *arguments: late(*arguments))
+    monkeypatch.setattr(Store, "submit_many", lambda _, *arguments: late(*arguments))
     monkeypatch.setattr("sys.stdin", Waiting())
     monkeypatch.setattr(tuning, "Store", lambda: store)
     assert tuning.tune(name, 1) == 0

@@ -27,7 +27,6 @@ from faces.datasets import find
 from faces.datasets.base import Progress, Progressed, silent
 from faces.datasets.own import clean_name
 from faces.evaluation import class_means, explained_variance, knn_accuracies, nearest, nearest_means, vote
-from faces.files import write_json
 from faces.heads import HEADS
 from trainer.config import VERSION, RunConfig
 from trainer.naming import BROUGHT
@@ -84,8 +83,7 @@ def bring(store: Store, path: Path, name: str, on: str, label: str = "", progres
     config = settings(name, on, embeddings.shape[1], len(snapshot.labels))
     run, now = str(ULID()), time.time()
     folder = store.folder(run)
-    folder.keep_config(config)
-    write_json(folder.path / "run.json", {"created": now, "note": "", "owner": store.by.owner})
+    folder.tell(config, {"created": now, "note": "", "owner": store.by.owner})
     folder.begin(BROUGHT if images is None else images, class_names)
     folder.keep(1, snapshot)
     draw_past(folder, [snapshot])

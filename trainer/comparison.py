@@ -111,9 +111,7 @@ def submit_all(
         for head in heads
     ]
     note = group_note(budget["dataset"], len(heads), seeds, budget.get("held_out", 0))
-    store.afford(configs)
-    for config in configs:
-        store.submit(config, note)
+    store.submit_many(configs, note)
     return note
 
 

@@ -170,12 +170,12 @@ class RunConfig:
 
     def to_json(self) -> str:
         """The record as one line of canonical JSON, with its version."""
-        return json.dumps({"version": VERSION, **dataclasses.asdict(self)}, sort_keys=True)
+        return json.dumps({"version": VERSION, **vars(self)}, sort_keys=True)
 
     @property
     def sealed(self) -> str:
-        """The same text with a seal, as it is kept."""
-        return to_json(json.loads(self.to_json())).decode()
+        """The record as JSON with its version and a seal, as it is kept."""
+        return to_json({"version": VERSION, **vars(self)}).decode()
 
     @classmethod
     def from_json(cls, text: str | bytes, name: object = "A run's settings") -> "RunConfig":

@@ -2,6 +2,7 @@
 
     runs/<id>/config.json                       the settings
     runs/<id>/run.json                          when it was submitted, the note it was given, and whose it is in a class
+                                                (both at its first attempt where it was queued with others: `queued.py`)
     runs/<id>/data.json                         on which images it began: their fingerprint and class names
     runs/<id>/pinned                            there while somebody wants it kept when old runs are let go
     runs/<id>/wishes.json                       knobs as a person wants them now; elsewhere wishes/<knob>.json, one each
@@ -21,7 +22,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from filelock import FileLock
@@ -30,7 +31,7 @@ from numpy import ndarray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from faces.files import aside, clear, heard, matching, read, read_json, remove, there, write, write_json
+from faces.files import aside, clear, heard, make, matching, read, read_json, remove, there, write, write_json
 from faces.knobs import Value
 from faces.seals import UNSEALED, DamagedError, sealed, whole
 from trainer.config import RunConfig
@@ -73,15 +74,16 @@ class RunFolder:
         """Remove all of it."""
         clear(self.path)
 
+    def tell(self, config: RunConfig, told: Mapping[str, Any]) -> None:
+        """Write down the settings, and what is told of the run beside them."""
+        write_json(self.path / "run.json", told)
+        write(self.path / "config.json", config.sealed)  # last: where it is, all is told
+
     @property
     def config(self) -> RunConfig:
         """The settings that the run was submitted with."""
         file = self.path / "config.json"
         return RunConfig.from_json(read(file), file)
-
-    def keep_config(self, config: RunConfig) -> None:
-        """Write the settings."""
-        write(self.path / "config.json", config.sealed)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -128,6 +130,7 @@ class RunFolder:
             for knob, value in knobs.items():
                 write_json(self.path / "wishes" / f"{knob}.json", {"value": value})
             return
+        make(self.path)
         with FileLock(self.path / "wishes.lock"):
             write_json(self.path / "wishes.json", {**self.wishes, **knobs})
 

@@ -16,9 +16,12 @@ from ulid import ULID
 from faces.datasets.base import Progress, Progressed, silent
 from faces.files import names, read, read_json, there, written
 from faces.seals import DamagedError
+from trainer.config import RunConfig
+from trainer.queued import FOLDER, Together, lists
 from trainer.snapshot import read_facts
 from trainer.store import Store
 
+FOUND = "Found again from its files; resume it to go on."
 YOUNG = 60.0  # seconds; a younger folder may be of a run that is being submitted right now
 
 
@@ -39,20 +42,40 @@ def reindex(store: Store, progress: Progress = silent, young: float | None = Non
 
     Folders of fewer seconds than `young` (`YOUNG`) are left for those who are making them.
     """
-    known = {run.id for run in store.runs()}
+    young = YOUNG if young is None else young
+    entered = []
+    for many in lists(store.files):
+        try:
+            entered += enter_queued(store, many, young)
+        except (OSError, ValueError, KeyError) as why:
+            print(f"{many.path} is left out: {why}", file=sys.stderr)
+    known = {run.id for run in store.runs()} | {FOLDER}
     folders = [store.files / name for name in names(store.files) if name not in known]
     folders = [path for path in folders if not isinstance(path, Path) or path.is_dir()]
-    entered = []
     for done, path in enumerate(folders):
         progress(Progressed("Reading runs from their files", done, len(folders), "runs"))
-        if time.time() - begun(path) < (YOUNG if young is None else young):
+        if time.time() - begun(path) < young:
             continue
         try:
             enter(store, path)
             entered.append(path.name)
         except (OSError, ValueError, KeyError) as why:
             print(f"{path} is left out: {why}", file=sys.stderr)
-    return entered
+    return sorted(entered)
+
+
+def enter_queued(store: Store, many: Together, young: float) -> list[str]:
+    """Enter those of runs queued together that are not known and have no folder, and return the ids."""
+    if time.time() - many.since < young:
+        return []
+    told, known = many.told, {run.id for run in store.runs()}
+    found = [name for name in many.left if name not in known and not there(store.folder(name).path / "config.json")]
+    for name in found:
+        store.enter(
+            name, RunConfig.from_json(told["settings"][name]), told["note"], told["created"], None, None,
+            state="stopped", reason=FOUND, attempts=(), owner=told["owner"],
+        )  # fmt: skip
+    return found
 
 
 def enter(store: Store, path: Path) -> None:
@@ -61,7 +84,7 @@ def enter(store: Store, path: Path) -> None:
     config, told = folder.config, read_json(path / "run.json")
     attempts = sorted(int(one[1:]) for one in names(path) if fnmatch(one, "a[0-9]*"))
     newest = folder.attempt(attempts[-1] if attempts else 0)
-    state, reason = "stopped", "Found again from its files; resume it to go on." if not attempts else ""
+    state, reason = "stopped", "" if attempts else FOUND
     moments = list(folder.moments().values())
     if moments and ends(moments[-1]):
         state = "finished"

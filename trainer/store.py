@@ -29,7 +29,7 @@ from sqlalchemy.pool import QueuePool
 from ulid import ULID
 
 from faces.datasets.imagewoof import Imagewoof
-from faces.files import aside, heard, read, sync, write, write_json
+from faces.files import aside, heard, read, sync, there, write
 from faces.heads import HEADS
 from faces.home import home, runs
 from faces.knobs import Value
@@ -40,6 +40,7 @@ from trainer.config import RunConfig
 from trainer.database import DAMAGED
 from trainer.folder import RunFolder
 from trainer.memory import FIRST, SECOND
+from trainer.queued import lists, together
 from trainer.rights import OWNER, WRITES, Person, RefusedError, authorize, refusal
 from trainer.snapshot import Snapshot, facts_of
 
@@ -142,23 +143,40 @@ class Store:
 
     def submit(self, config: RunConfig, note: str = "") -> str:
         """Queue a run and return its id. RefusedError for one too many or too large."""
+        (name,) = self.submit_many([config], note)
+        return name
+
+    def submit_many(self, configs: Sequence[RunConfig], note: str = "") -> list[str]:
+        """Queue runs in this order, all or none, and return their ids. RefusedError for one too many or too large.
+
+        Of several, one file tells (`trainer.queued`) until they are claimed: ten thousand are queued in a second.
+        """
+        if not configs:
+            return []
         self.allow("submit")
-        self.afford([config])
-        name = str(ULID())
+        self.afford(configs)
+        names = sorted(str(ULID()) for _ in configs)
         told = {"created": time.time(), "note": note[:64], "owner": self.by.owner}
-        row = {"id": name, "config": config.sealed, "state": "queued", "alone": config.threads > 1, **told}
+        rows = [
+            {"id": name, "config": config.sealed, "state": "queued", "alone": config.threads > 1, **told}
+            for name, config in zip(names, configs, strict=True)
+        ]
+        own, shared = self.folder(names[0]), together(self.files, names)
         try:
-            self.folder(name).keep_config(config)
-            write_json(self.folder(name).path / "run.json", told)
+            if names[1:]:
+                shared.tell({row["id"]: row["config"] for row in rows}, told)
+            else:
+                own.tell(configs[0], told)
             with self.writing() as db:
-                self._room(db, 1, 1)  # once more, with nobody between the count and the row
-                db.execute(insert(t.runs).values(**row))
-                _note(db, name, "submit", 0)
+                self._room(db, len(names), len(names))  # once more, with nobody between the count and the rows
+                db.execute(insert(t.runs), rows)
+                _note(db, names, "submit", 0)
         except (RefusedError, OSError):  # a full disk, say
             with suppress(OSError):
-                self.folder(name).delete()
+                own.delete()
+                shared.delete()
             raise
-        return name
+        return names
 
     def known(self, name: str) -> bool:
         """Whether there is a run of this id."""
@@ -186,7 +204,7 @@ class Store:
         }  # fmt: skip
         with self.writing() as db:
             if db.execute(database.upsert(db, t.runs).values(**row).on_conflict_do_nothing()).rowcount:
-                _note(db, name, "enter", newest, reason)
+                _note(db, [name], "enter", newest, reason)
         for attempt in attempts:
             self.index(name, attempt)
 
@@ -292,6 +310,8 @@ class Store:
             self.run(name)  # says so when there is none any more
             raise ValueError("This run is training; stop it before deleting it.")
         self.folder(name).delete()
+        for many in lists(self.files):
+            many.forget(name)
 
     def pin(self, name: str, pinned: bool) -> None:
         """Keep a run when old ones are let go, or no longer."""
@@ -470,14 +490,17 @@ class Store:
             row, alone = db.execute(oldest).first(), db.execute(training).scalar()  # None: nothing trains
             if row is None or alone or (row.alone and alone is not None):
                 return None
-            name = row.id
+            name, folder = row.id, self.folder(row.id)
+            if not there(folder.path / "config.json"):  # it was queued with others
+                told = {"created": row.created, "note": row.note, "owner": row.owner}
+                folder.tell(RunConfig.from_json(row.config), told)
             taken = {
                 "state": "running", "attempt": t.runs.c.attempt + 1, "idle_attempts": t.runs.c.idle_attempts + 1,
                 "started": time.time(), "reason": row.reason if row.alone else "", "stop_wanted": 0,
             }  # fmt: skip
             db.execute(update(t.runs).where((t.runs.c.id == name) & (t.runs.c.state == "queued")).values(**taken))
             run = _run(db.execute(select(t.runs).where(t.runs.c.id == name)).one())
-            _note(db, name, "claim", run.attempt)
+            _note(db, [name], "claim", run.attempt)
         return run
 
     def index(self, name: str, attempt: int, known: int = -1) -> int:
@@ -589,6 +612,11 @@ class Store:
         with self.writing() as db:
             db.execute(update(t.wanted).values(state="waiting"))
             db.execute(update(t.jobs).where(t.jobs.c.state == "running").values(state="queued"))
+        for many in lists(self.files):
+            with suppress(OSError, ValueError), self.reading() as db:
+                begun = select(t.runs.c.id).where(t.runs.c.id.between(*many.ends) & (t.runs.c.attempt > 0))
+                if {*many.left} <= {*db.execute(begun).scalars()}:
+                    many.delete()
 
     # ---- the database ------------------------------------------------------------------------------
 
@@ -648,7 +676,7 @@ class Store:
                 self._room(db, 1, 0)
             moved = db.execute(update(t.runs).where(guard).values(state=state, reason=reason, **more)).rowcount == 1
             if moved:
-                _note(db, name, f"{'|'.join(before)[:16]}>{state}", attempt or 0, reason)
+                _note(db, [name], f"{'|'.join(before)[:16]}>{state}", attempt or 0, reason)
         return moved
 
     @cached_property
@@ -698,8 +726,9 @@ def _run(row: Any) -> Run:
     return Run(settings=values.pop("config"), **values)
 
 
-def _note(db: Connection, run: str, edge: str, attempt: int, reason: str = "") -> None:
-    db.execute(insert(t.audit).values(run=run, at=time.time(), edge=edge[:32], attempt=attempt, reason=reason))
+def _note(db: Connection, runs: Sequence[str], edge: str, attempt: int, reason: str = "") -> None:
+    told = {"at": time.time(), "edge": edge[:32], "attempt": attempt, "reason": reason}
+    db.execute(insert(t.audit), [{"run": run, **told} for run in runs])
 
 
 def _live(knobs: Any) -> list[str]:

@@ -500,11 +500,10 @@ def go_on(store: Store, name: str) -> int:
     if not store.by.owns(sweep.owner):
         store = store.asked_by(Person.acting(sweep.owner))
     left = _afford(store, sweep, name)
-    for config, run in left:
+    for _, run in left:
         if run:
             store.resume(run.id)
-        else:
-            store.submit(config, sweep.note)
+    store.submit_many([config for config, run in left if not run], sweep.note)
     if sweep.trials:
         (folder(store, name) / "reason.txt").unlink(missing_ok=True)
         write(folder(store, name) / "search", "")

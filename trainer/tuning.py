@@ -128,10 +128,9 @@ def step(store: Store, search: Search, at_once: int) -> bool:
         search.adopt(cell.point)
         _tell(store, search, cell)
     under_way = sum(cell.point not in search.ended for cell in cells)
-    for _ in range(min(at_once - under_way, sweep.trials - len(cells))):
-        store.submit(sweep.config(search.ask(), 0), sweep.note)
-        under_way += 1
-    return under_way > 0
+    more = max(0, min(at_once - under_way, sweep.trials - len(cells)))
+    store.submit_many([sweep.config(search.ask(), 0) for _ in range(more)], sweep.note)
+    return under_way + more > 0
 
 
 def _tell(store: Store, search: Search, cell: Cell) -> None:
@@ -149,9 +148,8 @@ def _tell(store: Store, search: Search, cell: Cell) -> None:
     if first.state == "training" and hopeless and first.run and not first.run.stop_wanted:
         store.stop(first.run.id, PRUNED + said)
     elif first.state == "done" and "none" in states:
-        for part in others:
-            if part.state == "none":
-                store.submit(search.sweep.config(cell.point, part.seed), search.sweep.note)
+        seeds = [part.seed for part in others if part.state == "none"]
+        store.submit_many([search.sweep.config(cell.point, seed) for seed in seeds], search.sweep.note)
     elif states == {"done"}:
         search.tell(cell.point, cell.mean if cell.mean is not None and math.isfinite(cell.mean) else None)
     elif not cell.open:

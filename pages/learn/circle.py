@@ -212,9 +212,7 @@ def train(config: RunConfig) -> None:
         st.query_params["pair"] = open_runs[0].id
         return
     note = stamped(f"{NOTE} · {config.head}")
-    store.afford([beside(config), config])
-    store.submit(beside(config), note)
-    st.query_params["pair"] = store.submit(config, note)
+    _, st.query_params["pair"] = store.submit_many([beside(config), config], note)
 
 
 def stop(names: Sequence[str]) -> None:

@@ -85,8 +85,8 @@ def submit(arguments: argparse.Namespace) -> None:
     if data.counts is None:
         raise ValueError(f"{data.state} Get it first: `data fetch` or `data import`, or the page Data.")
     note = arguments.note or (group_note(configs[0].dataset, len(configs)) if configs[1:] else "")
-    for config in configs:
-        print(store.submit(config, note), config.head, flush=True)
+    for name, config in zip(store.submit_many(configs, note), configs, strict=True):
+        print(name, config.head, flush=True)
     ensure(store)
 
 
