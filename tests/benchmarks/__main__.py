@@ -18,7 +18,7 @@ BENCHMARKS = {  # name: module and its words
     "heads": ("heads",), "speed": ("speed",), "demo": ("demo",), "projections": ("projections",),
     "growth": ("growth", "--patience", "3"), "lab": ("lab",), "picture": ("picture",), "viewers": ("viewers",),
     "on_screen": ("on_screen",), "start": ("start",), "together": ("together",),
-    "scaling": ("scaling", "--engines", "local"),
+    "scaling": ("scaling", "--engines", "local"), "recovery": ("recovery",),
 }  # fmt: skip
 
 

@@ -5,9 +5,12 @@ its size, until one step takes longer than `patience` seconds or does not fit in
 Each size runs in a process of its own, so that the peak is its own. Seconds are CPU time, the median of the repeats;
 memory is the most that the process held, less what it held before. The slope is the exponent between two neighbouring
 sizes: 1 is linear, 2 is quadratic, below 1 fixed costs still weigh.
+
+What people wait for at a long queue is told by the clock, each time by a new process in a new home: `--what queue`.
 """
 
 import argparse
+import json
 import math
 import os
 import resource
@@ -17,7 +20,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -102,20 +107,57 @@ def encoder(name: str, side: int) -> Callable[[], object]:
 
 def queue(what: str, count: int) -> Callable[[], object]:
     """One act on a store where so many runs wait."""
-    from sqlalchemy import insert
-    from ulid import ULID
-
     from trainer import RunConfig
-    from trainer import tables as t
     from trainer.store import Store
 
     store, config = Store(Path(tempfile.mkdtemp())), RunConfig()
-    store.submit(config)
-    row = {"config": config.to_json(), "state": "queued", "note": "", "created": time.time()}
-    with store.writing() as db:
-        for _ in range(count - 1):
-            db.execute(insert(t.runs).values(id=str(ULID()), **row))
+    store.submit_many([config] * count)
     return {"submit": lambda: store.submit(config), "claim": store.claim, "list": store.runs}[what]
+
+
+def waits(count: int) -> dict[str, list[float]]:
+    """Seconds by the clock of what is done at a queue of so many runs, on a new home."""
+    from streamlit.testing.v1 import AppTest
+
+    from tests.helpers import ROOT
+    from trainer import RunConfig
+    from trainer.store import Store
+
+    os.environ["FACES_HOME"] = home = tempfile.mkdtemp()
+    store, configs, times = Store(Path(home)), [RunConfig(seed=seed) for seed in range(count)], dict[str, list[float]]()
+    store.runs()  # its tables are there
+
+    def clocked(what: str, act: Callable[[], Any]) -> Any:
+        began = time.perf_counter()
+        done = act()
+        times.setdefault(what, []).append(time.perf_counter() - began)
+        return done
+
+    clocked(f"submit {count:,} runs", lambda: store.submit_many(configs))
+    app = AppTest.from_file(str(ROOT / "pages" / "router.py"), default_timeout=60)
+    app.switch_page(str(ROOT / "pages" / "manage" / "runs.py"))
+    clocked("page Runs, first visit of the process", app.run)
+    for _ in range(10):
+        clocked("page Runs, again", app.run)
+    assert not app.exception
+    assert app.title[0].value == "What has been trained here?"
+    for number in range(200):
+        clocked("submit one more", lambda seed=number: store.submit(RunConfig(seed=seed)))
+        run = clocked("claim the oldest", store.claim)
+        store.end(run.id, run.attempt, "finished")
+    return times
+
+
+def by_the_clock(times: int, count: int = 10_000) -> None:
+    """Print what people wait for at a queue of so many runs."""
+    print(f"\n## By the clock, {count:,} queued runs\n")
+    print("| ms | median | 99 % | least | most | times |\n|---|---|---|---|---|---|", flush=True)
+    words = [sys.executable, "-m", "tests.benchmarks.growth", "--what", "queue", "--size", str(count)]
+    told = [json.loads(subprocess.check_output(words, text=True).splitlines()[-1]) for _ in range(times)]
+    for what in told[0]:
+        spent = 1000 * np.array([*chain.from_iterable(one[what] for one in told)])
+        half, most = np.percentile(spent, [50, 99])
+        print(f"| {what} | {half:.3g} | {most:.3g} | {spent.min():.3g} | {spent.max():.3g} | {len(spent):,} |")
 
 
 def made(what: str, size: int) -> Callable[[], object]:
@@ -178,17 +220,23 @@ def main() -> None:
     """Print all curves as Markdown."""
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     words.add_argument("--patience", type=float, default=20, help="seconds that one step may take")
-    words.add_argument("--what", choices=list(SIZES))
+    words.add_argument("--times", type=int, default=5, help="homes that are made for the times by the clock")
+    words.add_argument("--what", choices=[*SIZES, "queue"])
     words.add_argument("--size", type=int)
     asked = words.parse_args()
     os.environ.update(OMP_NUM_THREADS="1", NUMBA_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
+    if asked.size and asked.what == "queue":
+        return print(json.dumps(waits(asked.size)))
     if asked.size:
         return one(asked.what, asked.size, asked.patience)
     from tests.benchmarks.keeping import machine
 
     print(f"{machine()}; load at the start {os.getloadavg()[0]:.1f}.", flush=True)
-    for what in [asked.what] if asked.what else SIZES:
-        curve(what, asked.patience)
+    for what in [asked.what] if asked.what else [*SIZES, "queue"]:
+        if what == "queue":
+            by_the_clock(asked.times)
+        else:
+            curve(what, asked.patience)
 
 
 if __name__ == "__main__":
