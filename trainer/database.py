@@ -10,7 +10,7 @@ import errno
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -61,12 +61,17 @@ def writer(home: Path) -> Engine:
     return made
 
 
-def revision(of: Engine) -> str | None:
+def revision(db: Connection) -> str | None:
     """Which tables the database has; None when it has none yet."""
-    with of.connect() as db:
-        if inspect(db).has_table("alembic_version"):
-            return db.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
+    if inspect(db).has_table("alembic_version"):
+        return db.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
     return None
+
+
+def content(home: Path) -> bytes:
+    """All of a home's own database, as one who reads it now would find it."""
+    with closing(sqlite3.connect(home / "meta.db")) as db:
+        return db.serialize()
 
 
 def field(of: Engine, column: Any, name: str) -> ColumnElement[Any]:

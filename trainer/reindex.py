@@ -2,7 +2,7 @@
 
 For a lost or damaged meta.db, and for a run's folder that was copied from another home. What only the database knew is
 lost: the audit, and whether a run that had not ended was waiting, to train alone or not, or training. Such a run comes
-back as stopped, one whose newest attempt ran out of memory as failed.
+back as stopped, one whose newest attempt ran out of memory as failed. Runs of before 0.4.0 come without their note.
 """
 
 import contextlib

@@ -623,7 +623,11 @@ class Store:
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         """A transaction that has the write lock from its first line on. OSError when the disk is full or read-only."""
-        writer = self._writer
+        with self._begun(self._writer) as db:
+            yield db
+
+    @contextmanager
+    def _begun(self, writer: Engine) -> Iterator[Connection]:
         if shutil.disk_usage(self.path).free < len(BALLAST) / 4:
             (self.path / "ballast").unlink(missing_ok=True)
         try:
@@ -693,7 +697,8 @@ class Store:
         return database.engine(self.path, QueuePool)
 
     def _migrate(self, engine: Engine) -> None:
-        found = database.revision(engine)
+        with engine.connect() as db:
+            found = database.revision(db)
         if found == REVISION:
             return
         if found and found > REVISION:
@@ -707,7 +712,10 @@ class Store:
 
         setup = Config()
         setup.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-        with FileLock(self.path / "migrate.lock"), engine.begin() as db:
+        with FileLock(self.path / "migrate.lock"), self._begun(engine) as db:
+            found = database.revision(db)  # another may have been here before
+            if found and found != REVISION and engine.name == "sqlite":
+                write(self.path / f"meta.db.{found}", database.content(self.path))
             setup.attributes["connection"] = db
             try:
                 command.upgrade(setup, "head")

@@ -158,6 +158,22 @@ BUGS = [
         "tests/test_power.py -k current_unit",
     ),
     Bug(
+        "an old database is brought up to date without a copy", "trainer/store.py",
+        'if found and found != REVISION and engine.name == "sqlite":', "if False:", "tests/test_old_homes.py -k kept",
+    ),
+    Bug(
+        "what newer tables have is not added to old ones", "trainer/migrations/versions/v0003_owners.py",
+        'for table in ("runs", "jobs"):', 'for table in ("runs",):', "tests/test_old_homes.py -k pages",
+    ),
+    Bug(
+        "an array that old moments lack is asked for", "trainer/snapshot.py",
+        "for name in ARRAYS if name in file.keys()", "for name in ARRAYS", "tests/test_old_homes.py -k moments",
+    ),
+    Bug(
+        "old runs are read with what new ones begin with", "trainer/config.py",
+        'schedule: str = "cosine"', 'schedule: str = "flat"', "tests/test_old_homes.py -k later",
+    ),
+    Bug(
         "a file is written in its place", "faces/files.py",
         'temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")', "temporary = path",
         "tests/test_store.py",
