@@ -51,6 +51,7 @@ def test_an_old_home_has_all_its_runs_and_moments(store):
     known = [{name: getattr(run, name) for name in KEPT if name != "config"} for run in runs]
     assert known == [{name: row[name] for name in KEPT if name != "config"} for row in before]
     assert not any(run.owner or run.alone for run in runs)
+    assert not store.jobs()
     assert sum(len(store.history(run.id)) for run in runs) == len(told)
     for row in told:
         assert json.loads(row["facts"]) in store.history(row["run"])
