@@ -22,20 +22,8 @@ The loss is the mean over the images of all processes, the same number in each, 
 An encoder's gradients must therefore be added up over the processes, where DistributedDataParallel takes their mean:
 `features.register_hook(lambda slope: world * slope)` makes up for it.
 
-What it costs each process, as `costs` works it out: GB of memory for float32 centers and momentum of 512 numbers, for
-one step of 1,024 images (its gradient included), and MB sent in each step, for encoders that end in 512 numbers.
-
-    classes     processes  rate  centers  momentum    step  sent
-    1,000,000           1     1     2.05      2.05   10.24     0
-    1,000,000           8     1     0.26      0.26    1.28     4
-    1,000,000           8   0.1     0.26      0.26    0.15     4
-    10,000,000          1     1    20.48     20.48  102.40     0
-    10,000,000          8     1     2.56      2.56   12.80     4
-    10,000,000          8   0.1     2.56      2.56    1.54     4
-
-So a million classes are no matter of memory for one GPU of 80 GB, but of time; ten million want either eight processes
-or the rate. What is sent does not grow with the classes, where eight whole copies of a head would each send its
-gradient in every step: 3.6 GB for a million classes, 35.8 GB for ten million.
+What it costs in memory and on the wire, for a million classes and for ten, is in assets/guide/cluster.md; `costs` says
+it of other numbers.
 """
 
 from collections.abc import Callable, Iterable

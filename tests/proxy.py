@@ -1,19 +1,23 @@
-"""nginx with the README's recipes, as they stand there but for ports and the password file."""
+"""nginx with recipes of the guide, as they stand there but for ports and the places of files."""
 
 import os
-import re
 import shutil
 import socket
+import ssl
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-from tests.helpers import ROOT, end
+from tests.helpers import end
+from tests.recipes import block, meant, said
 
 NGINX = shutil.which("nginx", path=os.pathsep.join(["/usr/sbin", *os.environ["PATH"].split(os.pathsep)]))
 MISSING = NGINX is None or shutil.which("openssl") is None
 WHY = "The recipe needs nginx and openssl; one is not here."
+RECIPE, CERTIFICATE = (block("class", "4. One address, with TLS", place) for place in (3, 2))
+OURS = "/etc/letsencrypt/live/faces.school.example"
 WHOLE = """
 pid {folder}/pid; error_log {folder}/error.log; worker_processes 1; {user}
 events {{ worker_connections 64; }}
@@ -25,16 +29,17 @@ http {{
 """
 
 
-def recipes(heading: str) -> list[str]:
-    """The pieces of nginx's language under a heading of the README."""
-    (section,) = re.findall(rf"^## {heading}$(.*?)^## ", (ROOT / "README.md").read_text(encoding="utf-8"), re.M | re.S)
-    return re.findall(r"```nginx\n(.*?)```", section, re.DOTALL)
+@dataclass(frozen=True)
+class Proxy:
+    """An nginx that is there: its port with TLS, the one without, and its certificate."""
 
+    port: int
+    plain: int
+    certificate: Path
 
-def hashed(password: str) -> str:
-    """A line of the password file, made as the README says."""
-    told = subprocess.run(["openssl", "passwd", "-apr1", password], capture_output=True, text=True, check=True)
-    return f"class:{told.stdout}"
+    def trust(self) -> ssl.SSLContext:
+        """Who knows the certificate, and no other."""
+        return ssl.create_default_context(cafile=self.certificate)
 
 
 def free() -> int:
@@ -45,26 +50,27 @@ def free() -> int:
 
 
 @contextmanager
-def proxied(folder: Path, recipe: str, here: Mapping[str, str]) -> Iterator[int]:
-    """The port of an nginx with a recipe whose ports of servers are replaced by those that they have `here`.
+def proxied(folder: Path, recipe: str, here: Mapping[str, str]) -> Iterator[Proxy]:
+    """An nginx with a recipe whose ports of servers, and whatever else, are replaced by what they are `here`.
 
-    The password of the class is woof.
+    Its certificate is the one that the guide makes to try.
     """
     folder.chmod(0o755)
-    port = free()
-    (folder / "users").write_text(hashed("woof"))
-    of_the_test = {"listen 80;": f"listen 127.0.0.1:{port};", "/etc/nginx/faces.users": str(folder / "users"), **here}
-    for written, meant in of_the_test.items():
-        assert written in recipe
-        recipe = recipe.replace(written, meant)
+    made = Proxy(free(), free(), folder / "faces.pem")
+    said(CERTIFICATE.replace("/etc/nginx/", f"{folder}/"), folder)
+    of_the_test = {
+        "listen 80;": f"listen 127.0.0.1:{made.plain};", "listen 443 ssl;": f"listen 127.0.0.1:{made.port} ssl;",
+        f"{OURS}/fullchain.pem": str(made.certificate), f"{OURS}/privkey.pem": f"{folder}/faces.key",
+    }  # fmt: skip
     user = "user root;" if os.geteuid() == 0 else ""  # the folders of a test are its user's own
-    (folder / "conf").write_text(WHOLE.format(folder=folder, recipe=recipe, user=user))
+    whole = WHOLE.format(folder=folder, recipe=meant(recipe, {**of_the_test, **here}), user=user)
+    (folder / "conf").write_text(whole)
     nginx = subprocess.Popen([str(NGINX), "-p", folder, "-c", folder / "conf", "-g", "daemon off;"])
     try:
-        while nginx.poll() is None and not listening(port):
+        while nginx.poll() is None and not listening(made.port):
             pass
         assert nginx.poll() is None, (folder / "error.log").read_text()
-        yield port
+        yield made
     finally:
         end(nginx)
 

@@ -60,17 +60,20 @@ def browser(server: Server) -> httpx.Client:
     return httpx.Client(base_url=server.address, follow_redirects=True, timeout=30)
 
 
-def seen(client: httpx.Client, press: str = "", token: str = "") -> tuple[str, str]:
-    """All that the first page says, and where it sends the browser once the button of this name is pressed."""
+def seen(client: httpx.Client, press: str = "", token: str = "", **how) -> tuple[str, str]:
+    """All that the first page says, and where it sends the browser once the button of this name is pressed.
+
+    `how` is for a socket that finds its server in another way than by its address.
+    """
     client.get("/_stcore/health")  # which gives a token
-    return asyncio.run(_seen(client, press, token or client.cookies["_streamlit_xsrf"]))
+    return asyncio.run(_seen(client, press, token or client.cookies["_streamlit_xsrf"], how))
 
 
-async def _seen(client: httpx.Client, press: str, token: str) -> tuple[str, str]:
+async def _seen(client: httpx.Client, press: str, token: str, how: dict) -> tuple[str, str]:
     cookies = "; ".join(f"{cookie.name}={cookie.value or ''}" for cookie in client.cookies.jar)
     site, said, buttons = str(client.base_url).rstrip("/"), "", {"": ""}
-    host = site.removeprefix("http://")
-    async with opened(host, token, origin=site, additional_headers={"Cookie": cookies}) as page:
+    host = site.partition("://")[2]
+    async with opened(host, token, origin=site, additional_headers={"Cookie": cookies}, **how) as page:
         for pressed in ["", press] if press else [""]:
             async for told in page.run(buttons[pressed]):
                 if told.WhichOneof("type") == "auth_redirect":

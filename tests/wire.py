@@ -33,6 +33,6 @@ class Page:
 @asynccontextmanager
 async def opened(server: str, /, *token: str, **how: Any) -> AsyncIterator[Page]:
     """The first page of a server, HOST:PORT, with Streamlit's token if there is one; `how` is for `connect`."""
-    address = f"ws://{server}/_stcore/stream"
+    address = f"{'wss' if 'ssl' in how else 'ws'}://{server}/_stcore/stream"
     async with connect(address, max_size=None, subprotocols=["streamlit", *token], **how) as socket:
         yield Page(socket)

@@ -1,4 +1,4 @@
-"""Two servers over one home behind the README's nginx: one is killed, and its viewers lose nothing."""
+"""Two servers over one home behind the guide's nginx: one is killed, and its viewers lose nothing."""
 
 import json
 import os
@@ -9,23 +9,17 @@ import psutil
 import pytest
 
 from tests.helpers import ROOT, Server, end, until
-from tests.proxy import MISSING, WHY, proxied, recipes
+from tests.proxy import MISSING, RECIPE, WHY, proxied
+from tests.recipes import block, meant
 from trainer import RunConfig, recorded
 from trainer.store import Store
 
-SECTION = "Several servers over one store"
+ABOVE, INSIDE = (block("class", "More than fifty viewers", place) for place in (2, 3))
 LINE = "        proxy_pass http://127.0.0.1:8501;\n"  # of the recipe for one server
 pytestmark = [
     pytest.mark.skipif(MISSING, reason=WHY),
     pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL."),
 ]
-
-
-def combined() -> str:
-    """The recipe for a class with what that for several servers changes in it."""
-    (one,), (above, inside) = recipes("A class behind nginx"), recipes(SECTION)
-    assert LINE in one
-    return above + one.replace(LINE, inside)
 
 
 def trainers(home) -> list[psutil.Process]:
@@ -52,8 +46,8 @@ def site(tmp_path_factory):
         for at in range(2):
             servers.append(Server(ROOT, folder / f"log{at}", environment, "--server.allowedHosts=127.0.0.1"))
         ports = {f":850{at + 1}": f":{server.port}" for at, server in enumerate(servers)}
-        with proxied(folder, combined(), ports) as port:
-            yield f"http://127.0.0.1:{port}", store, runs, servers
+        with proxied(folder, ABOVE + meant(RECIPE, {LINE: INSIDE}), ports) as proxy:
+            yield f"https://127.0.0.1:{proxy.port}", store, runs, servers
     finally:
         for server in servers:
             end(server.process, 60)
@@ -64,9 +58,7 @@ def site(tmp_path_factory):
 
 @pytest.fixture
 def page(chromium):
-    context = chromium.new_context(
-        viewport={"width": 1440, "height": 1000}, http_credentials={"username": "class", "password": "woof"}
-    )
+    context = chromium.new_context(viewport={"width": 1440, "height": 1000}, ignore_https_errors=True)
     yield context.new_page()
     context.close()
 
@@ -98,6 +90,17 @@ def view(page) -> dict:
 def slider(page):
     """The slider of ArcFace's m on the page that trains one head."""
     return page.get_by_role("slider", name="m ·")
+
+
+def test_no_other_site_shows_faces_in_a_frame(site, page):
+    for address in (site[0], "about:blank"):
+        page.goto(address)
+        with page.expect_event("framenavigated", lambda frame: frame.parent_frame):
+            page.evaluate(
+                "document.body.append(Object.assign(document.createElement('iframe'), {src: '%s'}))" % site[0]
+            )
+        (frame,) = page.frames[1:]
+        assert frame.url.startswith(site[0]) == (address == site[0])
 
 
 def test_a_viewer_of_a_killed_server_goes_on_at_the_other_with_the_same_view_and_so_does_training(site, page):
