@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import urllib.request
 from collections.abc import Iterator, Mapping
 from configparser import ConfigParser
@@ -65,17 +66,14 @@ def copied(folder: Path) -> Path:
 
 
 def said(text: str, folder: Path, **environment: str) -> str:
-    """What a recipe for a shell prints; it must succeed."""
-    done = subprocess.run(
-        ["bash", "-ec", SUDO + text],
-        cwd=folder,
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
-        timeout=90,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    """What a recipe for a shell prints; it must succeed. What it leaves running may hold on to where it prints."""
+    with tempfile.TemporaryFile("w+") as out:
+        command = ["bash", "-ec", SUDO + text]
+        code = subprocess.call(command, cwd=folder, env=os.environ | environment, stdout=out, stderr=out, timeout=240)
+        out.seek(0)
+        printed = out.read()
+    assert code == 0, printed
+    return printed
 
 
 @contextmanager

@@ -97,7 +97,7 @@ def test_no_other_site_shows_faces_in_a_frame(site, page):
         page.goto(address)
         with page.expect_event("framenavigated", lambda frame: frame.parent_frame):
             page.evaluate(
-                "document.body.append(Object.assign(document.createElement('iframe'), {src: '%s'}))" % site[0]
+                "src => document.body.append(Object.assign(document.createElement('iframe'), {src}))", site[0]
             )
         (frame,) = page.frames[1:]
         assert frame.url.startswith(site[0]) == (address == site[0])
