@@ -168,6 +168,7 @@ def test_a_cluster_of_ray_trains_what_the_app_is_asked_for(app, tmp_path):
     home = tmp_path / "home"
     here = {
         "HOME": str(tmp_path), "RAY_TMPDIR": files, "RAY_worker_niceness": "0", "FACES_OF_TEST": files,
+        "RAY_raylet_start_wait_time_s": "120",
         "STREAMLIT_SERVER_PORT": str(port), "FACES_DEVICE": "cpu",
     }  # fmt: skip
     shared = {"/shared/faces": str(home)}
@@ -182,7 +183,7 @@ def test_a_cluster_of_ray_trains_what_the_app_is_asked_for(app, tmp_path):
             store = Store(home)
             name = store.submit(RunConfig(head="CosFace", epochs=1, batch=256, dim=8, probe=100))
             until(lambda: store.run(name).state == "finished", 240)
-            assert (home / "supervisor.log").read_text() == ""
+            assert "already serves" not in (home / "supervisor.log").read_text()  # the only trainer is on Ray
         assert (tmp_path / "log").read_text().count(" node_") == 2
         said(settings + meant(SERVE, {**shared, "--gpus 0.5": "--gpus 0 --idle 1"}), app, **here)
     finally:
