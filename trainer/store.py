@@ -149,7 +149,7 @@ class Store:
     def submit_many(self, configs: Sequence[RunConfig], note: str = "") -> list[str]:
         """Queue runs in this order, all or none, and return their ids. RefusedError for one too many or too large.
 
-        Of several, one file tells (`trainer.queued`) until they are claimed: ten thousand are queued in a second.
+        Of several, one file tells (`trainer.queued`) until each is claimed.
         """
         if not configs:
             return []

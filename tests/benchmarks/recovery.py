@@ -12,6 +12,7 @@ import argparse
 import os
 import tempfile
 import time
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from subprocess import DEVNULL, Popen
@@ -23,7 +24,8 @@ from tests.helpers import end, trainer, until
 from trainer import RunConfig
 from trainer.store import Store
 
-CONFIG = RunConfig(head="ArcFace", epochs=200, dim=16, probe=100)  # a minute; a new run comes after it
+CONFIG = RunConfig(head="ArcFace", epochs=200, dim=16, probe=100)  # a minute: it is always interrupted
+wait = partial(until, patience=300.0)  # seconds
 
 
 def serve(store: Store) -> Popen:
@@ -37,34 +39,33 @@ def reached(store: Store, name: str) -> int:
 
 
 def training(store: Store) -> str:
-    """A run that trains now and has got further than its first moments, begun if there is none."""
-    name = next((run.id for run in store.runs(("running",))), "") or store.submit(CONFIG)
-    before = reached(store, name)
-    until(lambda: store.run(name).state == "running" and reached(store, name) > max(before, 0))
+    """A new run, once it trains and has got further than its first moment."""
+    name = store.submit(CONFIG)
+    wait(lambda: reached(store, name) > 0)
     return name
+
+
+def stopped(store: Store, name: str) -> float:
+    """Seconds from the wish to stop a run that trains until it is stopped."""
+    began = time.perf_counter()
+    store.stop(name)
+    wait(lambda: store.run(name).state == "stopped")
+    return time.perf_counter() - began
 
 
 def recovered(store: Store, supervisor: Popen) -> tuple[Popen, float, float]:
     """The next supervisor after one is killed, seconds until it takes up the run, and until that gets further."""
     name = training(store)
-    attempt = store.run(name).attempt
     supervisor.kill()
     began = time.perf_counter()
     supervisor.wait()
     following = serve(store)
-    until(lambda: store.run(name).attempt > attempt)  # its worker had time to keep where it was
+    wait(lambda: store.run(name).attempt == 2)  # all that the first attempt kept is entered by now
     taken, before = time.perf_counter() - began, reached(store, name)
-    until(lambda: reached(store, name) > before or store.run(name).state == "finished")
-    return following, taken, time.perf_counter() - began
-
-
-def stopped(store: Store) -> float:
-    """Seconds from the wish to stop a run that trains until it is stopped."""
-    name = training(store)
-    began = time.perf_counter()
-    store.stop(name)
-    until(lambda: store.run(name).state == "stopped")
-    return time.perf_counter() - began
+    wait(lambda: reached(store, name) > before)
+    further = time.perf_counter() - began
+    stopped(store, name)
+    return following, taken, further
 
 
 def tell(what: str, times: list[float]) -> None:
@@ -91,7 +92,7 @@ def main() -> None:
                 further.append(spent[1])
             tell("supervisor killed, until the next one takes up the run", taken)
             tell("until the run has got further", further)
-            tell("asked to stop, until stopped", [stopped(store) for _ in range(asked.stops)])
+            tell("asked to stop, until stopped", [stopped(store, training(store)) for _ in range(asked.stops)])
         finally:
             end(supervisor)
     print(f"\nLoad at the end {os.getloadavg()[0]:.1f}.")
