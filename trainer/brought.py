@@ -9,7 +9,9 @@ without a split each row is asked what the others say (leave-one-out). What come
 before contents, names are cleaned, and what does not fit is refused in one sentence.
 """
 
+import io
 import json
+import os
 import re
 import time
 import zipfile
@@ -29,12 +31,14 @@ from faces.datasets.own import clean_name
 from faces.evaluation import class_means, explained_variance, knn_accuracies, nearest, nearest_means, vote
 from faces.heads import HEADS
 from trainer.config import VERSION, RunConfig
+from trainer.memory import at_most
 from trainer.naming import BROUGHT
 from trainer.pictures import draw_past
 from trainer.snapshot import Snapshot
 from trainer.store import Store
 
 MOST_ROWS, MOST_DIMS, MOST_NUMBERS, MOST_BYTES = 100_000, 4096, 60_000_000, 1 << 30
+MOST_MEMORY = 5 << 29  # for reading a file: the 60 million numbers that are the most take up to 2.1 GB, as Parquet
 MOST_CLASSES = 1000
 MOST_LETTERS = 200  # of a word
 FEWEST = 10  # rows; KNN with k = 5 asks for some
@@ -69,7 +73,8 @@ def bring(store: Store, path: Path, name: str, on: str, label: str = "", progres
     if name in HEADS:
         raise ValueError(f"{name} is the name of a head. Call these embeddings after what made them.")
     progress(Progressed("Reading embeddings", 0, None, "rows"))
-    found = read(path, label)
+    with at_most(MOST_MEMORY):
+        found = read(path, label)
     class_names, labels = named(found.labels)
     embeddings = checked(found.embeddings, labels, class_names)
     parts = None if found.split is None else parted(found.split)
@@ -121,6 +126,7 @@ def read(path: Path, label: str = "") -> Brought:
         raise ValueError(f"{path} does not exist.")
     if path.stat().st_size > MOST_BYTES:
         raise ValueError(f"{path.name} has {path.stat().st_size >> 20:,} MB; {MOST_BYTES >> 20:,} are the most.")
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")  # Arrow's own asks for twice as much as it uses
     return readers[path.suffix.lower()](path, label)
 
 
@@ -294,9 +300,10 @@ def npz_arrays(path: Path) -> Any:
             raise ValueError(f"{path.name} holds more than 20 arrays or {MOST_BYTES >> 20:,} MB.")
         for info in members:
             with archive.open(info) as stream:
-                version = npy.read_magic(stream)
-                header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-                shape, _, dtype = header(stream)
+                start = io.BytesIO(stream.read(20_000))  # of a gigabyte, if the header says so
+            version = npy.read_magic(start)
+            header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+            shape, _, dtype = header(start)
             if dtype.hasobject:
                 raise ValueError(
                     f"{info.filename} in {path.name} holds Python objects, which are not opened; save numbers."
@@ -305,6 +312,11 @@ def npz_arrays(path: Path) -> Any:
                 raise ValueError(f"{info.filename} in {path.name} is not as large as it says.")
             if len(shape) == 2:
                 enough(shape[0], shape[1], path.name)
+            elif int(np.prod(shape, dtype=np.int64)) > MOST_ROWS or dtype.itemsize > 4 * MOST_LETTERS:
+                raise ValueError(
+                    f"{info.filename} in {path.name} is no list of up to {MOST_ROWS:,} words or numbers, each of up to "
+                    f"{MOST_LETTERS} letters."
+                )
             with archive.open(info) as stream:
                 yield info.filename.removesuffix(".npy"), npy.read_array(stream, allow_pickle=False)
 

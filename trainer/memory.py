@@ -1,10 +1,16 @@
-"""Whether memory ran out: as an error tells it, or as the system counts the processes that it ended for want of it."""
+"""Whether memory ran out: as an error tells it, or as the system counts the processes that it ended for want of it.
+
+And how much of it a process may take for what is not trusted.
+"""
 
 import errno
 import re
+import sys
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+import psutil
 
 KINDS = {"MemoryError", "OutOfMemoryError"}  # Python's and NumPy's, and torch's on a GPU
 WORDS = ("out of memory", "allocate memory", "bad_alloc", "bad allocation", "_alloc_failed")  # torch's, in lower case
@@ -39,6 +45,29 @@ def go_first() -> None:
     """Have Linux end this process rather than the app or the supervisor when the machine's memory runs out."""
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("500")  # as if it had half of the memory more
+
+
+@contextmanager
+def at_most(more: int) -> Iterator[None]:
+    """While this is open, the process may take so many bytes beyond those it has. ValueError when it asks for more.
+
+    It is Linux that refuses them; nothing is limited elsewhere.
+    """
+    if sys.platform != "linux":
+        yield
+        return
+    import resource
+
+    before, most = resource.getrlimit(resource.RLIMIT_DATA)
+    limits = [limit for limit in (before, most) if limit != resource.RLIM_INFINITY]
+    limit = min([psutil.Process().memory_info().data + more, *limits])
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, most))
+    try:
+        yield
+    except MemoryError as why:
+        raise ValueError(f"It would take more than {more >> 20:,} MB of memory, so it is refused.") from why
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (before, most))
 
 
 def counts() -> Iterator[Path]:

@@ -127,6 +127,9 @@ def _import(readers: dict[PurePosixPath, Callable[[], bytes]], name: str, progre
                 data = _as_png(readers[path]())
             except zipfile.BadZipFile:
                 raise
+            except MemoryError:
+                skipped.append((_printable(path), "needs more memory than an image may take"))
+                continue
             except Exception as why:  # whatever a broken file does to a decoder
                 skipped.append((_printable(path), str(why).split("\n")[0] or type(why).__name__))
                 continue

@@ -88,6 +88,10 @@ BUGS = [
         "if run.idle_attempts >= TRIES:", "if run.idle_attempts >= 10 * TRIES:", "tests/test_store.py",
     ),
     Bug(
+        "what is brought may take any memory", "trainer/memory.py",
+        "    resource.setrlimit(resource.RLIMIT_DATA, (limit, most))\n", "", "tests/test_limits.py -k takes_too_much",
+    ),
+    Bug(
         "a full disk lets trainings begin", "trainer/supervisor.py", " and not cramped(self.store.path)", "",
         "tests/test_tidying.py",
     ),

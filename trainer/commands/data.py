@@ -11,7 +11,10 @@ from faces.datasets import Progress, available, find, own
 from faces.datasets.imagewoof import ARCHIVES, Imagewoof
 from faces.files import heard, write_json
 from trainer.commands import add
+from trainer.memory import at_most
 from trainer.telling import sentence, show, teller
+
+MOST_MEMORY = 384 << 20  # for an import: 50,000 files take up to 130 MB, the largest images 200 MB
 
 
 def list_data(arguments: argparse.Namespace) -> None:
@@ -41,7 +44,8 @@ def import_data(arguments: argparse.Namespace, progress: Progress) -> str:
     if not path.exists():
         raise ValueError(f"{path} does not exist. Give a folder with one folder of images per class, or a zip of it.")
     take = own.import_folder if path.is_dir() else own.import_zip
-    imported = take(path, arguments.name, progress)
+    with at_most(MOST_MEMORY):
+        imported = take(path, arguments.name, progress)
     arguments.name = imported.name
     left_out = "".join(f"\n{file}: {why}" for file, why in imported.skipped[:50])
     said = prepare_data(arguments, progress)
