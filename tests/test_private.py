@@ -1,9 +1,7 @@
 """Private by default: this machine only, no foreign page reaches in, and nothing goes out. Against the real server."""
 
-import ast
 import asyncio
 import http.client
-import ipaddress
 import os
 import subprocess
 import sys
@@ -14,46 +12,21 @@ from websockets.exceptions import InvalidStatus
 
 from pages.components import blocks
 from tests.helpers import ROOT, Server, end, until
+from tests.watching import called, loopback, watch
 from tests.wire import opened
 from trainer.store import Store
-
-WATCHED = """
-import os, socket
-def told(act, place):
-    def instead(*words, **named):
-        with open(os.environ["FACES_TOLD"], "a") as file:
-            file.write(repr(words[place]) + chr(10))
-        return act(*words, **named)
-    return instead
-socket.socket.connect = told(socket.socket.connect, 1)
-socket.socket.connect_ex = told(socket.socket.connect_ex, 1)
-socket.getaddrinfo = told(socket.getaddrinfo, 0)
-"""
 
 
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory):
     """A server on a home of its own whose processes tell whom they call, and the file they tell it to."""
     folder = tmp_path_factory.mktemp("watched")
-    (folder / "sitecustomize.py").write_text(WATCHED)
-    environment = {"FACES_HOME": str(folder / "home"), "PYTHONPATH": str(folder), "FACES_TOLD": str(folder / "told")}
+    environment = {"FACES_HOME": str(folder / "home")} | watch(folder)
     server = Server(ROOT, folder / "log", environment)
     try:
         yield server, folder, environment
     finally:
         end(server.process, 60)
-
-
-def called(folder) -> list[str]:
-    """Hosts that were called or looked up."""
-    lines = (folder / "told").read_text().splitlines() if (folder / "told").exists() else []
-    told = [ast.literal_eval(line) for line in lines if line != "None"]
-    return [str(one[0] if isinstance(one, tuple) else one) for one in told if not str(one).startswith(("/", "\0"))]
-
-
-def loopback(host: str) -> bool:
-    """Whether this is the machine itself."""
-    return host == "localhost" or ipaddress.ip_address(host).is_loopback
 
 
 def test_it_listens_on_this_machine_only(watched):
@@ -111,12 +84,46 @@ async def visit(server: Server, origin: str | None = None, host: str | None = No
             pass
 
 
-def test_nothing_goes_out_while_a_page_is_open_and_a_training_runs(watched):
-    server, folder, environment = watched
+async def walk(server: Server) -> dict[str, list[str]]:
+    """Open every page of the menu, until its script has ended: the title of each, and what broke."""
+    found: dict[str, list[str]] = {}
+    async with opened(f"127.0.0.1:{server.port}") as page:
+        paths = {one.url_pathname async for told in page.run() for one in told.navigation.app_pages}
+        for path in sorted(paths):
+            elements = [told.delta.new_element async for told in page.run(path=path)]
+            titles = [one.heading.body for one in elements if one.heading.tag == "h1"]
+            found[path] = titles + [one.exception.message for one in elements if one.HasField("exception")]
+    return found
+
+
+def test_nothing_goes_out_while_all_pages_are_open_and_a_training_runs(watched):
+    server, folder, _ = watched
     asyncio.run(visit(server))  # the first visitor starts a training
+    pages = asyncio.run(walk(server))
+    assert len(pages) == len(set(map(tuple, pages.values()))) >= 10, pages
+    assert all(len(told) == 1 for told in pages.values()), pages
     store = Store(folder / "home")
     until(lambda: [run for run in store.runs() if not run.open], 120)
+    process = psutil.Process(server.process.pid)
+    family = [process, *process.children(recursive=True)]
+    assert all(loopback(one.raddr.ip) for each in family for one in each.net_connections("inet") if one.raddr)
     assert all(map(loopback, called(folder))), called(folder)
-    ask = f"import socket; socket.create_connection(('127.0.0.1', {server.port})).close()"
-    subprocess.run([sys.executable, "-c", ask], env=os.environ | environment, check=True)
-    assert "127.0.0.1" in called(folder)  # it would have been seen
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        "socket.create_connection(('127.0.0.2', {port}))",
+        "socket.getaddrinfo('127.0.0.2', 80)",
+        "socket.gethostbyname('127.0.0.2')",
+        "socket.socket(type=socket.SOCK_DGRAM).sendto(b'', ('127.0.0.2', 9))",
+        "asyncio.run(asyncio.open_connection('127.0.0.2', {port}))",
+        "_socket.socket().connect_ex(('127.0.0.2', {port}))",
+    ],
+)
+def test_it_would_have_been_seen(watched, tmp_path, ask):
+    server, *_ = watched
+    command = f"import _socket, asyncio, contextlib, socket\nwith contextlib.suppress(OSError): {ask}"
+    environment = os.environ | watch(tmp_path)
+    subprocess.run([sys.executable, "-c", command.format(port=server.port)], env=environment, check=True)
+    assert "127.0.0.2" in called(tmp_path)

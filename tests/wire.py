@@ -15,10 +15,11 @@ class Page:
     def __init__(self, socket: ClientConnection):
         self.socket = socket
 
-    async def run(self, pressed: str = "") -> AsyncIterator[ForwardMsg]:
-        """Run its script, with a button pressed if one's id is given; all that is said until the script has ended."""
+    async def run(self, pressed: str = "", path: str = "") -> AsyncIterator[ForwardMsg]:
+        """Run the script of the page at a path, with a button pressed if one's id is given; all that is said of it."""
         message = BackMsg()
         message.rerun_script.query_string = ""
+        message.rerun_script.page_name = path
         if pressed:
             message.rerun_script.widget_states.widgets.add(id=pressed, trigger_value=True)
         await self.socket.send(message.SerializeToString())

@@ -13,6 +13,7 @@ from axe_playwright_python.sync_playwright import Axe
 from faces import lessons
 from tests.browser.furnished import furnish
 from tests.helpers import ROOT, Server, end
+from tests.watching import called, loopback, watch
 
 LESSON = 3
 DONE = {lessons.read(file, at).file: {"guess": 0, "check": 0} for at, file in enumerate(lessons.files(), 1)}
@@ -127,7 +128,8 @@ FOCUSED = """async () => {
 def full(tmp_path_factory):
     """The app on a full home, and what is in it."""
     found = furnish(tmp_path_factory.mktemp("accessible"))
-    server = Server(ROOT, found.home / "log", {"FACES_HOME": str(found.home), "FACES_DEVICE": "cpu"})
+    environment = {"FACES_HOME": str(found.home), "FACES_DEVICE": "cpu"} | watch(found.home)
+    server = Server(ROOT, found.home / "log", environment)
     yield server.address, found
     end(server.process, 40)
 
@@ -144,6 +146,9 @@ def visit(chromium, full):
             contexts[width, scheme] = context
         page = contexts[width, scheme].new_page()
         page.set_default_timeout(60_000)
+        page.asked = []
+        for kind in ("request", "websocket"):
+            page.on(kind, lambda asked: page.asked.append(asked.url))
         page.goto(f"{full[0]}/{place.path}")
         page.locator("h1").first.wait_for()
         page.locator(place.there or "h1").first.wait_for()
@@ -157,8 +162,8 @@ def visit(chromium, full):
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (1440, "dark"), (390, "light")])
-def test_no_page_has_a_finding(visit, full, width, scheme):
-    found = []
+def test_no_page_has_a_finding_or_asks_anybody_outside(visit, full, width, scheme):
+    found, own = [], (full[0], full[0].replace("http", "ws", 1), "data:", "blob:")
     for name, place in places(full[1]).items():
         if (width, scheme) != (1440, "light") and name not in FEWER:
             continue
@@ -173,8 +178,11 @@ def test_no_page_has_a_finding(visit, full, width, scheme):
             found.append((name, "broken", page.locator("[data-testid=stException]").all_inner_texts()))
         if page.evaluate("document.documentElement.scrollWidth > innerWidth"):
             found.append((name, "wider than the screen", []))
+        if outside := [url for url in page.asked if not url.startswith(own)]:
+            found.append((name, "asks outside", outside))
         page.close()
     assert not found
+    assert all(map(loopback, called(full[1].home)))  # the server and the trainer ask nobody either
 
 
 # Adds up in `moved` how far what can be read has moved by itself (layout-shift of the Layout Instability API).
