@@ -150,7 +150,8 @@ def work(told: dict[str, Any]) -> tuple[float, str]:
     """A reported piece of work as the share done and a sentence with rate and time left."""
     done, total = told.get("done", 0), told.get("total")
     scale, unit = (1e6, "MB") if told.get("unit") == "bytes" else (1, told.get("unit", ""))
-    said = f"{told.get('doing', '')}: {done / scale:,.0f}" + (f" of {total / scale:,.0f}" if total else "") + f" {unit}"
+    of = f" of {total / scale:,.0f}" if total else ""
+    said = f"{plain(told.get('doing', ''))}: {done / scale:,.0f}{of} {unit}"
     if told.get("rate"):
         said += f" · {told['rate'] / scale:,.1f} {unit}/s"
     if told.get("left") is not None:

@@ -135,8 +135,10 @@ def inside() -> bool:
         return True
     found = room.person(st.user.to_dict(), _key(home()))
     if found:
+        from pages.components.runs import plain
+
         with st.sidebar, st.container(horizontal=True, vertical_alignment="center", key="who"):
-            st.caption(f"{found.name} · {found.role}", width="content")
+            st.caption(f"{plain(found.name)} · {found.role}", width="content")
             st.button("Leave", icon=":material/logout:", type="tertiary", on_click=st.logout)
         return True
     with st.container(key="outside"):  # of the room that assets/page.css keeps for the sidebar

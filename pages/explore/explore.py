@@ -144,7 +144,7 @@ def show(run_id: str, look: Look) -> bool:
     history = store.history(run_id)
     facts = history[-1] if history else None
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.header(told.title(run.config), width="content", anchor=False)
+        st.header(told.plain(told.title(run.config)), width="content", anchor=False)
         told.badge("brought" if told.brought(run.config) else run.state)
     st.caption(told.subtitle(run.config))
     told.progress(store, run, facts)

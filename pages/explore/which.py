@@ -200,7 +200,7 @@ def show(found: Mapping[str, Experiment]) -> None:
         one = found[note]
         config, seeds = one.runs[0].config, len(one.ranked.seeds)
         st.caption(
-            f"{len(one.ranked.standings)} heads, {seeds} seeds, {told.dataset_title(config.dataset)} at "
+            f"{len(one.ranked.standings)} heads, {seeds} seeds, {told.plain(told.dataset_title(config.dataset))} at "
             f"{config.size} px, {config.encoder}, {config.epochs} epochs each. Differences are seed by seed, in square "
             "brackets their 95 % interval."
         )

@@ -12,6 +12,7 @@ from faces.datasets.own import Own, clean_name
 from pages.components import runs as told
 from pages.components.live import live
 from pages.components.session import the_store
+from trainer.exports.tables import inert
 from trainer.store import OPEN
 from trainer.telling import sentence
 
@@ -54,7 +55,7 @@ def gallery(data: Dataset) -> None:
             for name, images in found.items():
                 with st.container(width=170):
                     st.image(list(images), width=48 if sizes[-1] <= 16 else 76)
-                    st.caption(name)
+                    st.caption(told.plain(name))
 
 
 @st.cache_data(max_entries=20, show_spinner=False)
@@ -99,7 +100,7 @@ def shelf(data: Dataset) -> None:
     """One dataset: what it is and what of it is here."""
     with st.container(border=True):
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.header(data.title, width="content", anchor=False)
+            st.header(told.plain(data.title), width="content", anchor=False)
             st.badge("here" if data.counts else "not here yet", color="green" if data.counts else "gray")
         st.markdown(data.summary)
         sizes = ", ".join(f"{size} px" for size in decoded(data))
@@ -109,7 +110,8 @@ def shelf(data: Dataset) -> None:
         if isinstance(data, Own):
             if data.skipped:
                 with st.expander(f"{len(data.skipped)} files were left out"):
-                    st.dataframe([{"file": file, "reason": why} for file, why in data.skipped], hide_index=True)
+                    rows = [{"file": inert(file), "reason": why} for file, why in data.skipped]
+                    st.dataframe(rows, hide_index=True)
             st.button(
                 "Remove",
                 key=f"remove {data.name}",
@@ -239,10 +241,10 @@ def work() -> bool:
     """Data jobs that run, and how the last ones ended. True when none is left to run."""
     jobs = store.jobs()
     for job in jobs[:3]:
-        what = " ".join(job["arguments"][:2])
+        what, progress = " ".join(job["arguments"][:2]), job["progress"]
         if job["state"] in OPEN:
             with st.container(horizontal=True, vertical_alignment="center"):
-                st.progress(*(told.work(job["progress"]) if job["progress"] else (0.0, f"Waiting to {what}.")))
+                st.progress(*(told.work(progress) if progress else (0.0, f"Waiting to {told.plain(what)}.")))
                 st.button(
                     "Stop", key=f"stop {job['id']}", icon=":material/stop:", on_click=told.tried,
                     args=(store.stop_job, job["id"]), **told.allowed(store, "stop", job["owner"]),
@@ -265,7 +267,7 @@ st.markdown(
     "Embeddings that another model made need no training: bring them at the end of this page."
 )
 if said := st.session_state.pop("said", ""):
-    st.toast(said, icon=":material/hourglass_top:")
+    st.toast(told.plain(said), icon=":material/hourglass_top:")
 live(work, any(job["state"] in OPEN for job in store.jobs()))
 for data in available().values():
     shelf(data)

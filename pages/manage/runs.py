@@ -83,7 +83,7 @@ def card(run: Run, facts: dict | None) -> None:
     """One run."""
     with st.container(border=True):
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.markdown(f"**{told.title(run.config)}**", width="content")
+            st.markdown(f"**{told.plain(told.title(run.config))}**", width="content")
             told.badge("brought" if told.brought(run.config) else run.state)
             if facts and facts["turned"]:
                 st.badge("turned while training", icon=":material/tune:", color="violet")

@@ -1,10 +1,16 @@
 """A thousand hostile names in a real browser: each is read as it is written, and none becomes an element."""
 
 import json
+import re
 
+import numpy as np
+
+from faces.datasets.own import clean_name, import_zip
 from tests.helpers import ROOT, Server, end
 from tests.test_hostile import LURES, hostile_names
+from tests.test_own_images import picture, zipped
 from trainer import RunConfig
+from trainer.brought import bring
 from trainer.store import Store
 
 APP = """
@@ -55,6 +61,44 @@ def test_hostile_notes_of_runs_are_read_as_they_are_on_the_apps_own_page(chromiu
         assert [note for note in notes[-10:] if note not in said] == []  # a page has ten runs
         assert page.evaluate("window.hacked") is None
         assert not page.locator("main img[src='x'], main a[href^=javascript], main a[href*=evil]").count()
+    finally:
+        page.close()
+        end(server.process, 60)
+
+
+def test_names_of_sets_classes_and_embeddings_are_read_as_they_are_on_every_page(chromium, tmp_path, monkeypatch):
+    names = ("www.evil.example", "x __b__ y", "1. z")  # what the door lets in, and Markdown would still read
+    assert [clean_name(name) for name in names] == list(names)
+    home = tmp_path / "home"
+    monkeypatch.setenv("FACES_HOME", str(home))
+    images = {f"{name}/{n}.png": picture(n) for name in names for n in range(5)} | {"=1+1.png": picture()}
+    import_zip(zipped(images), names[0]).prepare(64)
+    labels = np.array(names)[np.arange(30) % 3]
+    np.savez(tmp_path / "a.npz", embeddings=np.random.default_rng(0).normal(size=(30, 4)), labels=labels)
+    runs = [bring(Store(home), tmp_path / "a.npz", *pair) for pair in (names[:2], names[1::-1])]
+    server = Server(ROOT, tmp_path / "log", {"FACES_HOME": str(home), "FACES_DEVICE": "cpu"})
+    page, outside = chromium.new_page(), []
+    page.on("request", lambda request: outside.append(request.url) if "evil" in request.url else None)
+    page.set_default_timeout(60_000)
+    html = "all => all.map((one) => one.outerHTML)"
+    try:
+        for path, shown in {
+            f"?run={runs[0]}": names[:2], f"compare?source=Chosen+runs&runs={','.join(runs)}": names[:2],
+            "runs": names[:2], "data": names, "scoreboard": (), "tune?tuneview=All+runs": (), "which": (),
+        }.items():  # fmt: skip
+            page.goto(f"{server.address}/{path}")
+            page.locator("h1").first.wait_for()
+            page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
+            page.wait_for_function("!document.querySelector('[data-testid=stSkeleton]')")
+            page.locator("main details:not([open]) > summary").evaluate_all("all => all.forEach((one) => one.click())")
+            page.wait_for_timeout(2000)
+            said = page.locator("main").inner_text().replace("\u2060", "")
+            assert [name for name in shown if name not in said] == [], path
+            made = page.locator("main").locator("a[href*=evil], ol").evaluate_all(html)
+            made += page.locator("main").get_by_text(re.compile("^b$")).evaluate_all(html)
+            assert made == [], path
+            assert not page.locator("[data-testid=stException]").count(), path
+        assert not outside
     finally:
         page.close()
         end(server.process, 60)

@@ -110,13 +110,18 @@ def as_csv(table: Any) -> bytes:
     return out.getvalue()
 
 
+def inert(text: str) -> str:
+    """A text with a ' before what would make it a formula to a spreadsheet."""
+    return f"'{text}" if text and text[0] in "=+-@\t\r\n" else text
+
+
 def harmless(table: Any) -> Any:
     """A table in which no text begins like a formula: class names come from folders that anybody may have named."""
     import pyarrow as pa
 
     for at, name in enumerate(table.column_names):
         if pa.types.is_string(table.schema.field(at).type):
-            safe = [f"'{text}" if text and text[0] in "=+-@\t\r" else text for text in table.column(at).to_pylist()]
+            safe = [text and inert(text) for text in table.column(at).to_pylist()]
             table = table.set_column(at, name, pa.array(safe, pa.string()))
     return table
 
