@@ -22,11 +22,15 @@ class Muon(torch.optim.Optimizer):
 
     Of a filter's gradient, seen as a matrix (channels out, all else), only the directions count, each as much as any
     other; the step is longer by sqrt(rows / columns) where there are more rows. The same learning rate suits both.
-    Weight decay shrinks filters themselves (times `lr`), and is part of the others' gradient.
+    Weight decay shrinks filters themselves (times `lr`), and is part of the others' gradient. With `half` the
+    directions are found in bfloat16.
     """
 
-    def __init__(self, params: Iterable[Any], lr: float, momentum: float = 0.9, weight_decay: float = 0.0):
+    def __init__(
+        self, params: Iterable[Any], lr: float, momentum: float = 0.9, weight_decay: float = 0.0, half: bool = False
+    ):
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+        self.half = half
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -49,20 +53,20 @@ class Muon(torch.optim.Optimizer):
                 else:
                     weight.add_(way, alpha=-group["lr"])
             for shape, members in alike.items():
-                ways = orthogonal(torch.stack([way.flatten(1) for _, way in members]))
+                ways = orthogonal(torch.stack([way.flatten(1) for _, way in members]), self.half)
                 far = group["lr"] * max(1.0, ways.shape[1] / ways.shape[2]) ** 0.5
                 for (weight, _), way in zip(members, ways, strict=True):
                     weight.mul_(1 - group["lr"] * group["weight_decay"]).add_(way.view(shape), alpha=-far)
 
 
-def orthogonal(matrices: Float[Tensor, "N rows columns"]) -> Float[Tensor, "N rows columns"]:
+def orthogonal(matrices: Float[Tensor, "N rows columns"], half: bool = False) -> Float[Tensor, "N rows columns"]:
     """Matrices with the same singular directions, whose singular values are all about 1, by Newton and Schulz.
 
-    In bfloat16 on a GPU; there is no need for more.
+    With `half` in bfloat16, which is enough.
     """
     tall = matrices.shape[1] > matrices.shape[2]
     found = matrices.mT if tall else matrices
-    found = found.bfloat16() if found.is_cuda else found
+    found = found.bfloat16() if half else found
     found = found / torch.linalg.matrix_norm(found, keepdim=True).clamp_min(1e-7)
     a, b, c = QUINTIC
     for _ in range(STEPS):

@@ -96,7 +96,8 @@ def script(
         f'"""{title(config)}, trained without Faces.\n\n{subtitle(config)}\n\n    {usage}\n"""',
         "\n".join(written.import_lines()),
         "\n".join(f"{setting} = {value!r}" for setting, value in settings.items())
-        + '\nDEVICE = "cuda" if torch.cuda.is_available() else "cpu"',
+        + '\nDEVICE = "cuda" if torch.cuda.is_available() else "cpu"'
+        + '\nHALF = DEVICE == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)  # bfloat16',
         "# ---- the images",
         data,
         "# ---- the encoder, the head, and how batches are drawn",
@@ -239,7 +240,7 @@ def features_of(encoder, pixels):
     encoder.eval()
     found = []
     for some in pixels.split(256):
-        with torch.autocast(DEVICE, torch.bfloat16, enabled=DEVICE == "cuda"):
+        with torch.autocast(DEVICE, torch.bfloat16, enabled=HALF):
             found.append(encoder(ready(some{comma}{side})).float())
     encoder.train()
     return torch.cat(found)'''
@@ -258,7 +259,7 @@ def training(config: RunConfig, grouped: bool, moving: bool, unseen: bool, turne
         "sgd": "torch.optim.SGD(groups, lr=LR, momentum=0.9, nesterov=True)",
         "momentum": "torch.optim.SGD(groups, lr=LR, momentum=0.9)",
         "adamw": "torch.optim.AdamW(groups, lr=LR)",
-        "muon": "Muon(groups, lr=LR)",
+        "muon": "Muon(groups, lr=LR, half=HALF)",
     }[config.optimizer]
     drawn = "balanced_order(labels[rows].cpu(), SEED, epoch)" if grouped else "order(len(rows), SEED, epoch)"
     lines = [
@@ -308,7 +309,7 @@ def training(config: RunConfig, grouped: bool, moving: bool, unseen: bool, turne
         ]
         seeing = f"resized({seeing}, side)"
     lines += [
-        '        with torch.autocast(DEVICE, torch.bfloat16, enabled=DEVICE == "cuda"):',
+        "        with torch.autocast(DEVICE, torch.bfloat16, enabled=HALF):",
         f"            loss = head.loss(encoder({seeing}), labels[some])",
         "        optimizer.zero_grad()",
         "        loss.backward()",
