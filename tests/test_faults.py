@@ -125,7 +125,7 @@ def test_a_slow_disk_is_waited_for_by_what_must_last_and_by_nothing_else(tmp_pat
     began = time.monotonic()
     move, tell = mover(tmp_path / "progress.json", every=0), teller(tmp_path / "told.json", every=0)
     for step in range(50):
-        move(step, 50, torch.tensor(1.0))
+        move(step, 50, 1.0)
         tell(Progressed("Decoding", step, 50, "images"))
     assert (waited, time.monotonic() - began < 2) == ([], True)
     assert json.loads((tmp_path / "progress.json").read_text())["step"] == 49

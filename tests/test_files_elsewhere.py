@@ -322,15 +322,14 @@ def test_a_look_at_what_is_far_is_taken_now_and_then(store, monkeypatch):
     folder = store.folder(store.submit(RunConfig()))
     stop, wishes = files.watch(folder.attempt(1) / "stop"), Wishes(folder)
     move = mover(folder.attempt(1) / "progress.json")
-    loss = SimpleNamespace(item=lambda: 1.0)
-    move(1, 9, loss)
+    move(1, 9, 1.0)
     assert (stop(), wishes()) == (False, {})
     folder.ask_to_stop(1)
     folder.wish({"m": 0.1})
-    move(2, 9, loss)
+    move(2, 9, 1.0)
     assert (stop(), wishes(), read_json(folder.attempt(1) / "progress.json")["step"]) == (False, {}, 1)
     clock.now += PACE
-    move(3, 9, loss)
+    move(3, 9, 1.0)
     assert (stop(), wishes(), read_json(folder.attempt(1) / "progress.json")["step"]) == (True, {"m": 0.1}, 3)
 
 

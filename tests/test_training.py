@@ -1,8 +1,10 @@
 """Training: the same again, resumed as if uninterrupted, turned while it runs, and honest about scores."""
 
 import gc
+import math
 import time
 from dataclasses import replace
+from itertools import islice
 from types import SimpleNamespace
 
 import numpy as np
@@ -26,7 +28,7 @@ from trainer.measuring import predicted
 from trainer.muon import Muon, orthogonal
 from trainer.presets import PRESETS
 from trainer.snapshot import ARRAYS, Snapshot
-from trainer.training import TrainingError, fresh_model, fresh_optimizer, in_turn, margins, restored, spread_out
+from trainer.training import TrainingError, fresh_model, fresh_optimizer, in_turn, restored, spread_out, turns
 from trainer.worker import pack, unpack
 
 few = settings(max_examples=25, deadline=None, derandomize=True)
@@ -388,20 +390,79 @@ class Waits(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("head", [name for name in HEADS if HEADS[name].scored])
-def test_no_step_waits_for_the_device(head):
-    config = RunConfig(head=head, **{**SHORT, "warp": 0.1})
-    fed = Feed(config, "cpu")
-    model = fresh_model(config, fed.images)
-    optimizer = fresh_optimizer(model, config)
-    fed.batch(0)  # an epoch's order, and constants
+WAITING = {"Triplet", "Quadruplet", "SupCon", "Circle", "ProxyAnchor"}  # what they count hangs on each batch's labels
+
+
+@pytest.fixture
+def on_its_way(monkeypatch):
+    """A GPU's way: bfloat16, fused optimizers, no loss there before the next look, and none before the epoch's end."""
+    monkeypatch.setenv("FACES_AS_GPU", "1")
+    monkeypatch.setattr(training, "done", lambda device: lambda: False)
+    monkeypatch.setattr(training, "LIVE_GAP", (math.inf, math.inf))
+
+
+def walk(config: RunConfig, steps: int) -> None:
+    """A look, a step that makes an epoch's order and constants, and so many steps that must not wait."""
+    taken = turns(config, device="cpu")
+    assert next(taken).step == 0
+    assert next(taken) is None
     with Waits():
-        loss = model.loss(*fed.batch(1))
-        loss.backward()
-        optimizer.step()
-        model.head.turn(**margins(config, model.head.knob_values(), 0.5))
+        assert [next(taken) for _ in range(steps)] == [None] * steps
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_no_step_waits_for_the_device_but_of_heads_that_say_so(head, on_its_way):
+    config = RunConfig(head=head, **{**SHORT, "warp": 0.1, "ramp": 0.5})
+    if head not in WAITING:
+        walk(config, 3)
+    else:
+        with pytest.raises(AssertionError, match="wait"):
+            walk(config, 1)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "muon"])
+@pytest.mark.parametrize("more", [{"crop": 24}, {"area": 0.35}, {"area": 0.5, "crop": 24}, {"grow": 0.6}])
+def test_no_step_on_photographs_waits_for_the_device(optimizer, more, photographs, on_its_way):
+    terms = {"dataset": photographs, "size": 32, "epochs": 1, "batch": 8, "dim": 8}
+    walk(RunConfig(**terms, optimizer=optimizer, **more), 4)
     with pytest.raises(AssertionError, match="wait"), Waits():
-        loss.item()
+        torch.ones(()).item()
+
+
+@pytest.mark.parametrize(
+    "more", [{}, {"crop": 24}, {"warp": 0.1}, {"area": 0.5}, {"area": 0.5, "crop": 24}, {"grow": 0.6, "area": 0.5}]
+)
+def test_images_filters_and_their_gradients_have_channels_last(more, photographs, monkeypatch):
+    config = RunConfig(dataset=photographs, size=32, epochs=1, batch=8, dim=8, optimizer="muon", **more)
+    given, loss = [], EncoderWithHead.loss
+
+    def looked(self, images, labels):
+        filters = [weight for weight in self.parameters() if weight.ndim == 4]
+        given.extend([images, *filters, *(weight.grad for weight in filters if weight.grad is not None)])
+        return loss(self, images, labels)
+
+    monkeypatch.setattr(EncoderWithHead, "loss", looked)
+    list(islice(turns(config, device="cpu"), 6))
+    assert len({len(tensor) for tensor in given}) > 1
+    assert all(tensor.is_contiguous(memory_format=torch.channels_last) for tensor in given)
+
+
+def test_losses_that_come_late_are_told_late_and_one_that_is_no_number_ends_the_run(monkeypatch):
+    given, told, loss = [], [], EncoderWithHead.loss
+
+    def late(device):
+        given.append(mine := len(given) + 1)
+        return lambda: len(given) >= mine + 3
+
+    def broken(self, images, labels):
+        return loss(self, images, labels) * (torch.nan if len(given) == 2 else 1)
+
+    monkeypatch.setattr(training, "done", late)
+    monkeypatch.setattr(EncoderWithHead, "loss", broken)
+    with pytest.raises(TrainingError, match="step 3 "):
+        list(train(RunConfig(**{**SHORT, "batch": 64}), moved=lambda step, steps, loss: told.append(step)))
+    assert told == [1, 2]
+    assert len(given) == 6
 
 
 def test_order_and_moves_depend_on_their_counters_only():

@@ -115,9 +115,13 @@ def warps(batch: int, seed: int, step: int, warp: float) -> Float[Tensor, "batch
 
 
 def warped(images: Float[Tensor, "B channels H H"], maps: Float[Tensor, "B 2 3"]) -> Float[Tensor, "B channels H H"]:
-    """Images seen through affine maps, bilinear between pixels; what lies beyond an edge looks like the edge."""
+    """Images seen through affine maps, bilinear between pixels; what lies beyond an edge looks like the edge.
+
+    Channels last in memory, as `ready` has them.
+    """
     where = affine_grid(brought(maps, images.device), list(images.shape), align_corners=False)
-    return grid_sample(images, where, padding_mode="border", align_corners=False)
+    seen = grid_sample(images, where, padding_mode="border", align_corners=False)
+    return seen.contiguous(memory_format=torch.channels_last)
 
 
 @cache

@@ -16,6 +16,8 @@ from torch import Tensor
 STEPS = 4  # of the Newton-Schulz iteration; singular values end between 0.5 and 1.5, which is near enough to 1
 QUINTIC = (3.4445, -4.7750, 2.0315)  # of Jordan et al.: steep at 0
 
+Tensors = tuple[Tensor, ...] | list[Tensor]
+
 
 class Muon(torch.optim.Optimizer):
     """Parameters of four dimensions move by orthogonal steps, all others by SGD with Nesterov's momentum.
@@ -36,27 +38,33 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         """One step; parameters without a gradient stay."""
         for group in self.param_groups:
-            alike: dict[torch.Size, list[tuple[Tensor, Tensor]]] = defaultdict(list)
-            for weight in group["params"]:
-                if weight.grad is None:
-                    continue
-                gradient = weight.grad
-                if weight.ndim != 4:
-                    gradient = gradient.add(weight, alpha=group["weight_decay"])
-                kept = self.state[weight]
-                if "momentum_buffer" not in kept:
-                    kept["momentum_buffer"] = torch.zeros_like(weight)
-                kept["momentum_buffer"].mul_(group["momentum"]).add_(gradient)
-                way = gradient.add(kept["momentum_buffer"], alpha=group["momentum"])
+            lr, decay = group["lr"], group["weight_decay"]
+            weights = [weight for weight in group["params"] if weight.grad is not None]
+            if others := [weight for weight in weights if weight.ndim != 4]:
+                gradients = torch._foreach_add([weight.grad for weight in others], others, alpha=decay)
+                torch._foreach_add_(others, self.ways(others, gradients, group["momentum"]), alpha=-lr)
+            alike: dict[torch.Size, list[Tensor]] = defaultdict(list)
+            for weight in weights:
                 if weight.ndim == 4:
-                    alike[weight.shape].append((weight, way))
-                else:
-                    weight.add_(way, alpha=-group["lr"])
-            for shape, members in alike.items():
-                ways = orthogonal(torch.stack([way.flatten(1) for _, way in members]), self.half)
-                far = group["lr"] * max(1.0, ways.shape[1] / ways.shape[2]) ** 0.5
-                for (weight, _), way in zip(members, ways, strict=True):
-                    weight.mul_(1 - group["lr"] * group["weight_decay"]).add_(way.view(shape), alpha=-far)
+                    alike[weight.shape].append(weight)
+            for shape, filters in alike.items():
+                ways = self.ways(filters, [weight.grad for weight in filters], group["momentum"])
+                found = orthogonal(torch.stack([way.flatten(1) for way in ways]), self.half)
+                far = lr * max(1.0, found.shape[1] / found.shape[2]) ** 0.5
+                torch._foreach_mul_(filters, 1 - lr * decay)
+                torch._foreach_add_(filters, [way.view(shape) for way in found], alpha=-far)
+
+    def ways(self, weights: list[Tensor], gradients: Tensors, momentum: float) -> tuple[Tensor, ...]:
+        """Where Nesterov's momentum leads, after these gradients."""
+        kept = []
+        for weight in weights:
+            state = self.state[weight]
+            if "momentum_buffer" not in state:
+                state["momentum_buffer"] = torch.zeros_like(weight)
+            kept.append(state["momentum_buffer"])
+        torch._foreach_mul_(kept, momentum)
+        torch._foreach_add_(kept, gradients)
+        return torch._foreach_add(gradients, kept, alpha=momentum)
 
 
 def orthogonal(matrices: Float[Tensor, "N rows columns"], half: bool = False) -> Float[Tensor, "N rows columns"]:

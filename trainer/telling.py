@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from faces.datasets import Progressed
 from faces.files import Pace, write_json
@@ -42,14 +41,13 @@ def teller(file: Path, every: float = 0.3) -> Callable[[Progressed], None]:
     return tell
 
 
-def mover(file: Path, where: str = "", every: float = 0.5) -> Callable[[int, int, Any], None]:
+def mover(file: Path, where: str = "", every: float = 0.5) -> Callable[[int, int, float], None]:
     """Writes step, loss and where it trains to a file now and then, so that a page moves between two snapshots."""
     due = Pace(file, every)
 
-    def move(step: int, steps: int, loss: Any) -> None:
+    def move(step: int, steps: int, loss: float) -> None:
         if due():
-            now = {"step": step, "steps": steps, "loss": loss.item(), "where": where}
-            write_json(file, now, durable=False)
+            write_json(file, {"step": step, "steps": steps, "loss": loss, "where": where}, durable=False)
 
     return move
 

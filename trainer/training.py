@@ -3,6 +3,7 @@
 import math
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import replace
@@ -48,7 +49,7 @@ def train(
     config: RunConfig,
     turned: Callable[[], Mapping[str, Value]] = dict,
     stopped: Callable[[], bool] = bool,
-    moved: Callable[[int, int, Tensor], object] = lambda step, steps, loss: None,
+    moved: Callable[[int, int, float], object] = lambda step, steps, loss: None,
     start: Mapping[str, Any] | None = None,
     device: str | None = None,
     progress: Progress = silent,
@@ -57,7 +58,8 @@ def train(
 
     `turned` is asked before every step for the head's knobs as a person wants them now; what changes
     takes effect at that step and is recorded. `stopped` is asked after it; a stop yields one more snapshot.
-    `moved` is told (step, steps, loss) after every step, `progress` how far the last look at all images is.
+    `moved` is told (step, steps, loss) of every step once its loss is there: after it, or some steps later on a GPU,
+    which is not waited for. `progress` is told how far the last look at all images is.
     `start` is what an earlier snapshot's `state()` returned: the run then goes on as if never interrupted.
     Same settings, same machine: the same weights, bit for bit, on a CPU. Raises
     ValueError when the dataset is not ready, TrainingError when the loss is no longer finite.
@@ -92,7 +94,7 @@ def turns(
     config: RunConfig,
     turned: Callable[[], Mapping[str, Value]] = dict,
     stopped: Callable[[], bool] = bool,
-    moved: Callable[[int, int, Tensor], object] = lambda step, steps, loss: None,
+    moved: Callable[[int, int, float], object] = lambda step, steps, loss: None,
     start: Mapping[str, Any] | None = None,
     device: str | None = None,
     progress: Progress = silent,
@@ -121,7 +123,7 @@ def turns(
     probe, halved = Probe(config, fed, progress), half(device)
 
     first = state["step"]
-    losses: list[Tensor] = []
+    losses, coming = list[Tensor](), Coming()
     looked = 0.0  # seconds the last snapshot took
     if first in (0, steps):
         yield probe.look(model, state, steps, first / rate, losses, optimizer, whole=first == steps)
@@ -146,15 +148,17 @@ def turns(
         loss.backward()
         optimizer.step()
         losses.append(loss.detach())
+        coming.send(step + 1, loss.detach())
 
         state["step"] = step + 1
         model.head.turn(**margins(config, wanted, state["step"] / steps))
         state["seconds"] += (now := time.perf_counter()) - began
-        if device == "cpu" and not math.isfinite(loss.item()):
-            raise TrainingError(not_finite(step + 1, model.head.knob_values(), config.lr))
+        for at, told in coming.there():
+            if not math.isfinite(told):
+                raise TrainingError(not_finite(at, model.head.knob_values(), config.lr))
+            moved(at, steps, told)
         gap = min(max(LIVE_GAP[0], state["seconds"] / 150), LIVE_GAP[1])
         due = now - shot > gap and state["seconds"] - spent > looked / LIVE_SHARE
-        moved(step + 1, steps, losses[-1])
         if (whole := (step + 1) % rate == 0) or due or wish or stopped():
             moment = probe.look(model, state, steps, (step + 1) / rate, losses, optimizer, whole=whole)
             looked = time.perf_counter() - now
@@ -166,6 +170,32 @@ def turns(
                 return
         else:
             yield None
+
+
+class Coming:
+    """Losses on their way from the device, read once they are there: at once on a CPU; nobody waits for a GPU's."""
+
+    def __init__(self) -> None:
+        self.queue = deque[tuple[int, Tensor, Callable[[], bool]]]()
+
+    def send(self, step: int, loss: Tensor) -> None:
+        """Let a step's loss come."""
+        self.queue.append((step, loss.to("cpu", non_blocking=True), done(loss.device)))
+
+    def there(self) -> Iterator[tuple[int, float]]:
+        """Step and loss of those that have come since they were last asked for."""
+        while self.queue and self.queue[0][2]():
+            step, loss, _ = self.queue.popleft()
+            yield step, loss.item()
+
+
+def done(device: torch.device) -> Callable[[], bool]:
+    """What tells, without waiting, whether a device has done all that it was given until now."""
+    if device.type != "cuda":
+        return lambda: True
+    event = torch.cuda.Event()
+    event.record()
+    return event.query
 
 
 class Probe:

@@ -2,6 +2,7 @@
 
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d
 
 
 class ConvNet(nn.Module):
@@ -15,7 +16,7 @@ class ConvNet(nn.Module):
         super().__init__()
         self.layers = nn.Sequential(
             *block(channels, 32), *block(32, 64), nn.MaxPool2d(2), *block(64, 64),
-            nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(64 * 4, dim),
+            Quarters(), nn.Flatten(), nn.Linear(64 * 4, dim),
         )  # fmt: skip
 
     def forward(self, images: Float[Tensor, "B channels size size"]) -> Float[Tensor, "B dim"]:
@@ -42,6 +43,17 @@ class ConvNetSlim(nn.Module):
     def forward(self, images: Float[Tensor, "B channels size size"]) -> Float[Tensor, "B dim"]:
         """Features of a batch of images of at least 2 px."""
         return self.layers(images)
+
+
+class Quarters(nn.Module):
+    """The mean of each quarter of a map; quarters of an odd side share its middle.
+
+    As AdaptiveAvgPool2d(2), whose gradient PyTorch does not promise to be the same again on a GPU.
+    """
+
+    def forward(self, maps: Float[Tensor, "B W h w"]) -> Float[Tensor, "B W 2 2"]:
+        side = maps.shape[-1]
+        return avg_pool2d(maps, (side + 1) // 2, side // 2) if side > 1 else maps.expand(-1, -1, 2, 2)
 
 
 def block(wide_in: int, wide_out: int) -> tuple[nn.Module, ...]:
