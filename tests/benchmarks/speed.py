@@ -1,13 +1,15 @@
 """How fast training is on a CPU, beside the usual recipe: python -m tests.benchmarks.speed [--seconds 20]
 
+    FACES_HOME=... python -m tests.benchmarks.speed --only trainings --times 5
+
 Needs Imagewoof, prepared at 64 px, in the home (`FACES_HOME`). All take turns in one run on a machine that should have
 nothing else to do; what is compared stands side by side and only ratios travel. "Usual" is what most notebooks do with
 the same network and batch: torchvision's ImageFolder on the JPEG files, a DataLoader with a worker per core, PIL
-transforms (RandomResizedCrop to 64 px, flip, ToTensor, Normalize), torch's own threads.
+transforms (RandomResizedCrop to 64 px, flip, ToTensor, Normalize), torch's own threads. Ours are whole trainings too:
+images fetched from the cache, moved and mirrored, in processes of their own.
 """
 
 import argparse
-import io
 import os
 import statistics
 import tempfile
@@ -15,24 +17,24 @@ import time
 import zipfile
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from itertools import chain, islice, repeat
+from multiprocessing import get_context
 from pathlib import Path
 
-import numpy as np
+import psutil
 import torch
-from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
 from faces.datasets import find
-from faces.datasets.pictures import pixels
 from faces.encoders import ENCODERS
 from faces.heads import HEADS
 from faces.model import EncoderWithHead
 from tests.benchmarks.keeping import machine
-from trainer import RunConfig, train
-from trainer.batches import moved, moves, ready
+from trainer import RunConfig, train, training
 from trainer.presets import PRESETS
 
 B, SIZE = 64, 64
+PARTS = ("steps", "trainings", "epoch", "digits")
 SEVEN = ("Classification", "ArcMarginProduct", "ArcFace", "CosFace", "AdaCos", "SubCenterArcFace", "CurricularFace")
 
 
@@ -48,11 +50,32 @@ def clocked(act: Callable[[], object], seconds: float, least: int = 3) -> float:
     return statistics.median(times)
 
 
-def built(encoder: str, channels_last: bool = True, size: int = SIZE) -> tuple[EncoderWithHead, torch.optim.Optimizer]:
-    """A network with ArcFace, and its optimizer."""
+def in_turns(acts: dict[str, Callable[[], float]], times: int) -> dict[str, list[float]]:
+    """What each of them measures, so many times, one after the other in each turn."""
+    found: dict[str, list[float]] = {name: [] for name in acts}
+    for _ in range(times):
+        for name, act in acts.items():
+            found[name].append(act())
+    return found
+
+
+def about(values: list[float], form: str = ".0f") -> str:
+    """The median and the range."""
+    return f"{statistics.median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
+
+
+def ratio(mine: list[float], theirs: list[float]) -> str:
+    """The same of mine / theirs, turn by turn."""
+    return about([one / other for one, other in zip(mine, theirs, strict=True)], ".2f")
+
+
+def built(
+    encoder: str, channels_last: bool = True, size: int = SIZE, device: str = "cpu", head: str = "ArcFace"
+) -> tuple[EncoderWithHead, torch.optim.Optimizer]:
+    """A network with a head, and its optimizer."""
     torch.manual_seed(0)
-    model = EncoderWithHead(ENCODERS[encoder](3, size, 128), HEADS["ArcFace"](128, 10))
-    model = model.to(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+    model = EncoderWithHead(ENCODERS[encoder](3, size, 128), HEADS[head](128, 10))
+    model = model.to(device, memory_format=torch.channels_last if channels_last else torch.contiguous_format)
     return model, torch.optim.SGD(model.parameters(), 0.05, momentum=0.9, nesterov=True)
 
 
@@ -93,28 +116,18 @@ def steps(seconds: float) -> None:
         )
 
 
-def alone(threads: int, seconds: float) -> float:
-    """Steps a second of the default encoder in this process."""
-    torch.set_num_threads(threads)
-    return 1 / clocked(stepper("ResNet9"), seconds)
-
-
-def together(seconds: float) -> None:
-    """Two processes of one thread beside one of two."""
-    with ProcessPoolExecutor(1) as one:
-        rates = {"1 process, 1 thread": one.submit(alone, 1, seconds).result()}
-        rates["1 process, 2 threads"] = one.submit(alone, 2, seconds).result()
-    with ProcessPoolExecutor(2) as two:
-        rates["2 processes, 1 thread"] = sum(each.result() for each in [two.submit(alone, 1, seconds) for _ in "ab"])
-    print("\n| | steps a second in all |\n|---|---|")
-    print("\n".join(f"| {name} | {rate:.1f} |" for name, rate in rates.items()))
-
-
-def epoch() -> tuple[float, float]:
-    """Wall seconds of an epoch of the default encoder, looks included, and of its steps alone."""
-    began = time.perf_counter()
-    *_, last = train(RunConfig(head="ArcFace", dataset="imagewoof", size=SIZE, epochs=1))
-    return time.perf_counter() - began, last.seconds
+def trained(threads: int, seconds: float) -> float:
+    """Images a second of a real training on Imagewoof, after its first look and five steps."""
+    training.LIVE_GAP = (1e9, 1e9)  # looks after an epoch only, at few images
+    config = RunConfig(head="ArcFace", dataset="imagewoof", size=SIZE, threads=threads, epochs=200, probe=100)
+    steps = training.turns(config, device="cpu")
+    for _ in islice(steps, 6):
+        pass
+    began, seen = time.perf_counter(), 0
+    while time.perf_counter() - began < seconds:
+        next(steps)
+        seen += config.batch
+    return seen / (time.perf_counter() - began)
 
 
 def unpacked(folder: Path) -> Path:
@@ -127,8 +140,16 @@ def unpacked(folder: Path) -> Path:
     return folder / "train"
 
 
-def usual(folder: Path, seconds: float, encoder: str = "ResNet9", size: int = SIZE, device: str = "cpu") -> float:
-    """Images a second of the usual recipe, in float32, from a DataLoader that has warmed up."""
+def wait(device: str) -> None:
+    """Until the GPU has done what it was asked for."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def usual(
+    folder: Path, seconds: float, encoder: str = "ResNet9", size: int = SIZE, device: str = "cpu", batch: int = B
+) -> float:
+    """Images a second of the usual recipe, in float32, after its first five steps."""
     from torchvision import transforms as tf
     from torchvision.datasets import ImageFolder
 
@@ -136,52 +157,58 @@ def usual(folder: Path, seconds: float, encoder: str = "ResNet9", size: int = SI
     flow = tf.Compose(
         [tf.RandomResizedCrop(size), tf.RandomHorizontalFlip(), tf.ToTensor(), tf.Normalize([0.5] * 3, [0.25] * 3)]
     )
-    model, optimizer = built(encoder, channels_last=False, size=size)
-    model.to(device)
+    loader = torch.utils.data.DataLoader(
+        ImageFolder(folder, flow), batch, True, num_workers=os.cpu_count() or 1, drop_last=True
+    )
+    model, optimizer = built(encoder, channels_last=False, size=size, device=device)
     seen, began = 0, 0.0
-    for place, (images, labels) in enumerate(
-        torch.utils.data.DataLoader(ImageFolder(folder, flow), B, True, num_workers=os.cpu_count() or 1, drop_last=True)
-    ):
+    for place, (images, labels) in enumerate(chain.from_iterable(repeat(loader))):  # epoch after epoch
         if place == 5:
+            wait(device)
             seen, began = 0, time.perf_counter()
         loss = model.loss(images.to(device), labels.to(device))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        seen += len(images)
-        if place > 10 and time.perf_counter() - began > seconds:
+        seen += batch
+        if place > 5 and time.perf_counter() - began > seconds:
             break
+    wait(device)
     return seen / (time.perf_counter() - began)
 
 
-def data(files: Path, seconds: float) -> None:
-    """Decoding a photograph and taking a batch, beside PIL; on one thread."""
-    torch.set_num_threads(1)
-    chosen = sorted(files.rglob("*.JPEG"))[:: max(1, len(list(files.rglob("*.JPEG"))) // 300)][:300]
-    contents = [file.read_bytes() for file in chosen]
+def trainings(seconds: float, times: int) -> None:
+    """One training and two at once, in processes of their own, and the usual recipe, in turns."""
+    with ProcessPoolExecutor(2, get_context("spawn")) as pool, tempfile.TemporaryDirectory() as folder:
+        files = unpacked(Path(folder))
 
-    def whole(content: bytes) -> np.ndarray:
-        """As most notebooks do: decode all of it, then resize and cut the middle."""
-        image = Image.open(io.BytesIO(content)).convert("RGB")
-        scale = SIZE / min(image.size)
-        image = image.resize((max(SIZE, round(image.width * scale)), max(SIZE, round(image.height * scale))))
-        left, top = (image.width - SIZE) // 2, (image.height - SIZE) // 2
-        return np.asarray(image.crop((left, top, left + SIZE, top + SIZE)))
+        def ours(runs: int, threads: int, seconds: float = seconds) -> float:
+            return sum(pool.map(trained, [threads] * runs, [seconds] * runs))
 
-    theirs = clocked(lambda: [whole(content) for content in contents], seconds)
-    ours = clocked(lambda: [pixels(content, SIZE) for content in contents], seconds)
+        ours(2, 1, 0)  # both have started
+        acts = {
+            "one run, one thread": lambda: ours(1, 1),
+            "one run, two threads": lambda: ours(1, 2),
+            "two runs, one thread each": lambda: ours(2, 1),
+            "the usual recipe, two cores": lambda: usual(files, seconds),
+        }
+        found = in_turns(acts, times)
+    *_, theirs = found.values()
+    print(f"\nReal trainings of ArcFace, {times} turns of {seconds:g} s each; median and range:\n")
+    print("| | images a second in all | of the usual recipe's |\n|---|---|---|")
+    for name, rates in found.items():
+        print(f"| {name} | {about(rates)} | {ratio(rates, theirs)} |")
+    two = ratio(found["two runs, one thread each"], found["one run, two threads"])
+    print(f"\nTwo runs of one thread, of one of two: {two}.")
+
+
+def epoch() -> None:
+    """An epoch of the default encoder, looks included, on one thread."""
     began = time.perf_counter()
-    images = find("imagewoof").load(SIZE)
-    opened = time.perf_counter() - began
-    stored, labels = torch.from_numpy(np.asarray(images.pixels)), len(images.train_rows)
-    rows = torch.randperm(labels)[:B]
-    by, mirrored = moves(B, SIZE, 0, 0)
-    batch = clocked(lambda: ready(moved(stored[rows], by, mirrored)), seconds)
-    decoded = clocked(lambda: [whole(content) for content in contents[:B]], seconds)
+    *_, last = train(RunConfig(head="ArcFace", dataset="imagewoof", size=SIZE, epochs=1))
+    spent = time.perf_counter() - began
     print(
-        f"\nDecoding to {SIZE} px, {len(contents)} photographs of 160 px: {1000 * ours / len(contents):.2f} ms each, "
-        f"{ours / theirs:.2f} of PIL's full decoding. Opening what is decoded: {1000 * opened:.0f} ms. A batch of {B}, "
-        f"moved, mirrored and standardized: {1000 * batch:.1f} ms, {batch / decoded:.2f} of decoding it by PIL."
+        f"\nAn epoch of ArcFace on Imagewoof, {SIZE} px, one thread: {spent:.1f} s, {last.seconds:.1f} s of it steps."
     )
 
 
@@ -205,22 +232,18 @@ def main() -> None:
     """Print what was measured, as Markdown."""
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     words.add_argument("--seconds", type=float, default=15, help="for each thing that is repeated")
+    words.add_argument("--times", type=int, default=5, help="turns of the trainings")
+    words.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
     asked = words.parse_args()
-    print(f"{machine()}; load at the start {os.getloadavg()[0]:.1f}.\n")
-    steps(asked.seconds)
-    together(asked.seconds)
-    whole, training = epoch()
-    with tempfile.TemporaryDirectory() as folder:
-        files = unpacked(Path(folder))
-        theirs = usual(files, asked.seconds)
-        data(files, asked.seconds / 3)
-    ours = 140 * B / training  # 9,025 images make 140 batches
-    print(
-        f"\nAn epoch of ArcFace on Imagewoof, 64 px, one thread: {whole:.1f} s, {training:.1f} s of it steps, "
-        f"{ours:.0f} images a second. The usual recipe on {os.cpu_count()} cores: {theirs:.0f}; "
-        f"ours / its {ours / theirs:.2f}."
-    )
-    digits()
+    print(f"{machine()}; load at the start {psutil.getloadavg()[0]:.1f}.\n")
+    if "steps" in asked.only:
+        steps(asked.seconds)
+    if "trainings" in asked.only:
+        trainings(asked.seconds, asked.times)
+    if "epoch" in asked.only:
+        epoch()
+    if "digits" in asked.only:
+        digits()
 
 
 if __name__ == "__main__":

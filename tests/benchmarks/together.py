@@ -28,7 +28,7 @@ from torch.nn.functional import cross_entropy
 from faces.datasets import find
 from faces.encoders import ENCODERS
 from tests.benchmarks.keeping import machine
-from tests.benchmarks.speed import SEVEN
+from tests.benchmarks.speed import SEVEN, wait
 from trainer import RunConfig, training
 from trainer.engines.local import cores
 from trainer.training import best_device, turns
@@ -43,12 +43,6 @@ def stepping(config: RunConfig, device: str) -> Iterator[Any]:
     for _ in range(1 + RESTING):
         next(steps)
     return steps
-
-
-def wait(device: str) -> None:
-    """Until the GPU has done what it was asked for."""
-    if device == "cuda":
-        torch.cuda.synchronize()
 
 
 def alone(configs: list[RunConfig], steps: int, device: str) -> float:
