@@ -15,7 +15,7 @@ import statistics
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from itertools import chain, islice, repeat
 from multiprocessing import get_context
@@ -23,6 +23,7 @@ from pathlib import Path
 
 import psutil
 import torch
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from faces.datasets import find
@@ -64,17 +65,22 @@ def about(values: list[float], form: str = ".0f") -> str:
     return f"{statistics.median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
 
 
+def spread(values: list[float]) -> str:
+    """The mean and the standard deviation."""
+    return f"{statistics.fmean(values):.2f}" + (f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else "")
+
+
 def ratio(mine: list[float], theirs: list[float]) -> str:
     """The same of mine / theirs, turn by turn."""
     return about([one / other for one, other in zip(mine, theirs, strict=True)], ".2f")
 
 
 def built(
-    encoder: str, channels_last: bool = True, size: int = SIZE, device: str = "cpu", head: str = "ArcFace"
+    encoder: str, channels_last: bool = True, size: int = SIZE, device: str = "cpu"
 ) -> tuple[EncoderWithHead, torch.optim.Optimizer]:
-    """A network with a head, and its optimizer."""
+    """A network with ArcFace, and its optimizer."""
     torch.manual_seed(0)
-    model = EncoderWithHead(ENCODERS[encoder](3, size, 128), HEADS[head](128, 10))
+    model = EncoderWithHead(ENCODERS[encoder](3, size, 128), HEADS["ArcFace"](128, 10))
     model = model.to(device, memory_format=torch.channels_last if channels_last else torch.contiguous_format)
     return model, torch.optim.SGD(model.parameters(), 0.05, momentum=0.9, nesterov=True)
 
@@ -146,23 +152,12 @@ def wait(device: str) -> None:
         torch.cuda.synchronize()
 
 
-def usual(
-    folder: Path, seconds: float, encoder: str = "ResNet9", size: int = SIZE, device: str = "cpu", batch: int = B
-) -> float:
-    """Images a second of the usual recipe, in float32, after its first five steps."""
-    from torchvision import transforms as tf
-    from torchvision.datasets import ImageFolder
-
+def steady(batches: Iterable[tuple[Tensor, Tensor]], seconds: float, encoder: str, size: int, device: str) -> float:
+    """Images a second by plain steps over these batches, eager and in float32, after the first five."""
     torch.set_num_threads(os.cpu_count() or 1)
-    flow = tf.Compose(
-        [tf.RandomResizedCrop(size), tf.RandomHorizontalFlip(), tf.ToTensor(), tf.Normalize([0.5] * 3, [0.25] * 3)]
-    )
-    loader = torch.utils.data.DataLoader(
-        ImageFolder(folder, flow), batch, True, num_workers=os.cpu_count() or 1, drop_last=True
-    )
     model, optimizer = built(encoder, channels_last=False, size=size, device=device)
     seen, began = 0, 0.0
-    for place, (images, labels) in enumerate(chain.from_iterable(repeat(loader))):  # epoch after epoch
+    for place, (images, labels) in enumerate(batches):
         if place == 5:
             wait(device)
             seen, began = 0, time.perf_counter()
@@ -170,11 +165,27 @@ def usual(
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        seen += batch
+        seen += len(images)
         if place > 5 and time.perf_counter() - began > seconds:
             break
     wait(device)
     return seen / (time.perf_counter() - began)
+
+
+def usual(
+    folder: Path, seconds: float, encoder: str = "ResNet9", size: int = SIZE, device: str = "cpu", batch: int = B
+) -> float:
+    """Images a second of the usual recipe."""
+    from torchvision import transforms as tf
+    from torchvision.datasets import ImageFolder
+
+    flow = tf.Compose(
+        [tf.RandomResizedCrop(size), tf.RandomHorizontalFlip(), tf.ToTensor(), tf.Normalize([0.5] * 3, [0.25] * 3)]
+    )
+    loader = torch.utils.data.DataLoader(
+        ImageFolder(folder, flow), batch, True, num_workers=os.cpu_count() or 1, drop_last=True
+    )
+    return steady(chain.from_iterable(repeat(loader)), seconds, encoder, size, device)  # epoch after epoch
 
 
 def trainings(seconds: float, times: int) -> None:
