@@ -10,8 +10,8 @@ class MetricHead(Head):
     """A loss on unit embeddings, without class logits: no DNN accuracy, scored by KNN and by class means.
 
     A head that compares images with each other has no parameters, and is `balanced`: in a batch of
-    unlike images it has nothing to pull together. How much there is to compare hangs on each batch's labels, so on a GPU
-    every step waits for it; SoftTriple's does not.
+    unlike images it has nothing to pull together. What there is to compare hangs on each batch's labels, so
+    every step waits for a GPU; SoftTriple's does not.
     """
 
     scored = False
