@@ -132,7 +132,8 @@ def heads(asked: argparse.Namespace, device: str) -> None:
         share = about([each.flop / each.seconds / most for each in runs[way][1:]], ".3f") if way in runs else ""
         ratios = f"{ratio(some, later['usual recipe'])} | {ratio(some, later['naive recipe'])}"
         print(f"| {way} | {about(some, '.1f')} | {first[way]:.1f} | {ratios} | {share} |")
-    print(f"\nWith the live view it takes {ratio(later['fast'], later['fast, no live view'])} of the time without it. Fast:\n")
+    looking = ratio(later["fast"], later["fast, no live view"])
+    print(f"\nWith the live view it takes {looking} of the time without it. Fast:\n")
     accuracies(names, runs["fast"])
 
 
