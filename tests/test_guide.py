@@ -20,22 +20,19 @@ from tests.helpers import ROOT, until
 from tests.proxy import free
 from tests.recipes import PAGES, block, blocks, copied, meant, running, said, taken
 from tests.test_files_elsewhere import bucket, needs_extra  # noqa: F401
+from tests.test_postgres import postgres  # noqa: F401
 from tests.test_postgres import pytestmark as needs_postgres
 from trainer import RunConfig
 from trainer.__main__ import main, parser
 from trainer.store import Store
 
-ROOT_WANTED = "wants root, and changes this machine"
+AS_ROOT = "wants root, and changes this machine"
 NOT_RUN = {
-    ("class", "1. Install", 1): f"{ROOT_WANTED}; downloads packages",
-    (
-        "class",
-        "3. Start with the machine",
-        2,
-    ): f"{ROOT_WANTED}; the unit's command is run, and systemd asked about the rest",
+    ("class", "1. Install", 1): f"{AS_ROOT}; downloads packages",
+    ("class", "3. Start with the machine", 2): f"{AS_ROOT}; the unit's command is run without systemd",
     ("class", "4. One address, with TLS", 1): "Let's Encrypt must reach this machine by its name",
-    ("class", "4. One address, with TLS", 4): f"{ROOT_WANTED}; an nginx of the test takes the recipe",
-    ("class", "More than fifty viewers", 1): f"{ROOT_WANTED}; the unit's command is run a second time",
+    ("class", "4. One address, with TLS", 4): f"{AS_ROOT}; an nginx of the test takes the recipe",
+    ("class", "More than fifty viewers", 1): f"{AS_ROOT}; the unit's command is run a second time",
     ("cluster", "Ray", 1): "downloads packages",
     ("cluster", "The queue in Postgres", 1): "downloads packages",
     ("cluster", "The files on object storage", 1): "downloads packages",
@@ -168,7 +165,6 @@ def test_a_cluster_of_ray_trains_what_the_app_is_asked_for(app, tmp_path):
     home = tmp_path / "home"
     here = {
         "HOME": str(tmp_path), "RAY_TMPDIR": files, "RAY_worker_niceness": "0", "FACES_OF_TEST": files,
-        "RAY_raylet_start_wait_time_s": "120",
         "STREAMLIT_SERVER_PORT": str(port), "FACES_DEVICE": "cpu",
     }  # fmt: skip
     shared = {"/shared/faces": str(home)}
@@ -195,11 +191,14 @@ def test_a_cluster_of_ray_trains_what_the_app_is_asked_for(app, tmp_path):
 
 @needs_postgres[0]
 @needs_postgres[1]
-def test_doctor_finds_the_store_that_the_guide_makes(app, tmp_path, postgres, monkeypatch, capsys):
+def test_doctor_finds_the_store_that_the_guide_makes(app, tmp_path, postgres, monkeypatch, capsys):  # noqa: F811
+    """The server of the test belongs to somebody called faces already."""
     folder = postgres.partition("host=")[2]
     monkeypatch.setenv("PGHOST", folder)
-    said(CREATE, app, PGUSER="faces")
-    assert str(tmp_path) in told(meant(IN_POSTGRES, {"/shared/faces": str(tmp_path)}), monkeypatch, capsys)
+    said(meant(CREATE, {"faces": "guide"}), app, PGUSER="faces")
+    assert str(tmp_path) in told(
+        meant(IN_POSTGRES, {"faces@/faces": "guide@/guide", "/shared/faces": str(tmp_path)}), monkeypatch, capsys
+    )
     assert not (tmp_path / "meta.db").exists()
 
 
