@@ -252,7 +252,7 @@ def test_whichever_write_of_a_run_the_disk_refuses_it_fails_in_words_and_then_co
     quiet = store.submit(RunConfig(**SHORT))
     monkeypatch.setattr(files, "commit", counted)
     monkeypatch.setattr(
-        "trainer.worker.mover", lambda file: lambda *moved: None
+        "trainer.worker.mover", lambda *given: lambda *moved: None
     )  # the clock tells how often these write
     monkeypatch.setattr("trainer.worker.teller", lambda file: silent)
     monkeypatch.setattr(pictures, "AT_ONCE", pictures.AT_ONCE[:1])

@@ -64,7 +64,7 @@ def told(file: Path) -> dict[str, tuple[Run, list[dict[str, Any]]]]:
     with zipfile.ZipFile(file) as archive:
         for name in names(file):
             facts = from_json(archive.read(f"{name}/run.json"), "A recorded run")
-            settings = RunConfig.from_json(archive.read(f"{name}/config.json")).to_json()
+            settings = RunConfig.from_json(archive.read(f"{name}/config.json")).sealed
             times = facts["created"], facts["started"], facts["ended"]
             run = Run(name, settings, "finished", "", 1, 0, False, *times, facts["note"])
             members = sorted(each for each in archive.namelist() if each.startswith(f"{name}/snapshots/"))
