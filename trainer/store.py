@@ -327,7 +327,7 @@ class Store:
         """What each snapshot says (step, epoch, seconds, metrics, knobs, turned), in order."""
         query = select(t.snapshots.c.facts).where(t.snapshots.c.run == name).order_by(t.snapshots.c.step)
         with self.reading() as db:
-            return [from_json(facts, DAMAGED) for (facts,) in db.execute(query)]
+            return [_facts(facts) for (facts,) in db.execute(query)]
 
     def latest(self, names: Iterable[str]) -> dict[str, dict[str, Any]]:
         """The newest snapshot's facts of each of these runs that has one, in two queries."""
@@ -335,7 +335,7 @@ class Store:
         newest = select(c.run, func.max(c.step)).where(c.run.in_(list(names))).group_by(c.run)
         with self.reading() as db:
             rows = db.execute(select(c.run, c.facts).where(tuple_(c.run, c.step).in_(newest)))
-            return {run: from_json(facts, DAMAGED) for run, facts in rows}
+            return {run: _facts(facts) for run, facts in rows}
 
     def snapshot_file(self, name: str, step: int) -> Path:
         """The file of a snapshot; ValueError when there is none or its content is not what was written.
@@ -726,6 +726,11 @@ class Store:
 @lru_cache(10_000)
 def _config(settings: str) -> RunConfig:
     return RunConfig.from_json(settings, DAMAGED)
+
+
+@lru_cache(2000)  # everybody who follows a run asks for all its moments once a second
+def _facts(text: str) -> dict[str, Any]:
+    return from_json(text, DAMAGED)
 
 
 def _run(row: Any) -> Run:

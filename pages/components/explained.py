@@ -176,9 +176,9 @@ def over_seeds(name: str, scores: Mapping[str, Iterable[float]]) -> list[str]:
 def added(shares: np.ndarray, k: int) -> str:
     """The first k shares of the variance added up, such as 31.0 + 20.5 = 51.5 % in 2 components."""
     measure = EXPLAINED["explained_variance"]
-    terms = [measure.said(share, unit=False) for share in shares[:k]]
-    if k > 3:
-        terms[2:-1] = ["…"]
+    told = shares[:k] if k <= 3 else [*shares[:2], shares[k - 1]]
+    terms = [measure.said(share, unit=False) for share in told]
+    terms[2:2] = ["…"] * (k > 3)
     return f"{' + '.join(terms)} = {measure.said(float(shares[:k].sum()))} in {k} components"
 
 

@@ -4,6 +4,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import streamlit as st
@@ -36,6 +37,7 @@ SHUFFLED = (
     "changes; KNN is then counted for these labels."
 )
 LOST = 20.0  # seconds without a new look after which a picture that is being refined is asked for again
+Latest = Mapping[str, Mapping[str, Any]]  # of each run the facts of its newest snapshot, as from `Store.latest`
 
 
 @dataclass(frozen=True)
@@ -84,11 +86,18 @@ def projection_choice() -> Look:
     return Look(projection, int((axes or "2-D")[0]), knobs, fixed, shuffled)
 
 
-def moment(run: Run, newest: int | None, name: str) -> tuple[int | None, str]:
-    """The step of which a picture can be shown now, and a word when a newer one is on its way or failed."""
+def steps_of(latest: Latest) -> dict[str, int]:
+    """The newest step of each run that has a snapshot."""
+    return {name: facts["step"] for name, facts in latest.items()}
+
+
+def moment(run: Run, newest: int | None, name: str, drawn: Sequence[int]) -> tuple[int | None, str]:
+    """The step of which a picture can be shown now, and a word when a newer one is on its way or failed.
+
+    `drawn` are the steps of which it exists.
+    """
     if newest is None:
         return None, ""
-    drawn = the_store().folder(run.id).drawn(name)
     if newest in drawn:
         if name not in AT_ONCE and lost(run, newest, name):
             want(run, newest, name)
@@ -128,11 +137,14 @@ def lost(run: Run, step: int, name: str) -> bool:
     return False
 
 
-def track(run: Run, newest: int | None, name: str) -> list[int]:
-    """The steps of which this picture can be shown, in order: at most `MOMENTS`, evenly thinned, and the last."""
-    if newest is None:
-        return []
-    drawn = [step for step in the_store().folder(run.id).drawn(name) if step <= newest]
+def drawn(run: Run, name: str) -> list[int]:
+    """The steps of which this picture exists, in order."""
+    return the_store().folder(run.id).drawn(name)
+
+
+def track(newest: int | None, drawn: Sequence[int]) -> list[int]:
+    """The steps to travel through, in order: of those drawn at most `MOMENTS`, evenly thinned, and the last."""
+    drawn = [] if newest is None else [step for step in drawn if step <= newest]
     return sorted({*drawn[:: 1 << max(0, (len(drawn) - 1) // MOMENTS).bit_length()], *drawn[-1:]})
 
 
@@ -151,11 +163,12 @@ def follow_wish() -> None:
         st.rerun()
 
 
-def pending(runs: Sequence[Run], newest: dict[str, int], look: Look) -> bool:
+def pending(runs: Sequence[Run], latest: Latest, look: Look) -> bool:
     """Whether a picture of some run's newest snapshot is still being computed or refined."""
+    newest = steps_of(latest)
     for run in runs:
         name = look.name(run, newest.get(run.id))
-        step, word = moment(run, newest.get(run.id), name)
+        step, word = moment(run, newest.get(run.id), name, drawn(run, name))
         if word == COMPUTING or (refining(run, step, name) and not paused(run, name)):
             return True
     return False
@@ -166,9 +179,7 @@ def paused(run: Run, name: str) -> bool:
     return the_store().folder(run.id).paused(name)
 
 
-def picture(
-    runs: Sequence[Run], newest: dict[str, int], look: Look, *, height: int, key: str, wishes: bool = True
-) -> bool:
+def picture(runs: Sequence[Run], latest: Latest, look: Look, *, height: int, key: str, wishes: bool = True) -> bool:
     """Draw the runs side by side under one camera; True when every panel shows its newest snapshot, finished.
 
     With several runs each panel is turned, as a whole, so that its class centroids lie nearest to those
@@ -176,15 +187,16 @@ def picture(
     another picture.
     """
     follow_wish()
+    newest = steps_of(latest)
     panels, waits, first = [], [], None
     numbers: dict[str, list[str]] = {}  # over the panels, with the values put in
     runs = runs[:7]
     called = [look.name(run, newest.get(run.id)) for run in runs]
-    moments = [moment(run, newest.get(run.id), name) for run, name in zip(runs, called, strict=True)]
-    tracks = [track(run, newest.get(run.id), name) for run, name in zip(runs, called, strict=True)]
+    there = [drawn(run, name) for run, name in zip(runs, called, strict=True)]
+    moments = [moment(run, newest.get(run.id), name, each) for run, name, each in zip(runs, called, there, strict=True)]
+    tracks = [track(newest.get(run.id), each) for run, each in zip(runs, there, strict=True)]
     going = [refining(run, step, name) for run, (step, _), name in zip(runs, moments, called, strict=True)]
-    begun = the_store().latest(newest)
-    images = sheets(the_store(), runs, begun)
+    images = sheets(the_store(), runs, latest)
     for run, title, name, (step, word), steps, still, sheet in zip(
         runs, names(runs), called, moments, tracks, going, images, strict=True
     ):
@@ -213,7 +225,7 @@ def picture(
                 blocks.address(run.id, "*", name, looks, look.shuffled) if step is not None else None,
                 rotate,
                 steps=steps,
-                total=begun[run.id]["steps"] if run.id in begun else 0,
+                total=latest[run.id]["steps"] if run.id in latest else 0,
                 facts=None if look.shuffled else blocks.facts_address(run.id, "*"),
                 images=sheet,
                 inspected=None if look.shuffled else blocks.inspected_address(run.id, "*", "*"),
@@ -259,7 +271,7 @@ def linear(run: Run, steps: Sequence[int], look: Look, name: str) -> dict[str, A
     """What a panel tells of a picture whose axes are directions of the embeddings; nothing of another."""
     if look.projection != "pca":
         return {}
-    known = [] if look.shuffled else sorted({*steps} & {*the_store().folder(run.id).drawn(name + KNOWN)})
+    known = [] if look.shuffled else sorted({*steps} & {*drawn(run, name + KNOWN)})
     raw = run.config.dim == look.axes
     return {
         "raw": raw, "linear": not raw,
@@ -317,7 +329,7 @@ def _waiting(run: Run, word: str) -> str:
     return COMPUTING if word else states.get(run.state, run.state)
 
 
-@st.cache_data(max_entries=2000, show_spinner=False)
+@lru_cache(2000)
 def _kept(run: str, step: int, name: str, looks: int, shuffled: bool, raw: bool) -> dict[str, str]:
     """What is told of a picture over its panel, with the values put in; nothing of one that nobody has measured."""
     points = the_store().folder(run).points(name, step)
@@ -327,7 +339,7 @@ def _kept(run: str, step: int, name: str, looks: int, shuffled: bool, raw: bool)
     return kept(quality, min(len(points.points), JUDGED), raw) if len(quality) else {}
 
 
-@st.cache_data(max_entries=2000, show_spinner=False)
+@lru_cache(2000)
 def _fit(reference: tuple[str, int, str, int], mine: tuple[str, int, str, int]) -> tuple[list[float] | None, float]:
     """Nine numbers that turn a picture's centroids onto the reference's, and the residual of the two.
 

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,19 +16,22 @@ from pages.components.who import person
 if TYPE_CHECKING:
     from trainer.store import Store
 
+_opening = threading.Lock()
 drawn = threading.Event()  # set once this server has drawn a page for somebody
 
 
-@st.cache_resource(max_entries=4)
-def _store(path: str) -> "Store":
+@lru_cache(4)  # asked for many times a page: Streamlit's own cache takes a tenth of a millisecond each time
+def _store(path: Path) -> "Store":
     from trainer.store import Store  # and SQLAlchemy, slow to load, for which nobody who opens the app need wait
 
-    return Store(Path(path))
+    return Store(path)
 
 
 def the_store() -> "Store":
     """The store of this home, one per server, asked by who looks at the page."""
-    return _store(str(home())).asked_by(person)
+    with _opening:
+        store = _store(home())
+    return store.asked_by(person)
 
 
 def paper() -> Paper:

@@ -6,6 +6,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from faces.datasets.pictures import sheet
 from faces.seals import DamagedError
 from pages.components import blocks
@@ -91,6 +93,12 @@ def load_inspected(run: str, step: int, row: int) -> Inspected | None:
 def _shown(home: Path, run: str, step: int) -> Snapshot:
     snapshot = _store(home).snapshot(run, step)
     return replace(snapshot, known=snapshot.known[:0].copy(), unseen=snapshot.unseen[:0].copy())
+
+
+@lru_cache(256)  # asked for by every page that looks, once a second
+def variance(home: Path, run: str, step: int) -> np.ndarray:
+    """The share of the variance that each component explains at this moment (V); errors as `Store.snapshot`."""
+    return _store(home).snapshot(run, step).variance.copy()
 
 
 def sheets(store: "Store", runs: Sequence["Run"], latest: Mapping[str, Mapping[str, Any]]) -> list[str | None]:

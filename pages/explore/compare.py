@@ -73,9 +73,8 @@ def show(chosen: list[str], drawn: list[str], look: Look) -> bool:
     if still:
         done = sum(facts["step"] / facts["steps"] for facts in latest.values()) / len(runs)
         st.progress(done, f"{len(runs) - len(still)} of {len(runs)} runs are done.")
-    newest = {name: facts["step"] for name, facts in latest.items()}
     height = 430 if len(drawn) <= 4 else 720
-    settled = picture([runs[name] for name in drawn], newest, look, height=height, key="pictures")
+    settled = picture([runs[name] for name in drawn], latest, look, height=height, key="pictures")
     table(list(runs.values()), latest)
     return settled and not still
 
@@ -202,8 +201,7 @@ with st.container():  # keeps the places of what follows: a widget that moves dr
 
 look = projection_choice()
 latest = store.latest([run.id for run in chosen])
-newest = {name: facts["step"] for name, facts in latest.items()}
-moving = any(run.open for run in chosen) or pending(drawn, newest, look)
+moving = any(run.open for run in chosen) or pending(drawn, latest, look)
 live(show, moving, [run.id for run in chosen], [run.id for run in drawn], look)
 taking(chosen, "compared", drawn)
 told.forgiving(curves)(drawn, latest)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import streamlit as st
 
 from faces.datasets import find
@@ -17,6 +18,7 @@ from pages.components.live import live
 from pages.components.picture import Look, pending, picture, projection_choice
 from pages.components.session import echart, head_colors, the_store
 from pages.components.settings import adopt, ask_budget, ask_dataset, ask_head, ask_held_out, ask_knobs, mark
+from pages.components.shown import variance
 from pages.components.taking import taking
 from trainer.brought import counted
 from trainer.comparison import MEASURES
@@ -149,7 +151,7 @@ def show(run_id: str, look: Look) -> bool:
     st.caption(told.subtitle(run.config))
     told.progress(store, run, facts)
     scores(run, history)
-    settled = picture([run], {run.id: facts["step"]} if facts else {}, look, height=520, key="picture")
+    settled = picture([run], {run.id: facts} if facts else {}, look, height=520, key="picture")
     st.caption(f"**{PROJECTIONS[look.projection].title}.** {PROJECTIONS[look.projection].notice} {sample(run, facts)}")
     curves(run, history)
     if history:
@@ -233,14 +235,14 @@ def components(place: Any, run: Run, history: list[dict], ink: str) -> None:
     """The share of the variance that the first components explain."""
     with place:
         st.markdown("**Explained variance**")
-        snapshot = store.snapshot(run.id, history[-1]["step"])
-        variance = snapshot.explained
-        first = {"variance": (range(1, len(variance[:16]) + 1), variance[:16])}
+        shares = variance(store.path, run.id, history[-1]["step"])
+        explained = np.cumsum(shares)
+        first = {"variance": (range(1, len(explained[:16]) + 1), explained[:16])}
         chart = lines(first, {"variance": ink}, "components", "", percent=True, dots=True)
-        shares = ", ".join(f"{variance[k - 1]:.0%} in {k}" for k in COMPONENTS if k <= len(variance))
-        echart(chart, height=230, key="variance", alt=f"Cumulative explained variance: {shares}.")
-        st.caption(f"{shares} components.")
-        put = [added(snapshot.variance, k) for k in COMPONENTS if k <= len(variance)]
+        said = ", ".join(f"{explained[k - 1]:.0%} in {k}" for k in COMPONENTS if k <= len(explained))
+        echart(chart, height=230, key="variance", alt=f"Cumulative explained variance: {said}.")
+        st.caption(f"{said} components.")
+        put = [added(shares, k) for k in COMPONENTS if k <= len(shares)]
         why({"explained_variance": put}, "variance", "Explain")
 
 
@@ -273,8 +275,7 @@ with view:
                     f":material/info: Shown is an earlier run. Press Train to see {head} on {find(dataset).title}."
                 )
         look = projection_choice()
-        newest = {name: facts["step"] for name, facts in store.latest([run.id]).items()}
-        live(show, run.open or pending([run], newest, look), run.id, look)
+        live(show, run.open or pending([run], store.latest([run.id]), look), run.id, look)
         taking([run], "explored")
         if run.config.head in HEADS:
             word = "loss of an image is" if not scored(run.config.head) else "training logits are"

@@ -301,9 +301,9 @@ def embeddings(cells: Sequence[Cell]) -> bool:
         next((part for part in cell.parts if part.state in ("done", "training", "pruned")), None) for cell in cells
     ]
     runs = [part.run for part in parts if part and part.run][:AT_ONCE]
-    newest = {name: facts["step"] for name, facts in store.latest([run.id for run in runs]).items()}
-    runs = [run for run in runs if run.id in newest]
-    return not runs or picture(runs, newest, Look("pca", 2), height=430, key="chosen embeddings")
+    latest = store.latest([run.id for run in runs])
+    runs = [run for run in runs if run.id in latest]
+    return not runs or picture(runs, latest, Look("pca", 2), height=430, key="chosen embeddings")
 
 
 def open_run(run: Run) -> None:

@@ -232,8 +232,7 @@ def show(names: list[str], look: Look) -> bool:
     for run in pair:
         if run.state in ("failed", "interrupted"):
             st.error(f"{run.config.head}: {told.plain(run.reason)}", icon=":material/error:")
-    newest = {name: facts["step"] for name, facts in latest.items()}
-    settled = picture(pair, newest, look, height=500, key="circle", wishes=False)
+    settled = picture(pair, latest, look, height=500, key="circle", wishes=False)
     outcome(pair, latest)
     return settled and not any(run.open for run in pair)
 
@@ -345,8 +344,8 @@ with view, st.container(key="circle view"):
                     f":material/info: Shown is {own.head}, {told.subtitle(own)}. Train both to see these settings."
                 )
         look = Look("pca", min(own.dim, 3))
-        newest = {name: facts["step"] for name, facts in store.latest([run.id for run in pair]).items()}
-        live(show, any(run.open for run in pair) or pending(pair, newest, look), [run.id for run in pair], look)
+        names = [run.id for run in pair]
+        live(show, any(run.open for run in pair) or pending(pair, store.latest(names), look), names, look)
         st.markdown(
             "**What to notice.** Softmax may use length: press **Lengths** under the picture and its classes become "
             "spokes, each image as far out as it is sure. A head on angles throws length away: all that it can do is "

@@ -92,6 +92,14 @@ BUGS = [
         "    resource.setrlimit(resource.RLIMIT_DATA, (limit, most))\n", "", "tests/test_limits.py -k takes_too_much",
     ),
     Bug(
+        "who came last to look is served first", "pages/components/live.py",
+        "self._waiting.popleft().release()", "self._waiting.pop().release()", "tests/test_live.py",
+    ),
+    Bug(
+        "a crowd looks as often as one", "pages/components/live.py",
+        "len(_watchers) / CROWD", "0", "tests/test_live.py",
+    ),
+    Bug(
         "a full disk lets trainings begin", "trainer/supervisor.py", " and not cramped(self.store.path)", "",
         "tests/test_tidying.py",
     ),
