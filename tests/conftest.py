@@ -26,6 +26,7 @@ def pytest_addoption(parser):
     parser.addoption("--kills", type=int, default=200, help="how many processes test_kills.py kills, a multiple of 200")
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items):
     """Real processes and browsers first: they take longest. Tests of a file share its browser and its server.
 

@@ -78,14 +78,16 @@ def moved(
     pixels: UInt8[Tensor, "B size size channels"], by: Int[Tensor, "B 2"], mirrored: Bool[Tensor, " B"], crop: int = 0
 ) -> UInt8[Tensor, "B side side channels"]:
     """Images moved by whole pixels, mirrored at the edges that come into view, cut to the crop, in one gather."""
-    size, device = pixels.shape[1], pixels.device
+    count, size, _, channels = pixels.shape
+    device = pixels.device
     line = torch.arange(crop or size, device=device)
     by, mirrored = brought(by, device), brought(mirrored, device)
     down, right = line + by[:, :1], line + by[:, 1:]  # (B, size) each
     right = torch.where(mirrored[:, None], right.flip(1), right)
     down, right = (torch.where(at < 0, -at, torch.where(at >= size, 2 * size - 2 - at, at)) for at in (down, right))
-    image = torch.arange(len(pixels), device=device)[:, None, None]
-    return pixels[image, down[:, :, None], right[:, None, :]]
+    row = torch.arange(count, device=device)[:, None] * size + down
+    places = row[:, :, None] * size + right[:, None, :]  # among all pixels: a quarter of the time of three indices
+    return pixels.reshape(-1, channels).index_select(0, places.flatten()).view(*places.shape, channels)
 
 
 def areas(batch: int, seed: int, step: int, smallest: float) -> Float[Tensor, "batch 2 3"]:
@@ -125,9 +127,9 @@ def warped(images: Float[Tensor, "B channels H H"], maps: Float[Tensor, "B 2 3"]
 
 
 @cache
-def levels(channels: int, device: torch.device) -> tuple[Float[Tensor, " channels"], Float[Tensor, " channels"]]:
-    """Mean and standard deviation of each channel, in bytes."""
-    mean, std = (torch.tensor(c[:channels], device=device) * 255 for c in (MEAN, STD))
+def levels(size: int, channels: int, device: torch.device) -> tuple[Float[Tensor, " W"], Float[Tensor, " W"]]:
+    """Mean and standard deviation, in bytes, of each number in a line of pixels: W = size * channels."""
+    mean, std = (torch.tensor(c[:channels] * size, device=device) * 255 for c in (MEAN, STD))
     return mean, std
 
 
@@ -138,8 +140,9 @@ def ready(pixels: UInt8[Tensor, "B size size channels"], side: int = 0) -> Float
     """
     if pixels.is_floating_point():
         return pixels
-    mean, std = levels(pixels.shape[3], pixels.device)
-    return resized(((pixels.float() - mean) / std).permute(0, 3, 1, 2), side)
+    mean, std = levels(*pixels.shape[2:], pixels.device)
+    lines = pixels.flatten(2).float().sub_(mean).div_(std)  # channel by channel it took four times as long
+    return resized(lines.view(pixels.shape).permute(0, 3, 1, 2), side)
 
 
 def resized(images: Float[Tensor, "B channels H H"], side: int) -> Float[Tensor, "B channels side side"]:
