@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from trainer.engines.children import ONE_THREAD
+from trainer.engines.children import ENVIRONMENT
 
 ROOT = Path(__file__).parents[1]
 
@@ -43,7 +43,7 @@ def test_a_room_loads_only_what_it_may(modules, forbidden):
 def test_what_the_nursery_imports_starts_no_thread_that_a_fork_would_lose():
     code = "import os; from trainer.worker import load, load_more; load(); load_more(); "
     code += "print(len(os.listdir('/proc/self/task')))"
-    environment = {**os.environ, **ONE_THREAD}
+    environment = {**os.environ, **ENVIRONMENT}
     told = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
     assert told.stdout.split()[-1:] == ["1"]
 

@@ -1,43 +1,59 @@
 """Parts of a page that are drawn again and again: whose turn it is, and how often a crowd looks."""
 
-import gc
 import threading
-import time
 from collections.abc import Callable
-from weakref import WeakSet
 
 import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from pages.components.live import CROWD, POLL, Turns
+from pages.components import live
+from pages.components.live import CROWD, HERE, POLL, Turns
 from tests.helpers import until
 
 
-def test_turns_are_taken_in_the_order_they_are_asked_for() -> None:
-    turns, inside, most, order = Turns(2), set[int](), [0], list[int]()
+def waiting(turns: Turns) -> int:
+    return len(turns._waiting)
+
+
+def test_no_more_are_let_in_than_may_and_all_get_in() -> None:
+    turns, inside, most = Turns(2), list[int](), list[int]()
     gates = [threading.Event() for _ in range(6)]
 
     def enter(number: int) -> None:
         with turns:
-            inside.add(number)
-            order.append(number)
+            inside.append(number)
             most.append(len(inside))
             gates[number].wait(30)
             inside.remove(number)
 
     threads = [threading.Thread(target=enter, args=(number,)) for number in range(6)]
-    for thread in threads:
+    for number, thread in enumerate(threads, 1):
         thread.start()
-        time.sleep(0.1)  # so that each has entered or waits before the next comes
-    assert order == [0, 1]
-    for entered, gate in zip((3, 4, 5, 6, 6, 6), gates, strict=True):
+        until(lambda number=number: len(inside) + waiting(turns) == number)
+    for gate in gates:
         gate.set()
-        until(lambda entered=entered: len(order) == entered)
     for thread in threads:
         thread.join(30)
-    assert order == list(range(6))
+    assert len(most) == 6
     assert max(most) == 2
+
+
+def test_who_leaves_and_comes_back_is_let_in_after_those_who_wait() -> None:
+    turns, order = Turns(1), list[str]()
+
+    def enter() -> None:
+        with turns:
+            order.append("waited")
+
+    with turns:
+        thread = threading.Thread(target=enter)
+        thread.start()
+        until(lambda: waiting(turns))
+    with turns:
+        order.append("came back")
+    thread.join(30)
+    assert order == ["waited", "came back"]
 
 
 def test_a_turn_is_given_back_when_a_part_fails() -> None:
@@ -54,9 +70,28 @@ def test_a_turn_is_given_back_when_a_part_fails() -> None:
     assert entered.wait(30)
 
 
+class Clock:
+    """A clock that is set by hand."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[float | None]:
-    """The seconds after which parts of pages ask to be drawn again, where nobody has looked before."""
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The clock of a server at which nobody has looked."""
+    clock = Clock()
+    monkeypatch.setattr(live, "time", clock)
+    monkeypatch.setattr(live, "_looked", {})
+    return clock
+
+
+@pytest.fixture
+def asked(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> list[float | None]:
+    """The seconds after which parts of pages ask to be drawn again."""
     seconds = list[float | None]()
 
     def fragment(part: Callable[[], None], run_every: float | None = None) -> Callable[[], None]:
@@ -64,7 +99,6 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[float | None]:
         return part
 
     monkeypatch.setattr(st, "fragment", fragment)
-    monkeypatch.setattr("pages.components.live._watchers", WeakSet())
     return seconds
 
 
@@ -83,17 +117,42 @@ def resting() -> None:
 
 
 def test_the_more_look_the_less_often_each_does(asked: list[float | None]) -> None:
-    sessions = [AppTest.from_function(moving).run() for _ in range(3 * CROWD)]
+    sessions = [AppTest.from_function(moving).run() for _ in range(CROWD + 5)]
     assert not any(session.exception for session in sessions)
-    assert asked == [POLL * max(1, number / CROWD) for number in range(1, 3 * CROWD + 1)]
+    assert asked == [POLL] * CROWD + [POLL * number / CROWD for number in range(CROWD + 1, CROWD + 6)]
     sessions[0].run()
-    assert asked[-1] == 3 * POLL, "who looks again is counted once"
-    del sessions[1:]
-    gc.collect()
-    sessions[0].run()
-    assert asked[-1] == POLL, "who has gone is not counted"
+    assert asked[-1] == POLL * (CROWD + 5) / CROWD, "who looks again is counted once"
 
 
-def test_what_rests_is_not_looked_at_again(asked: list[float | None]) -> None:
-    assert not AppTest.from_function(resting).run().exception
-    assert asked == [None]
+def test_what_rests_is_not_looked_at_again_and_nobody_waits_for_who_looks_at_it(asked: list[float | None]) -> None:
+    for _ in range(CROWD + 5):
+        assert not AppTest.from_function(resting).run().exception
+    assert asked == [None] * (CROWD + 5)
+    AppTest.from_function(moving).run()
+    assert asked[-1] == POLL
+
+
+def test_who_has_gone_is_not_waited_for_and_no_crowd_is_too_large(clock: Clock) -> None:
+    assert [live.slowly(str(number)) for number in range(10 * CROWD)][-1] == 5
+    clock.now = HERE - 1
+    assert live.slowly("0") == 5
+    clock.now = HERE + 1
+    assert live.slowly("1") == 1
+
+
+def test_a_page_takes_another_pace_when_many_have_come(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = list[tuple[Callable[[], None], float]]()
+    monkeypatch.setattr(st, "fragment", lambda part, run_every: parts.append((part, run_every)) or (lambda: None))
+    reruns = list[None]()
+    monkeypatch.setattr(st, "rerun", lambda: reruns.append(None))
+    AppTest.from_function(moving).run()
+    ((part, every),) = parts
+    assert every == POLL
+    for number in range(CROWD):
+        live.slowly(str(number))
+    part()
+    assert not reruns, "a few more make no difference"
+    for number in range(2 * CROWD):
+        live.slowly(str(number))
+    part()
+    assert len(reruns) == 1

@@ -279,10 +279,6 @@ def snapshot(config: RunConfig, metrics: dict[str, float], **more) -> Snapshot:
     )  # fmt: skip
 
 
-def test_the_components_of_a_snapshot_explain_its_variance_together():
-    assert snapshot(RunConfig(), {}).explained.tolist() == [0.5, 1.0]
-
-
 def finish(store: Store, metrics, **more) -> None:
     """Complete all waiting runs with the metrics that `metrics(config)` gives."""
     while run := store.claim():

@@ -22,7 +22,7 @@ from trainer.engines.children import child
 from trainer.exports import file_name
 from trainer.store import Store
 
-VERSION = 1  # of what is made; raised when an export changes
+VERSION = 2  # of what is made; raised when an export changes
 KEPT = 12  # exports on disk; the oldest go first
 PATIENCE = 600.0  # seconds that one may take
 _one = ThreadPoolExecutor(1, "export")  # a torch process takes half a gigabyte: the others wait

@@ -70,11 +70,6 @@ class Snapshot:
         return self.step == self.steps
 
     @property
-    def explained(self) -> Float[ndarray, " V"]:
-        """The share of the variance that the first 1, 2, ... V components explain together."""
-        return np.cumsum(self.variance)
-
-    @property
     def facts(self) -> dict[str, Any]:
         """Everything but the arrays, as plain values."""
         return {

@@ -324,7 +324,10 @@ class Store:
         self.folder(name).pause(picture, paused)
 
     def history(self, name: str) -> list[dict[str, Any]]:
-        """What each snapshot says (step, epoch, seconds, metrics, knobs, turned), in order."""
+        """What each snapshot says (step, epoch, seconds, metrics, knobs, turned), in order.
+
+        Shared, so not to be changed, as what `latest` gives.
+        """
         query = select(t.snapshots.c.facts).where(t.snapshots.c.run == name).order_by(t.snapshots.c.step)
         with self.reading() as db:
             return [_facts(facts) for (facts,) in db.execute(query)]
@@ -728,7 +731,7 @@ def _config(settings: str) -> RunConfig:
     return RunConfig.from_json(settings, DAMAGED)
 
 
-@lru_cache(2000)  # everybody who follows a run asks for all its moments once a second
+@lru_cache(2000)  # all who follow a run ask for all its moments at each look; 7 MB
 def _facts(text: str) -> dict[str, Any]:
     return from_json(text, DAMAGED)
 

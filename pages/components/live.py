@@ -1,30 +1,39 @@
 """The parts of a page that are drawn again and again while something moves."""
 
 import functools
+import time
 from collections import deque
 from collections.abc import Callable
 from threading import Lock
 from typing import Any
-from weakref import WeakSet
 
 import streamlit as st
+from ulid import ULID
 
 from pages.components.runs import forgiving
 
 POLL = 1.0  # seconds between two looks at something that moves
-CROWD = 12  # so many look that often; of more, each looks less often, so that a click need not wait for all these looks
+CROWD = 25  # sessions that can look that often on two cores (viewers.md); of more, each looks less often
+HERE = 15.0  # seconds after its last look for which a session counts
+_looked: dict[str, float] = {}  # when each session that follows something has looked last
+_counting = Lock()
 
 
-class Watcher:
-    """A session that has looked at something that moves."""
-
-
-_watchers = WeakSet[Watcher]()
+def slowly(session: str) -> float:
+    """How many times as long as `POLL` this session, which follows something, waits between two looks: 1 to 5."""
+    now = time.monotonic()
+    with _counting:
+        _looked[session] = now
+        for gone in [name for name, last in _looked.items() if now - last > HERE]:
+            del _looked[gone]
+        return min(max(1.0, len(_looked) / CROWD), 5.0)
 
 
 class Turns:
-    """Lets so many threads in at a time, in the order they came. (One that leaves a `Semaphore` may be back before
-    those who wait for it.)"""
+    """Lets so many threads in at a time, in the order they came.
+
+    Who leaves a `Semaphore` may be back before those who wait for it.
+    """
 
     def __init__(self, free: int):
         self._free, self._waiting, self._lock = free, deque[Lock](), Lock()
@@ -57,12 +66,14 @@ def live(show: Callable[..., bool | None], moving: bool, *arguments: Any, every:
     rest, which ends the looking.
     """
 
+    session = st.session_state.setdefault("session", str(ULID()))
+    pace = slowly(session) if moving else 1.0
+
     @functools.wraps(show)
     def part() -> None:
         with _turns:
             settled = forgiving(show)(*arguments)
-        if settled and moving:
+        if moving and (settled or not 0.6 < slowly(session) / pace < 1.7):  # many have come or gone: another pace
             st.rerun()
 
-    _watchers.add(st.session_state.setdefault("watcher", Watcher()))
-    st.fragment(part, run_every=every * max(1.0, len(_watchers) / CROWD) if moving else None)()
+    st.fragment(part, run_every=every * pace if moving else None)()

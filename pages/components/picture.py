@@ -137,7 +137,7 @@ def lost(run: Run, step: int, name: str) -> bool:
     return False
 
 
-def drawn(run: Run, name: str) -> list[int]:
+def drawn_steps(run: Run, name: str) -> list[int]:
     """The steps of which this picture exists, in order."""
     return the_store().folder(run.id).drawn(name)
 
@@ -168,7 +168,7 @@ def pending(runs: Sequence[Run], latest: Latest, look: Look) -> bool:
     newest = steps_of(latest)
     for run in runs:
         name = look.name(run, newest.get(run.id))
-        step, word = moment(run, newest.get(run.id), name, drawn(run, name))
+        step, word = moment(run, newest.get(run.id), name, drawn_steps(run, name))
         if word == COMPUTING or (refining(run, step, name) and not paused(run, name)):
             return True
     return False
@@ -192,9 +192,11 @@ def picture(runs: Sequence[Run], latest: Latest, look: Look, *, height: int, key
     numbers: dict[str, list[str]] = {}  # over the panels, with the values put in
     runs = runs[:7]
     called = [look.name(run, newest.get(run.id)) for run in runs]
-    there = [drawn(run, name) for run, name in zip(runs, called, strict=True)]
-    moments = [moment(run, newest.get(run.id), name, each) for run, name, each in zip(runs, called, there, strict=True)]
-    tracks = [track(newest.get(run.id), each) for run, each in zip(runs, there, strict=True)]
+    drawn = [drawn_steps(run, name) for run, name in zip(runs, called, strict=True)]
+    moments = [
+        moment(run, newest.get(run.id), name, steps) for run, name, steps in zip(runs, called, drawn, strict=True)
+    ]
+    tracks = [track(newest.get(run.id), steps) for run, steps in zip(runs, drawn, strict=True)]
     going = [refining(run, step, name) for run, (step, _), name in zip(runs, moments, called, strict=True)]
     images = sheets(the_store(), runs, latest)
     for run, title, name, (step, word), steps, still, sheet in zip(
@@ -271,7 +273,7 @@ def linear(run: Run, steps: Sequence[int], look: Look, name: str) -> dict[str, A
     """What a panel tells of a picture whose axes are directions of the embeddings; nothing of another."""
     if look.projection != "pca":
         return {}
-    known = [] if look.shuffled else sorted({*steps} & {*drawn(run, name + KNOWN)})
+    known = [] if look.shuffled else sorted({*steps} & {*drawn_steps(run, name + KNOWN)})
     raw = run.config.dim == look.axes
     return {
         "raw": raw, "linear": not raw,

@@ -27,11 +27,15 @@ def _store(path: Path) -> "Store":
     return Store(path)
 
 
-def the_store() -> "Store":
-    """The store of this home, one per server, asked by who looks at the page."""
+def opened(path: Path | None = None) -> "Store":
+    """The store of a home, this one's unless another is named, asked by the owner; one per server."""
     with _opening:
-        store = _store(home())
-    return store.asked_by(person)
+        return _store(path or home())
+
+
+def the_store() -> "Store":
+    """The store of this home, asked by who looks at the page."""
+    return opened().asked_by(person)
 
 
 def paper() -> Paper:

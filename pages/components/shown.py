@@ -12,6 +12,7 @@ from faces.datasets.pictures import sheet
 from faces.seals import DamagedError
 from pages.components import blocks
 from pages.components.blocks import ACROSS, LARGE, SIDE
+from pages.components.session import opened
 from trainer.folder import Points
 from trainer.inspection import Inspected, inspected
 from trainer.pictures import TOUR, ShownFacts, shown_facts
@@ -23,18 +24,12 @@ if TYPE_CHECKING:
     from trainer.store import Run, Store
 
 
-def _store(home: Path | None = None) -> "Store":
-    from trainer.store import Store  # as in session.py: not before somebody asks
-
-    return Store(home)
-
-
 def load_points(run: str, step: int, name: str) -> Points | str | None:
     """The points of a picture, or None when nobody has laid it out.
 
     Those of a tour are asked for by the picture itself: then "" while a projector is at it, or why it failed.
     """
-    store = _store()
+    store = opened()
     found = store.folder(run).points(name, step)
     if found is not None or name != TOUR:
         return found
@@ -50,7 +45,7 @@ def load_points(run: str, step: int, name: str) -> Points | str | None:
 
 def load_facts(run: str, step: int) -> ShownFacts | None:
     """What is known of the images that a picture of this step shows, or None without a snapshot."""
-    store = _store()
+    store = opened()
     try:
         return shown_facts(store.snapshot(run, step), store.folder(run).config.probe)
     except ValueError:
@@ -69,7 +64,7 @@ def load_image(run: str, step: int, print: str, at: int) -> bytes | None:
 
 def _drawn(run: str, step: int, print: str, which: slice, across: int, side: int) -> bytes | None:
     """Some of the shown images on one sheet; None without them, and when the dataset has another fingerprint."""
-    store = _store()
+    store = opened()
     try:
         dataset, size = shown_images(store.folder(run), side)
         if (dataset.print or "-") != print:
@@ -82,7 +77,7 @@ def _drawn(run: str, step: int, print: str, which: slice, across: int, side: int
 
 def load_inspected(run: str, step: int, row: int) -> Inspected | None:
     """What a run makes of the image at this row of its dataset, or None without a snapshot or when it is not shown."""
-    store = _store()
+    store = opened()
     try:
         return inspected(_shown(store.path, run, step), store.folder(run).config.probe, row)
     except ValueError:
@@ -91,14 +86,18 @@ def load_inspected(run: str, step: int, row: int) -> Inspected | None:
 
 @lru_cache(32)  # a walk from neighbour to neighbour asks the same few moments again; at most 2 MB each on Imagewoof
 def _shown(home: Path, run: str, step: int) -> Snapshot:
-    snapshot = _store(home).snapshot(run, step)
+    snapshot = opened(home).snapshot(run, step)
     return replace(snapshot, known=snapshot.known[:0].copy(), unseen=snapshot.unseen[:0].copy())
 
 
-@lru_cache(256)  # asked for by every page that looks, once a second
-def variance(home: Path, run: str, step: int) -> np.ndarray:
-    """The share of the variance that each component explains at this moment (V); errors as `Store.snapshot`."""
-    return _store(home).snapshot(run, step).variance.copy()
+@lru_cache(500)  # everybody who looks at a run asks for those of its newest moment
+def arrays(run: str, step: int) -> tuple[np.ndarray, np.ndarray]:
+    """The share of the variance that each component explains (V), and rows of k and KNN accuracy (K, 2), of a moment.
+
+    Shared, so not to be changed. Errors as `Store.snapshot`.
+    """
+    snapshot = opened().snapshot(run, step)
+    return snapshot.variance.copy(), snapshot.knn.copy()
 
 
 def sheets(store: "Store", runs: Sequence["Run"], latest: Mapping[str, Mapping[str, Any]]) -> list[str | None]:

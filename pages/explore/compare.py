@@ -12,6 +12,7 @@ from pages.components.explained import added, put_in_all, why
 from pages.components.live import live
 from pages.components.picture import Look, pending, picture, projection_choice
 from pages.components.session import head_colors, plot, remember, the_store
+from pages.components.shown import arrays
 from pages.components.taking import taking
 from trainer import comparison
 from trainer.config import RunConfig
@@ -167,13 +168,6 @@ def curves(drawn: list[Run], latest: dict[str, dict]) -> None:
         "**What to notice.** Do the heads really need different numbers of components? Does the order by KNN accuracy "
         "hold for every k, and is it larger than chance?"
     )
-
-
-@st.cache_data(max_entries=500, show_spinner=False)
-def arrays(name: str, step: int) -> tuple[np.ndarray, np.ndarray]:
-    """The share of the variance that each component explains, and rows of (k, KNN accuracy), of a snapshot."""
-    snapshot = the_store().snapshot(name, step)
-    return snapshot.variance, snapshot.knn
 
 
 st.title("Which head makes the better embeddings?")

@@ -18,7 +18,7 @@ from pages.components.live import live
 from pages.components.picture import Look, pending, picture, projection_choice
 from pages.components.session import echart, head_colors, the_store
 from pages.components.settings import adopt, ask_budget, ask_dataset, ask_head, ask_held_out, ask_knobs, mark
-from pages.components.shown import variance
+from pages.components.shown import arrays
 from pages.components.taking import taking
 from trainer.brought import counted
 from trainer.comparison import MEASURES
@@ -223,7 +223,7 @@ def by_k(run: Run, history: list[dict], ink: str) -> None:
     left, right = st.columns([2, 1])
     with left:
         st.markdown("**KNN accuracy against k**")
-        knn = store.snapshot(run.id, history[-1]["step"]).knn
+        _, knn = arrays(run.id, history[-1]["step"])
         chart = lines({"KNN": (knn[:, 0], knn[:, 1])}, {"KNN": ink}, "k nearest rows", "", percent=True, dots=True)
         said = ", ".join(f"{share:.1%} at k = {k:.0f}" for k, share in knn.tolist())
         echart(chart, height=230, key="by k", alt=f"KNN accuracy: {said}.")
@@ -235,7 +235,7 @@ def components(place: Any, run: Run, history: list[dict], ink: str) -> None:
     """The share of the variance that the first components explain."""
     with place:
         st.markdown("**Explained variance**")
-        shares = variance(store.path, run.id, history[-1]["step"])
+        shares, _ = arrays(run.id, history[-1]["step"])
         explained = np.cumsum(shares)
         first = {"variance": (range(1, len(explained[:16]) + 1), explained[:16])}
         chart = lines(first, {"variance": ink}, "components", "", percent=True, dots=True)

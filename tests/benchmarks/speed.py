@@ -32,6 +32,7 @@ from faces.heads import HEADS
 from faces.model import EncoderWithHead
 from tests.benchmarks.keeping import machine
 from trainer import RunConfig, train, training
+from trainer.engines.children import ENVIRONMENT
 from trainer.presets import PRESETS
 
 B, SIZE = 64, 64
@@ -189,7 +190,8 @@ def usual(
 
 
 def trainings(seconds: float, times: int) -> None:
-    """One training and two at once, in processes of their own, and the usual recipe, in turns."""
+    """One training and two at once, in processes such as workers are, and the usual recipe, in turns."""
+    os.environ.update(ENVIRONMENT)  # of processes that start from now on
     with ProcessPoolExecutor(2, get_context("spawn")) as pool, tempfile.TemporaryDirectory() as folder:
         files = unpacked(Path(folder))
 

@@ -36,7 +36,7 @@ class Viewer:
     def __init__(self, server: Server, folder: RunFolder, run: str, fetchers: ThreadPoolExecutor):
         self.server, self.folder, self.run, self.fetchers = server, folder, run, fetchers
         self.reruns: list[float] = []  # seconds from asking to the end of the script
-        self.delays: list[float] = []  # seconds from a picture on disk to its bytes here
+        self.delays: list[float] = []  # seconds from a picture on disk until it, or a newer one, is here
         self.shown, self.bytes, self.errors, self.first, self.page = -1, 0, 0, 0.0, ""
         self.timers: dict[str, asyncio.Task] = {}
         self.asked: list[float] = []
@@ -86,20 +86,21 @@ class Viewer:
         self.timers[fragment] = asyncio.create_task(again())
 
     def follow(self, steps: list[int]) -> None:
-        if not steps or steps[-1] <= self.shown:
+        if not (new := [step for step in steps if step > self.shown]):
             return
         self.shown = steps[-1]
-        task = asyncio.get_running_loop().run_in_executor(self.fetchers, self.fetch, self.shown)
+        task = asyncio.get_running_loop().run_in_executor(self.fetchers, self.fetch, new)
         self.fetching.add(task)
         task.add_done_callback(self.fetching.discard)
 
-    def fetch(self, step: int) -> None:
+    def fetch(self, steps: list[int]) -> None:
         with suppress(OSError):
-            written = self.folder.points_file("pca-2", step)
-            for kind in (f"points/{self.run}/{step}/pca-2.bin", f"facts/{self.run}/{step}.bin"):
+            for kind in (f"points/{self.run}/{steps[-1]}/pca-2.bin", f"facts/{self.run}/{steps[-1]}.bin"):
                 with urllib.request.urlopen(f"{self.server.address}/faces/{kind}", timeout=30) as answer:
                     self.bytes += len(answer.read())
-            self.delays.append(time.time() - written.stat().st_mtime)
+            now, first = time.time(), not self.delays
+            written = [self.folder.points_file("pca-2", step).stat().st_mtime for step in steps[-1 if first else 0 :]]
+            self.delays += [now - at for at in written]
 
 
 class Window:
@@ -177,7 +178,8 @@ def main() -> None:
     print("| what | median | 95 % | most | unit | counted |\n|---|---|---|---|---|---|")
     told("first page", [viewer.first for viewer in viewers], "s")
     told("drawing a part again", [seconds for viewer in viewers for seconds in viewer.reruns[1:]], "s")
-    told("picture written until its bytes are there", [delay for viewer in viewers for delay in viewer.delays], "s")
+    delays = [delay for viewer in viewers for delay in viewer.delays]
+    told("picture written until its bytes, or a newer one's, are there", delays, "s")
     told("the same with one viewer", few[0].delays, "s")
     told("memory of the server", during[2], "MB", 0)
     told("bytes a viewer received", [viewer.bytes / 1e3 for viewer in viewers], "kB", 0)

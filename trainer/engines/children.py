@@ -16,9 +16,10 @@ import psutil
 from trainer.memory import system_kills
 from trainer.worker import OUT_OF_MEMORY
 
-ONE_THREAD = {
+ENVIRONMENT = {  # of a worker
     "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1",
     "JE_ARROW_MALLOC_CONF": "background_thread:false",  # of pyarrow, which scikit-learn imports by way of pandas
+    "MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(512 << 20),  # for the next step
 }  # fmt: skip
 GONE = -9  # the exit code of a worker that ended without leaving one
 KILLED = -9  # that of a process that was killed, by the system too
@@ -40,7 +41,7 @@ def child(*arguments: str, modest: bool = True, **pipes: Any) -> Popen:
     path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
     process = Popen(
         [sys.executable, "-m", "trainer", *arguments],
-        env={**os.environ, **ONE_THREAD, "PYTHONPATH": path}, text=True, **pipes,
+        env={**os.environ, **ENVIRONMENT, "PYTHONPATH": path}, text=True, **pipes,
     )  # fmt: skip
     with contextlib.suppress(psutil.Error, OSError):
         if modest:

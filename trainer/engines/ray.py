@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from faces.home import home
-from trainer.engines.children import GONE, ONE_THREAD
+from trainer.engines.children import ENVIRONMENT, GONE
 from trainer.worker import INTERRUPTED, OUT_OF_MEMORY, carry_out
 
 OLDEST = (2, 54)  # earlier ones have known holes (CVE-2025-62593, CVE-2026-27482)
@@ -155,7 +155,7 @@ def connect(ray: Any, address: str) -> None:
     if address not in ("local", "auto") and not (host and port.isdigit()):
         raise ValueError(f"{address} is no address of a Ray cluster; say HOST:PORT, such as 192.168.0.1:6379, or auto.")
     path = os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")]))
-    environment = {**ONE_THREAD, "FACES_HOME": str(home().absolute()), "PYTHONPATH": path}
+    environment = {**ENVIRONMENT, "FACES_HOME": str(home().absolute()), "PYTHONPATH": path}
     environment |= {"FACES_FILES": os.environ["FACES_FILES"]} if os.environ.get("FACES_FILES") else {}
     try:
         if host:
