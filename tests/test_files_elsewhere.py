@@ -8,7 +8,6 @@ import hashlib
 import importlib.util
 import inspect
 import io
-import json
 import logging
 import subprocess
 import sys
@@ -456,6 +455,6 @@ def test_a_run_can_be_copied_home_and_opened(store, tmp_path, monkeypatch):
         write(near.files / name / file, one)
     monkeypatch.setattr("trainer.reindex.YOUNG", 0.0)
     assert reindex(near) == [name]
-    assert json.loads(near.run(name).settings) == json.loads(RunConfig(**SHORT).to_json())
+    assert near.run(name).config == RunConfig(**SHORT)
     (tmp_path / "home" / "runs").mkdir(parents=True, exist_ok=True)
     (tmp_path / "home" / "runs").rmdir()

@@ -158,6 +158,18 @@ def test_a_damaged_snapshot_is_refused_not_shown(store):
         store.snapshot(name, 0)
 
 
+def test_a_whole_snapshot_of_another_moment_is_refused_not_shown(store):
+    name = store.submit(RunConfig(**SHORT))
+    attempt = store.claim().attempt
+    for snapshot in train(store.run(name).config):
+        store.folder(name).keep(attempt, snapshot)
+    store.index(name, attempt)
+    (_, first), *_, (last, file) = store.folder(name).snapshots(attempt)
+    file.write_bytes(first.read_bytes())
+    with pytest.raises(ValueError, match="damaged"):
+        store.snapshot(name, last)
+
+
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(store):
     folder = store.folder(store.submit(RunConfig()))
     for step, content in ((1, b"one"), (2, b"two"), (3, b"three")):

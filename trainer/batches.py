@@ -86,7 +86,7 @@ def moved(
     right = torch.where(mirrored[:, None], right.flip(1), right)
     down, right = (torch.where(at < 0, -at, torch.where(at >= size, 2 * size - 2 - at, at)) for at in (down, right))
     row = torch.arange(count, device=device)[:, None] * size + down
-    places = row[:, :, None] * size + right[:, None, :]  # among all pixels: a quarter of the time of three indices
+    places = row[:, :, None] * size + right[:, None, :]  # among all pixels: quicker than by three indices (decoding.md)
     return pixels.reshape(-1, channels).index_select(0, places.flatten()).view(*places.shape, channels)
 
 
@@ -141,7 +141,7 @@ def ready(pixels: UInt8[Tensor, "B size size channels"], side: int = 0) -> Float
     if pixels.is_floating_point():
         return pixels
     mean, std = levels(*pixels.shape[2:], pixels.device)
-    lines = pixels.flatten(2).float().sub_(mean).div_(std)  # channel by channel it took four times as long
+    lines = pixels.flatten(2).float().sub_(mean).div_(std)  # quicker than channel by channel (decoding.md)
     return resized(lines.view(pixels.shape).permute(0, 3, 1, 2), side)
 
 

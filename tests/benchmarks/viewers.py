@@ -139,19 +139,16 @@ async def watch(viewers: list[Viewer], seconds: float, window: Window) -> tuple[
     return *speeds, memory
 
 
-def told(name: str, values: list[float], unit: str, digits: int = 2) -> None:
-    """A line of the result: median, 95th percentile, most."""
-    if values:
-        median, high = np.percentile(values, [50, 95])
-        print(
-            f"| {name} | {median:.{digits}f} | {high:.{digits}f} | {max(values):.{digits}f} | {unit} | {len(values)} |"
-        )
+def spread(values: list[float], *percents: int, form: str = ".2f") -> str:
+    """These percentiles, as cells of a table."""
+    found = np.percentile(values, percents) if values else ["–"] * len(percents)
+    return " | ".join(f"{value:{form}}" if values else "–" for value in found)
 
 
 def main() -> None:
     """Print a Markdown table."""
     words = argparse.ArgumentParser(description=__doc__)
-    words.add_argument("--viewers", type=int, default=50)
+    words.add_argument("--viewers", type=int, nargs="+", default=[50])
     words.add_argument("--seconds", type=float, default=24)
     asked = words.parse_args()
     with tempfile.TemporaryDirectory() as made:
@@ -159,35 +156,33 @@ def main() -> None:
         store = Store(home / "home")
         server = Server(Path.cwd(), home / "log", {"FACES_HOME": str(store.path), "FACES_DEVICE": "cpu"})
         process = psutil.Process(server.process.pid)
+        print(f"{machine()}, Streamlit {version('streamlit')}; load at the start {psutil.getloadavg()[0]:.1f}\n")
+        print(f"Viewers of a live run of ArcFace on digits (500 validation images), {asked.seconds:g} s each:\n")
+        print(
+            "| viewers | first page, s | a part again, s | 95 % | most | times | a picture or a newer one, s | 95 % | "
+            "server, MB | of a core | kB each | training, steps a second | errors |\n|" + "---|" * 13
+        )
         try:
-            run = store.submit(RunConfig(head="ArcFace", dataset="digits", epochs=200, batch=8), "viewers")
+            run = store.submit(RunConfig(head="ArcFace", dataset="digits", epochs=400, batch=8), "viewers")
             until(lambda: store.latest([run]))
             until(lambda: store.latest([run])[run]["step"] > 200)
-            looks = []
-            with ThreadPoolExecutor(asked.viewers) as fetchers:
-                for number in (0, 1, asked.viewers, 1, 0):
+            with ThreadPoolExecutor(max(asked.viewers)) as fetchers:
+                for number in (0, 1, *asked.viewers, 1, 0):
                     viewers = [Viewer(server, store.folder(run), run, fetchers) for _ in range(number)]
-                    looks.append((viewers, asyncio.run(watch(viewers, asked.seconds, Window(store, run, process)))))
+                    steps, core, memory = asyncio.run(watch(viewers, asked.seconds, Window(store, run, process)))
+                    again = [seconds for viewer in viewers for seconds in viewer.reruns[1:]]
+                    lags = [delay for viewer in viewers for delay in viewer.delays]
+                    first = [viewer.first for viewer in viewers]
+                    print(
+                        f"| {number} | {spread(first, 50)} | {spread(again, 50, 95, 100)} | {len(again)} | "
+                        f"{spread(lags, 50, 95)} | {max(memory):.0f} | {core:.2f} | "
+                        f"{spread([viewer.bytes / 1e3 for viewer in viewers], 50, form='.0f')} | {steps:.0f} | "
+                        f"{sum(viewer.errors for viewer in viewers)} |",
+                        flush=True,
+                    )
                     time.sleep(2)
         finally:
             end(server.process)
-    (_, nobody), (few, one), (viewers, during), (_, one_more), (_, nobody_more) = looks
-    alone, unseen, many = (one[0] + one_more[0]) / 2, (nobody[0] + nobody_more[0]) / 2, asked.viewers
-    print(f"{machine()}, Streamlit {version('streamlit')}\n")
-    print(f"{many} viewers of a live run of ArcFace on digits (500 validation images), {asked.seconds:.0f} s\n")
-    print("| what | median | 95 % | most | unit | counted |\n|---|---|---|---|---|---|")
-    told("first page", [viewer.first for viewer in viewers], "s")
-    told("drawing a part again", [seconds for viewer in viewers for seconds in viewer.reruns[1:]], "s")
-    delays = [delay for viewer in viewers for delay in viewer.delays]
-    told("picture written until its bytes, or a newer one's, are there", delays, "s")
-    told("the same with one viewer", few[0].delays, "s")
-    told("memory of the server", during[2], "MB", 0)
-    told("bytes a viewer received", [viewer.bytes / 1e3 for viewer in viewers], "kB", 0)
-    print(f"\nServer: {during[1]:.2f} of a core with {many} viewers, {one[1]:.2f} with one.")
-    print(f"Training: {during[0]:.0f} steps a second with {many}, which is {during[0] / alone:.2f} of those with one")
-    print(f"({one[0]:.0f} before and {one_more[0]:.0f} after), and these are {alone / unseen:.2f} of those with nobody")
-    print(f"({nobody[0]:.0f} and {nobody_more[0]:.0f}).")
-    print(f"Errors: {sum(viewer.errors for viewer in viewers)}.")
 
 
 if __name__ == "__main__":

@@ -192,7 +192,7 @@ BUGS = [
         "tests/test_store.py",
     ),
     Bug(
-        "a damaged snapshot is shown", "trainer/store.py",
+        "a snapshot of another moment is shown", "trainer/store.py",
         "hashlib.sha256(content).hexdigest() != row.sha256", "False", "tests/test_store.py",
     ),
     Bug(
