@@ -163,7 +163,7 @@ def main() -> None:
             "server, MB | of a core | kB each | training, steps a second | errors |\n|" + "---|" * 13
         )
         try:
-            run = store.submit(RunConfig(head="ArcFace", dataset="digits", epochs=400, batch=8), "viewers")
+            run = store.submit(RunConfig(head="ArcFace", dataset="digits", epochs=200, batch=8), "viewers")
             until(lambda: store.latest([run]))
             until(lambda: store.latest([run])[run]["step"] > 200)
             with ThreadPoolExecutor(max(asked.viewers)) as fetchers:
