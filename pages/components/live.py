@@ -1,6 +1,7 @@
 """The parts of a page that are drawn again and again while something moves."""
 
 import functools
+import random
 import time
 from collections import deque
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from ulid import ULID
 from pages.components.runs import forgiving
 
 POLL = 1.0  # seconds between two looks at something that moves
-CROWD = 25  # sessions that can look that often on two cores (viewers.md); of more, each looks less often
+CROWD = 20  # sessions that can look that often on two cores (viewers.md); of more, each looks less often
 HERE = 15.0  # seconds after its last look for which a session counts
 _looked: dict[str, float] = {}  # when each session that follows something has looked last
 _counting = Lock()
@@ -76,4 +77,5 @@ def live(show: Callable[..., bool | None], moving: bool, *arguments: Any, every:
         if moving and (settled or not 0.6 < slowly(session) / pace < 1.7):  # many have come or gone: another pace
             st.rerun()
 
-    st.fragment(part, run_every=every * pace if moving else None)()
+    apart = random.uniform(0.75, 1.25) if pace > 1 else 1.0  # a class that comes together does not look in step
+    st.fragment(part, run_every=every * pace * apart if moving else None)()

@@ -6,7 +6,6 @@ part of it wants to be drawn again, and fetches the points of every new moment. 
 
 import argparse
 import asyncio
-import os
 import re
 import tempfile
 import time
@@ -157,7 +156,6 @@ def main() -> None:
         store = Store(home / "home")
         server = Server(Path.cwd(), home / "log", {"FACES_HOME": str(store.path), "FACES_DEVICE": "cpu"})
         process = psutil.Process(server.process.pid)
-        os.nice(10)  # viewers are elsewhere as a rule: here they take what server and training leave
         print(f"{machine()}, Streamlit {version('streamlit')}; load at the start {psutil.getloadavg()[0]:.1f}\n")
         print(f"Viewers of a live run of ArcFace on digits (500 validation images), {asked.seconds:g} s each:\n")
         print(
