@@ -19,7 +19,8 @@ from trainer.worker import OUT_OF_MEMORY
 ENVIRONMENT = {  # of a worker
     "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1",
     "JE_ARROW_MALLOC_CONF": "background_thread:false",  # of pyarrow, which scikit-learn imports by way of pandas
-    "MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(512 << 20),  # for the next step
+    # Bytes, read by glibc: what a step frees stays with the process, and the next need not fetch it anew (speed.md).
+    "MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(512 << 20),
 }  # fmt: skip
 GONE = -9  # the exit code of a worker that ended without leaving one
 KILLED = -9  # that of a process that was killed, by the system too
