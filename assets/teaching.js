@@ -44,7 +44,7 @@ export default ({ parentElement, data: [{ kinds }] }) => {
   const stay = new Set(), gone = new Set(), form = document.createElement("div");
   form.className = "form";
   form.innerHTML = `<style>${STYLE}</style><b>Which controls stay?</b> Set the page as you want it, then copy the link.
-    <fieldset class=controls></fieldset><fieldset class=buttons></fieldset><fieldset><label><input type=checkbox name=lock> Lock the others, do not hide them</label>
+    <fieldset class=controls><span></span></fieldset><fieldset class=buttons><span>Of the picture:</span></fieldset><fieldset><label><input type=checkbox name=lock> Lock the others, do not hide them</label>
     <label><input type=checkbox name=large> Large type</label></fieldset>
     <div class=link><input type=text readonly aria-label="The link"><button type=button>Copy link</button></div>`;
   parentElement.append(form);
@@ -59,22 +59,30 @@ export default ({ parentElement, data: [{ kinds }] }) => {
     for (const name of ["lock", "large"]) if (set(name)) url.searchParams.set(name, "1");
     if (link.value !== url.href) link.value = url.href;
   };
-  let shown = "";
-  const boxes = (found, checked, act) => [...found].map(([key, words]) => {
-    const label = document.createElement("label"), box = document.createElement("input"), said = document.createElement("span");
-    Object.assign(box, { type: "checkbox", checked: checked(key), value: key });
-    box.onchange = () => { act(key, box.checked); tell(); };
-    said.textContent = said.title = words;
-    label.append(box, said);
-    return label;
-  });
-  const look = () => {
-    const found = controls(kinds), own = buttons(), now = JSON.stringify([...found, ...own]);
-    if (now !== shown) {
-      shown = now;
-      list.replaceChildren(...boxes(found, (key) => stay.has(key), (key, on) => stay[on ? "add" : "delete"](key)));
-      bar.replaceChildren(own.size ? "Of the picture:" : "", ...boxes(own, (key) => !gone.has(key), (key, on) => gone[on ? "delete" : "add"](key)));
+  // A box for each of them, in their order. One that is there already stays where it is: somebody may be pressing it.
+  const fill = (place, found, checked, act) => {
+    const boxes = new Map([...place.querySelectorAll("label")].map((label) => [label.control.value, label]));
+    for (const [key, label] of boxes) if (!found.has(key)) label.remove();
+    let last = place.firstElementChild;
+    last.hidden = !found.size;
+    for (const [key, words] of found) {
+      let label = boxes.get(key);
+      if (!label) {
+        const box = document.createElement("input");
+        label = document.createElement("label");
+        Object.assign(box, { type: "checkbox", checked: checked(key), value: key });
+        box.onchange = () => { act(key, box.checked); tell(); };
+        label.append(box, document.createElement("span"));
+        last.after(label);
+      }
+      const said = label.lastElementChild;
+      if (said.textContent !== words) said.textContent = said.title = words;
+      last = label;
     }
+  };
+  const look = () => {
+    fill(list, controls(kinds), (key) => stay.has(key), (key, on) => stay[on ? "add" : "delete"](key));
+    fill(bar, buttons(), (key) => !gone.has(key), (key, on) => gone[on ? "delete" : "add"](key));
     tell();
   };
   form.addEventListener("change", tell);

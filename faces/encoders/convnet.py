@@ -15,7 +15,7 @@ class ConvNet(nn.Module):
     def __init__(self, channels: int, size: int, dim: int):
         super().__init__()
         self.layers = nn.Sequential(
-            *block(channels, 32), *block(32, 64), nn.MaxPool2d(2), *block(64, 64),
+            *block(channels, 32), *halved(32, 64), *block(64, 64),
             Quarters(), nn.Flatten(), nn.Linear(64 * 4, dim),
         )  # fmt: skip
 
@@ -36,7 +36,7 @@ class ConvNetSlim(nn.Module):
         super().__init__()
         side = min(size // 2, 4)
         self.layers = nn.Sequential(
-            *block(channels, 16), *block(16, 32), nn.MaxPool2d(2), *block(32, 64),
+            *block(channels, 16), *halved(16, 32), *block(32, 64),
             *([nn.AdaptiveAvgPool2d(side)] if size // 2 > side else []), nn.Flatten(), nn.Linear(64 * side**2, dim),
         )  # fmt: skip
 
@@ -58,4 +58,10 @@ class Quarters(nn.Module):
 
 def block(wide_in: int, wide_out: int) -> tuple[nn.Module, ...]:
     """Convolution, batch norm, ReLU; the size stays."""
-    return nn.Conv2d(wide_in, wide_out, 3, padding=1, bias=False), nn.BatchNorm2d(wide_out), nn.ReLU()
+    return nn.Conv2d(wide_in, wide_out, 3, padding=1, bias=False), nn.BatchNorm2d(wide_out), nn.ReLU(inplace=True)
+
+
+def halved(wide_in: int, wide_out: int) -> tuple[nn.Module, ...]:
+    """A block, and the largest of each 2 x 2: taken before the ReLU, which leaves the same with a quarter to do."""
+    convolution, norm, relu = block(wide_in, wide_out)
+    return convolution, norm, nn.MaxPool2d(2), relu

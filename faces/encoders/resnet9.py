@@ -2,9 +2,8 @@
 
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import relu
 
-from faces.encoders.convnet import block
+from faces.encoders.convnet import block, halved
 
 
 class Residual(nn.Module):
@@ -15,7 +14,7 @@ class Residual(nn.Module):
         self.inner = nn.Sequential(*block(width, width), *block(width, width)[:2])
 
     def forward(self, x: Float[Tensor, "B W h w"]) -> Float[Tensor, "B W h w"]:
-        return relu(x + self.inner(x))
+        return self.inner(x).add_(x).relu_()  # in place: nothing needs the sum again
 
 
 class ResNet9(nn.Module):
@@ -35,9 +34,9 @@ class ResNet9(nn.Module):
         super().__init__()
         widths = [self.width << n for n in range(self.doublings + 1)]
         self.layers = nn.Sequential(
-            nn.Conv2d(channels, widths[0], *self.stem, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU(),
+            nn.Conv2d(channels, widths[0], *self.stem, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU(inplace=True),
             Residual(widths[0]),
-            *(layer for w in widths[:-1] for layer in (*block(w, 2 * w), nn.MaxPool2d(2), Residual(2 * w))),
+            *(layer for w in widths[:-1] for layer in (*halved(w, 2 * w), Residual(2 * w))),
             nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(widths[-1], dim),
         )  # fmt: skip
 

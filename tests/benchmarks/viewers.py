@@ -1,7 +1,11 @@
-"""Many browsers on one live run: python -m tests.benchmarks.viewers [--viewers 50] [--seconds 24]
+"""Many browsers on one live run: python -m tests.benchmarks.viewers [--viewers 50] [--seconds 24] [--pairs 6]
 
 Each viewer speaks Streamlit's protocol over a WebSocket as a browser does: it runs the page, comes back whenever a
 part of it wants to be drawn again, and fetches the points of every new moment. What a browser draws is not measured.
+
+With `--pairs` it is measured how much slower a training gets: so many times with the viewers and without, in turns. The
+viewers are at home on other machines, but here their work is done by the same cores: without them this process works
+as much for nothing, as evenly, so that what differs is what the server does.
 """
 
 import argparse
@@ -10,8 +14,10 @@ import re
 import tempfile
 import time
 import urllib.request
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -104,39 +110,60 @@ class Viewer:
 
 
 class Window:
-    """Some seconds of training: its speed, and what the server took meanwhile."""
+    """Some seconds of training: its speed, and what the server and this process took meanwhile."""
 
     def __init__(self, store: Store, run: str, server: psutil.Process):
         self.store, self.run, self.server = store, run, server
-        self.began, self.step, self.cpu = time.monotonic(), self.now(), sum(server.cpu_times()[:2])
+        self.began, self.cpu, self.own, self.first = time.monotonic(), *self.taken(), self.newest()
 
-    def now(self) -> int:
-        return self.store.latest([self.run])[self.run]["step"]
+    def taken(self) -> tuple[float, float]:
+        return sum(self.server.cpu_times()[:2]), time.process_time()
 
-    def close(self) -> tuple[float, float]:
-        """Steps a second, and the share of one core that the server used."""
-        seconds = time.monotonic() - self.began
-        return (self.now() - self.step) / seconds, (sum(self.server.cpu_times()[:2]) - self.cpu) / seconds
+    def newest(self) -> tuple[int, float]:
+        """The step of the newest moment, and when it was written."""
+        folder, step = self.store.folder(self.run), self.store.latest([self.run])[self.run]["step"]
+        return step, folder.moments()[step].stat().st_mtime
+
+    def close(self) -> tuple[float, float, float]:
+        """Steps a second, and the shares of one core that the server and this process used."""
+        (step, at), (first, since) = self.newest(), self.first
+        seconds, (cpu, own) = time.monotonic() - self.began, self.taken()
+        return (step - first) / (at - since), (cpu - self.cpu) / seconds, (own - self.own) / seconds
 
 
-async def watch(viewers: list[Viewer], seconds: float, window: Window) -> tuple[float, float, list[float]]:
-    """All viewers open the page within a second and look for some time; the speeds, and memory in MB once a second."""
-    looks = []
+async def watch(
+    viewers: list[Viewer], seconds: float, window: Callable[[], Window], settle: float = 0.0, share: float = 0.0
+) -> tuple[float, float, float, list[float]]:
+    """All viewers open the page within a second and look for some time; the speeds, and memory in MB once a second.
+
+    What is measured begins `settle` seconds later. This process computes for `share` of a core beside.
+    """
+    looks = [asyncio.create_task(work(share))] if share else []
     for viewer in viewers:
         looks.append(asyncio.create_task(viewer.look()))
         await asyncio.sleep(1 / len(viewers))
-    memory = []
+    await asyncio.sleep(settle)
+    measured, memory = window(), []
     end_at = time.monotonic() + seconds
     while time.monotonic() < end_at:
-        memory.append(window.server.memory_info().rss / 1e6)
+        memory.append(measured.server.memory_info().rss / 1e6)
         await asyncio.sleep(1)
-    speeds = window.close()
+    speeds = measured.close()
     for task in (*looks, *(timer for viewer in viewers for timer in viewer.timers.values())):
         task.cancel()
     ended = await asyncio.gather(*looks, return_exceptions=True)
-    for viewer, gone in zip(viewers, ended, strict=True):
+    for viewer, gone in zip(viewers, ended[-len(viewers) :] if viewers else [], strict=True):
         viewer.errors += not isinstance(gone, asyncio.CancelledError)
     return *speeds, memory
+
+
+async def work(share: float) -> None:
+    """Compute for this share of a core, two milliseconds at a time."""
+    while True:
+        until_then = time.process_time() + 0.002
+        while time.process_time() < until_then:
+            pass
+        await asyncio.sleep(0.002 / share - 0.002)
 
 
 def spread(values: list[float], *percents: int, form: str = ".2f") -> str:
@@ -145,42 +172,85 @@ def spread(values: list[float], *percents: int, form: str = ".2f") -> str:
     return " | ".join(f"{value:{form}}" if values else "–" for value in found)
 
 
+class Live:
+    """A training on a real server, which viewers look at."""
+
+    def __init__(self, store: Store, server: Server, fetchers: ThreadPoolExecutor):
+        self.store, self.server, self.fetchers = store, server, fetchers
+        self.run = store.submit(RunConfig(head="ArcFace", dataset="digits", epochs=200, batch=8), "viewers")
+        until(lambda: store.latest([self.run]))
+        until(lambda: store.latest([self.run])[self.run]["step"] > 200)
+
+    def window(self) -> Window:
+        return Window(self.store, self.run, psutil.Process(self.server.process.pid))
+
+    def viewers(self, number: int) -> list[Viewer]:
+        return [Viewer(self.server, self.store.folder(self.run), self.run, self.fetchers) for _ in range(number)]
+
+
+def curve(live: Live, numbers: list[int], seconds: float) -> None:
+    """What so many viewers wait for, and what they cost; the window begins with their first pages."""
+    print(f"Viewers of a live run of ArcFace on digits (500 validation images), {seconds:g} s each:\n")
+    print(
+        "| viewers | first page, s | a part again, s | 95 % | most | times | a picture or a newer one, s | 95 % | "
+        "server, MB | of a core | kB each | training, steps a second | errors |\n|" + "---|" * 13
+    )
+    for number in (0, 1, *numbers, 1, 0):
+        viewers = live.viewers(number)
+        steps, core, _, memory = asyncio.run(watch(viewers, seconds, live.window))
+        again = [seconds for viewer in viewers for seconds in viewer.reruns[1:]]
+        lags = [delay for viewer in viewers for delay in viewer.delays]
+        first = [viewer.first for viewer in viewers]
+        print(
+            f"| {number} | {spread(first, 50)} | {spread(again, 50, 95, 100)} | {len(again)} | "
+            f"{spread(lags, 50, 95)} | {max(memory):.0f} | {core:.2f} | "
+            f"{spread([viewer.bytes / 1e3 for viewer in viewers], 50, form='.0f')} | {steps:.0f} | "
+            f"{sum(viewer.errors for viewer in viewers)} |",
+            flush=True,
+        )
+        time.sleep(2)
+
+
+def slowed(begin: Callable[[], Live], number: int, seconds: float, pairs: int) -> None:
+    """How fast a training is with viewers, beside how fast it is without, in turns; a new training for each pair."""
+    print(f"Training with {number} viewers and with none, {seconds:g} s each, ten seconds after they came or left:\n")
+    print("| steps a second with | without | ratio | server, of a core | viewers | work instead |\n|" + "---|" * 6)
+    ratios = []
+    for pair in range(pairs + 1):
+        live = begin()
+        looked = asyncio.run(watch(live.viewers(number), seconds, live.window, settle=10))
+        alone = asyncio.run(watch([], seconds, live.window, settle=10, share=looked[2]))
+        live.store.stop(live.run)
+        if not pair:
+            continue  # the first pages load what others find loaded
+        ratios.append(looked[0] / alone[0])
+        print(
+            f"| {looked[0]:.0f} | {alone[0]:.0f} | {ratios[-1]:.2f} | {looked[1]:.2f}, {alone[1]:.2f} | "
+            f"{looked[2]:.2f} | {alone[2]:.2f} |",
+            flush=True,
+        )
+    print(f"\nThe ratio: {spread(ratios, 50)}, {min(ratios):.2f} to {max(ratios):.2f}.")
+
+
 def main() -> None:
     """Print a Markdown table."""
-    words = argparse.ArgumentParser(description=__doc__)
+    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     words.add_argument("--viewers", type=int, nargs="+", default=[50])
     words.add_argument("--seconds", type=float, default=24)
+    words.add_argument("--pairs", type=int, default=0)
     asked = words.parse_args()
     with tempfile.TemporaryDirectory() as made:
         home = Path(made)
         store = Store(home / "home")
         server = Server(Path.cwd(), home / "log", {"FACES_HOME": str(store.path), "FACES_DEVICE": "cpu"})
-        process = psutil.Process(server.process.pid)
         print(f"{machine()}, Streamlit {version('streamlit')}; load at the start {psutil.getloadavg()[0]:.1f}\n")
-        print(f"Viewers of a live run of ArcFace on digits (500 validation images), {asked.seconds:g} s each:\n")
-        print(
-            "| viewers | first page, s | a part again, s | 95 % | most | times | a picture or a newer one, s | 95 % | "
-            "server, MB | of a core | kB each | training, steps a second | errors |\n|" + "---|" * 13
-        )
         try:
-            run = store.submit(RunConfig(head="ArcFace", dataset="digits", epochs=200, batch=8), "viewers")
-            until(lambda: store.latest([run]))
-            until(lambda: store.latest([run])[run]["step"] > 200)
             with ThreadPoolExecutor(max(asked.viewers)) as fetchers:
-                for number in (0, 1, *asked.viewers, 1, 0):
-                    viewers = [Viewer(server, store.folder(run), run, fetchers) for _ in range(number)]
-                    steps, core, memory = asyncio.run(watch(viewers, asked.seconds, Window(store, run, process)))
-                    again = [seconds for viewer in viewers for seconds in viewer.reruns[1:]]
-                    lags = [delay for viewer in viewers for delay in viewer.delays]
-                    first = [viewer.first for viewer in viewers]
-                    print(
-                        f"| {number} | {spread(first, 50)} | {spread(again, 50, 95, 100)} | {len(again)} | "
-                        f"{spread(lags, 50, 95)} | {max(memory):.0f} | {core:.2f} | "
-                        f"{spread([viewer.bytes / 1e3 for viewer in viewers], 50, form='.0f')} | {steps:.0f} | "
-                        f"{sum(viewer.errors for viewer in viewers)} |",
-                        flush=True,
-                    )
-                    time.sleep(2)
+                begin = partial(Live, store, server, fetchers)
+                if asked.pairs:
+                    slowed(begin, asked.viewers[0], asked.seconds, asked.pairs)
+                else:
+                    curve(begin(), asked.viewers, asked.seconds)
         finally:
             end(server.process)
 
