@@ -9,13 +9,15 @@ import sys
 import zipfile
 
 import numpy as np
+import psutil
 import pytest
 
 from tests.helpers import end, trainer, until, workers
 from trainer import RunConfig, sweep, train
 from trainer.__main__ import main
 from trainer.engines.children import Nursery, Spares
-from trainer.engines.local import LocalEngine
+from trainer.engines.local import LocalEngine, cores
+from trainer.engines.local import workers as at_once
 from trainer.store import Store
 from trainer.sweep import Axis, Sweep
 from trainer.worker import FINISHED, INTERRUPTED
@@ -92,6 +94,22 @@ def test_a_knob_turns_and_a_stop_stops_and_the_run_goes_on_from_there(store, sup
     store.stop(name)
     until(lambda: store.run(name).state == "stopped")
     store.delete(name)
+
+
+def test_trainings_side_by_side_compute_on_no_more_threads_than_there_are_cores(own):
+    store, serve = own
+    names = [store.submit(RunConfig(**LONG, batch=256)) for _ in range(at_once())]
+    supervisor = serve()
+    until(lambda: all(snapshots(store, name) for name in names))
+    assert sum(computing(process) for process in workers(supervisor)) == at_once() <= cores()
+
+
+def computing(process: psutil.Process) -> int:
+    """How many of a process's threads share its work, while it computes for a second."""
+    before = {thread.id: thread.user_time for thread in process.threads()}
+    until(lambda: process.cpu_times().user > sum(before.values()) + 1)
+    used = [thread.user_time - before.get(thread.id, 0) for thread in process.threads()]
+    return sum(spent > max(used) / 5 for spent in used)
 
 
 def test_killing_the_worker_loses_no_snapshot_and_the_run_goes_on_by_itself(store, supervisor):
