@@ -174,7 +174,7 @@ def test_a_slow_encoder_shows_fewer_images_within_an_epoch_and_all_after_it(monk
     quick = training.Probe.features
 
     def slow(self, model, rows, progress):
-        time.sleep(0.01 + len(rows) / 20000)
+        time.sleep(0.01 + len(rows) / 4000)
         return quick(self, model, rows, progress)
 
     monkeypatch.setattr(training, "LIVE_GAP", (0.01, 0.01))
@@ -185,9 +185,24 @@ def test_a_slow_encoder_shows_fewer_images_within_an_epoch_and_all_after_it(monk
     assert within == sorted(within, reverse=True)
     assert within[-1] == training.FEWEST
     assert [len(shot.embeddings) for shot in shots if shot.epoch in (1, 2)] == [500, 500]
+    assert any(1 < shot.epoch < 2 for shot in shots)  # what the look after an epoch took is not waited for again
     few = next(shot for shot in shots if len(shot.embeddings) == training.FEWEST)
     assert "dnn_accuracy" not in few.metrics  # too few images for a share
     assert np.array_equal(few.rows, shots[-1].rows[: training.FEWEST])
+
+
+def test_looks_within_an_epoch_see_as_many_images_as_leave_time_for_the_next():
+    config = RunConfig(**{**SHORT, "probe": 400})
+    probe, longest = training.Probe(config, Feed(config, "cpu"), lambda _: None), training.LIVE_SHARE * training.LIVE_GAP[1]
+    assert probe.settle(longest) == longest
+    assert probe.glance == config.probe
+    assert probe.settle(3 * longest) == 0.75 * longest
+    assert probe.glance == config.probe // 4
+    for _ in range(3):  # the machine has time again
+        probe.settle(longest / 100)
+    assert probe.glance == config.probe
+    probe.settle(1e6)
+    assert probe.glance == training.FEWEST
 
 
 def test_crops_are_cut_where_the_moves_say_and_scores_see_whole_images():

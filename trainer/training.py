@@ -35,7 +35,7 @@ from trainer.snapshot import Snapshot
 
 KS = (1, 3, 5, 10, 15, 20, 30, 50)  # the k of KNN accuracy; 5 is the one that tables show
 COMPONENTS = 128  # of explained variance that a snapshot keeps
-LIVE_SHARE = 0.15  # of the time may go into snapshots within an epoch
+LIVE_SHARE = 0.05  # of the steps' time may go into looks within an epoch: with those after it and files a tenth
 LIVE_GAP = (0.7, 2.0)  # seconds between two of them, at first and after five minutes
 FEWEST = 32  # images that a snapshot within an epoch shows of an encoder however slow
 COUNTABLE = 200  # images from which on a share of right answers is worth telling
@@ -124,7 +124,7 @@ def turns(
 
     first = state["step"]
     losses, coming = list[Tensor](), Coming()
-    looked = 0.0  # seconds the last snapshot took
+    looked = 0.0  # seconds that a look within an epoch takes
     if first in (0, steps):
         yield probe.look(model, state, steps, first / rate, losses, optimizer, whole=first == steps)
     shot, spent = time.perf_counter(), state["seconds"]  # when the last snapshot was there, and the steps' until then
@@ -161,11 +161,10 @@ def turns(
         due = now - shot > gap and state["seconds"] - spent > looked / LIVE_SHARE
         if (whole := (step + 1) % rate == 0) or due or wish or stopped():
             moment = probe.look(model, state, steps, (step + 1) / rate, losses, optimizer, whole=whole)
-            looked = time.perf_counter() - now
+            if not whole:
+                looked = probe.settle(time.perf_counter() - now)
             yield moment
             shot, spent = time.perf_counter(), state["seconds"]
-            if not whole and looked > LIVE_SHARE * gap:
-                probe.glance = max(FEWEST, probe.glance // 2)
             if stopped():
                 return
         else:
@@ -215,6 +214,18 @@ class Probe:
         self.asked, self.known, self.unseen = (
             spread_out(rows, self.labels) for rows in (fed.parts.val, fed.parts.train, fed.parts.unseen)
         )
+
+    def settle(self, took: float) -> float:
+        """How many images the next look within an epoch sees, after one that took so many seconds; what it should take.
+
+        As many as leave it time to come every `LIVE_GAP[1]` seconds: halved until they do, doubled when there is room.
+        """
+        most = LIVE_SHARE * LIVE_GAP[1]
+        while took > most and self.glance > FEWEST:
+            self.glance, took = max(FEWEST, self.glance // 2), took / 2
+        if took < most / 4 and self.glance < self.config.probe:
+            self.glance, took = min(self.config.probe, 2 * self.glance), took * 2
+        return took
 
     def look(
         self,

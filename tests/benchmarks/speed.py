@@ -17,6 +17,7 @@ import time
 import zipfile
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
 from itertools import chain, islice, repeat
 from multiprocessing import get_context
 from pathlib import Path
@@ -31,12 +32,14 @@ from faces.encoders import ENCODERS
 from faces.heads import HEADS
 from faces.model import EncoderWithHead
 from tests.benchmarks.keeping import machine
-from trainer import RunConfig, train, training
+from trainer import RunConfig, train, training, worker
 from trainer.engines.children import ENVIRONMENT
+from trainer.folder import RunFolder
 from trainer.presets import PRESETS
 
 B, SIZE = 64, 64
-PARTS = ("steps", "trainings", "epoch", "digits")
+GAP = training.LIVE_GAP
+PARTS = ("steps", "trainings", "live", "epoch", "digits")
 SEVEN = ("Classification", "ArcMarginProduct", "ArcFace", "CosFace", "AdaCos", "SubCenterArcFace", "CurricularFace")
 
 
@@ -137,6 +140,24 @@ def trained(threads: int, seconds: float) -> float:
     return seen / (time.perf_counter() - began)
 
 
+def watched(epochs: int) -> float:
+    """Images a second of a worker's attempt with all that the live view takes: looks, snapshots, pictures, files.
+
+    Of whole epochs after its first look, the look at the end of each among them.
+    """
+    training.LIVE_GAP = GAP
+    config = RunConfig(head="ArcFace", dataset="imagewoof", size=SIZE, epochs=200)
+    with tempfile.TemporaryDirectory() as made:
+        folder = RunFolder(Path(made))
+        folder.tell(config, {})
+        with closing(worker.attempted(folder, 1, bool)) as steps:
+            next(steps)
+            began, count = time.perf_counter(), epochs * (len(find("imagewoof").load(SIZE).train_rows) // B)
+            for _ in islice(steps, count):
+                pass
+            return count * B / (time.perf_counter() - began)
+
+
 def unpacked(folder: Path) -> Path:
     """The training photographs as files, a folder for each class."""
     data = find("imagewoof")
@@ -215,6 +236,21 @@ def trainings(seconds: float, times: int) -> None:
     print(f"\nTwo runs of one thread, of one of two: {two}.")
 
 
+def live(seconds: float, times: int) -> None:
+    """Two trainings at once with the live view, and two without, in turns."""
+    os.environ.update(ENVIRONMENT)
+    with ProcessPoolExecutor(2, get_context("spawn")) as pool:
+        acts = {
+            "with": lambda: sum(pool.map(watched, [2, 2])),
+            "without": lambda: sum(pool.map(trained, [1, 1], [seconds, seconds])),
+        }
+        list(pool.map(trained, [1, 1], [0.0, 0.0]))  # both have started
+        found = in_turns(acts, times)
+    print(f"\nTwo trainings of ArcFace with the live view, two epochs each, and without, {times} turns:\n")
+    print("| images a second with | without | ratio |\n|---|---|---|")
+    print(f"| {about(found['with'])} | {about(found['without'])} | {ratio(found['with'], found['without'])} |")
+
+
 def epoch() -> None:
     """An epoch of the default encoder, looks included, on one thread."""
     began = time.perf_counter()
@@ -253,6 +289,8 @@ def main() -> None:
         steps(asked.seconds)
     if "trainings" in asked.only:
         trainings(asked.seconds, asked.times)
+    if "live" in asked.only:
+        live(asked.seconds, asked.times)
     if "epoch" in asked.only:
         epoch()
     if "digits" in asked.only:
