@@ -35,7 +35,7 @@ from trainer.snapshot import Snapshot
 
 KS = (1, 3, 5, 10, 15, 20, 30, 50)  # the k of KNN accuracy; 5 is the one that tables show
 COMPONENTS = 128  # of explained variance that a snapshot keeps
-LIVE_SHARE = 0.05  # of the steps' time may go into looks within an epoch: with those after it and files a tenth
+LIVE_SHARE = 0.03  # of the steps' time may go into looks within an epoch: with those after it, and files, a tenth
 LIVE_GAP = (0.7, 2.0)  # seconds between two of them, at first and after five minutes
 FEWEST = 32  # images that a snapshot within an epoch shows of an encoder however slow
 COUNTABLE = 200  # images from which on a share of right answers is worth telling

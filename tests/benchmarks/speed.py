@@ -38,7 +38,7 @@ from trainer.folder import RunFolder
 from trainer.presets import PRESETS
 
 B, SIZE = 64, 64
-GAP = training.LIVE_GAP
+GAP, NEVER = training.LIVE_GAP, (1e9, 1e9)
 PARTS = ("steps", "trainings", "live", "epoch", "digits")
 SEVEN = ("Classification", "ArcMarginProduct", "ArcFace", "CosFace", "AdaCos", "SubCenterArcFace", "CurricularFace")
 
@@ -128,7 +128,7 @@ def steps(seconds: float) -> None:
 
 def trained(threads: int, seconds: float) -> float:
     """Images a second of a real training on Imagewoof, after its first look and five steps."""
-    training.LIVE_GAP = (1e9, 1e9)  # looks after an epoch only, at few images
+    training.LIVE_GAP = NEVER  # looks after an epoch only, at few images
     config = RunConfig(head="ArcFace", dataset="imagewoof", size=SIZE, threads=threads, epochs=200, probe=100)
     steps = training.turns(config, device="cpu")
     for _ in islice(steps, 6):
@@ -141,21 +141,25 @@ def trained(threads: int, seconds: float) -> float:
 
 
 def watched(epochs: int) -> float:
-    """Images a second of a worker's attempt with all that the live view takes: looks, snapshots, pictures, files.
+    """The speed of a worker's attempt with all that the live view takes, of that of a training without it.
 
-    Of whole epochs after its first look, the look at the end of each among them.
+    Looks, snapshots, pictures and files of whole epochs, after the first look; the two take turns step by step.
     """
-    training.LIVE_GAP = GAP
     config = RunConfig(head="ArcFace", dataset="imagewoof", size=SIZE, epochs=200)
+    count = epochs * (len(find("imagewoof").load(SIZE).train_rows) // B)
+    times: dict[str, list[float]] = {"with": [], "without": []}
     with tempfile.TemporaryDirectory() as made:
         folder = RunFolder(Path(made))
         folder.tell(config, {})
-        with closing(worker.attempted(folder, 1, bool)) as steps:
-            next(steps)
-            began, count = time.perf_counter(), epochs * (len(find("imagewoof").load(SIZE).train_rows) // B)
-            for _ in islice(steps, count):
-                pass
-            return count * B / (time.perf_counter() - began)
+        with closing(worker.attempted(folder, 1, bool)) as attempt:
+            terms = {"with": (GAP, attempt), "without": (NEVER, training.turns(config, device="cpu"))}
+            for step in range(-5, count):  # five to warm up, and the first look
+                for name, (training.LIVE_GAP, steps) in terms.items():
+                    began = time.perf_counter()
+                    looked = next(steps)
+                    if step >= 0 and looked is None:  # without: not those after an epoch
+                        times[name].append(time.perf_counter() - began)
+    return statistics.fmean(times["without"]) / statistics.fmean(times["with"])
 
 
 def unpacked(folder: Path) -> Path:
@@ -236,19 +240,12 @@ def trainings(seconds: float, times: int) -> None:
     print(f"\nTwo runs of one thread, of one of two: {two}.")
 
 
-def live(seconds: float, times: int) -> None:
-    """Two trainings at once with the live view, and two without, in turns."""
+def live(times: int) -> None:
+    """What is left of a training's speed with the live view, two of each at once."""
     os.environ.update(ENVIRONMENT)
     with ProcessPoolExecutor(2, get_context("spawn")) as pool:
-        acts = {
-            "with": lambda: sum(pool.map(watched, [2, 2])),
-            "without": lambda: sum(pool.map(trained, [1, 1], [seconds, seconds])),
-        }
-        list(pool.map(trained, [1, 1], [0.0, 0.0]))  # both have started
-        found = in_turns(acts, times)
-    print(f"\nTwo trainings of ArcFace with the live view, two epochs each, and without, {times} turns:\n")
-    print("| images a second with | without | ratio |\n|---|---|---|")
-    print(f"| {about(found['with'])} | {about(found['without'])} | {ratio(found['with'], found['without'])} |")
+        shares = [share for _ in range(times) for share in pool.map(watched, [2, 2])]
+    print(f"\nSpeed of ArcFace with the live view, of that without, {len(shares)} trainings: {about(shares, '.2f')}.")
 
 
 def epoch() -> None:
@@ -290,7 +287,7 @@ def main() -> None:
     if "trainings" in asked.only:
         trainings(asked.seconds, asked.times)
     if "live" in asked.only:
-        live(asked.seconds, asked.times)
+        live(asked.times)
     if "epoch" in asked.only:
         epoch()
     if "digits" in asked.only:
