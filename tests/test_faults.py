@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import psutil
@@ -22,6 +23,7 @@ from sqlalchemy import create_engine
 
 from faces import files
 from faces.datasets.base import Progressed
+from faces.files import write_json
 from faces.model import EncoderWithHead
 from tests.helpers import ROOT
 from trainer import RunConfig, store, train
@@ -277,6 +279,38 @@ def test_a_run_that_crashes_its_worker_every_time_is_given_up_and_the_queue_goes
     assert (run.state, run.attempt) == ("failed", TRIES)
     assert run.reason == f"Given up after {TRIES} attempts without progress: The worker went away (signal 6)."
     assert home.run(other).state == "running"
+
+
+def test_an_attempt_that_says_nothing_new_for_half_an_hour_gives_way_to_the_next(tmp_path, monkeypatch):
+    home, engine, now = Store(tmp_path / "home"), Scripted(slots=2), 0.0
+    monkeypatch.setattr("trainer.supervisor.time", SimpleNamespace(monotonic=lambda: now))
+    stuck, slow = (home.submit(RunConfig(seed=seed)) for seed in range(2))
+    supervisor = Supervisor(home, engine)
+    supervisor.tick()
+    for _ in range(29):
+        now += 60
+        write_json(home.folder(slow).attempt(1) / "progress.json", {"step": now})
+        supervisor.tick()
+    assert engine.killed == []
+    for _ in range(100):  # three attempts
+        now += 60
+        write_json(home.folder(slow).attempt(1) / "progress.json", {"step": now})
+        supervisor.tick()
+    assert engine.killed == [(stuck, attempt) for attempt in range(1, TRIES + 1)]
+    assert home.run(stuck).state == "failed"
+    assert "after 3 attempts without progress: The worker went away (it said nothing for 30" in home.run(stuck).reason
+    assert (home.run(slow).state, home.run(slow).attempt) == ("running", 1)
+
+
+def test_a_machine_that_slept_for_hours_ends_no_attempt(tmp_path, monkeypatch):
+    home, engine, now = Store(tmp_path / "home"), Scripted(slots=1), 0.0
+    monkeypatch.setattr("trainer.supervisor.time", SimpleNamespace(monotonic=lambda: now))
+    home.submit(RunConfig())
+    supervisor = Supervisor(home, engine)
+    for _ in range(5):
+        supervisor.tick()
+        now += 36_000
+    assert engine.killed == []
 
 
 @pytest.mark.parametrize(("apart", "where", "ends"), [(0, "", True), (60, "", False), (0, "not-", False)])

@@ -193,7 +193,8 @@ def test_a_slow_encoder_shows_fewer_images_within_an_epoch_and_all_after_it(monk
 
 def test_looks_within_an_epoch_see_as_many_images_as_leave_time_for_the_next():
     config = RunConfig(**{**SHORT, "probe": 400})
-    probe, longest = training.Probe(config, Feed(config, "cpu"), lambda _: None), training.LIVE_SHARE * training.LIVE_GAP[1]
+    probe = training.Probe(config, Feed(config, "cpu"), lambda _: None)
+    longest = training.LIVE_SHARE * training.LIVE_GAP[1]
     assert probe.settle(longest) == longest
     assert probe.glance == config.probe
     assert probe.settle(3 * longest) == 0.75 * longest

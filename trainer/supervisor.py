@@ -35,6 +35,8 @@ from trainer.tidying import brimming, cramped
 
 TICK = 0.2  # seconds
 GRACE = 10.0  # seconds that an attempt has to stop by itself
+LEASE = 1800.0  # seconds that it may say nothing new
+LOOK = 60.0  # seconds that can count between two looks at what it says: the machine, or this process, was suspended
 
 
 @dataclass
@@ -46,6 +48,16 @@ class Training:
     due: Pace  # to look for its snapshots
     indexed: int = -1
     stop_by: float | None = None
+    said: Any = None
+    silent: float = 0.0  # seconds since it last said something new
+    looked: float = field(default_factory=time.monotonic)
+
+    def lapsed(self, said: Any) -> bool:
+        """Whether it has said the same for too long, after one more look at what it says."""
+        now = time.monotonic()
+        self.silent = 0.0 if said != self.said else self.silent + min(now - self.looked, LOOK)
+        self.said, self.looked = said, now
+        return self.silent > LEASE
 
 
 @dataclass
@@ -168,19 +180,23 @@ class Supervisor:
         code = self.engine.poll(training.handle)
         if training.due() or code is not None:
             training.indexed = self.store.index(run.id, run.attempt, training.indexed)
+            told = heard(self.store.folder(run.id).attempt(run.attempt) / "progress.json")
+            if training.lapsed((training.indexed, told)) and code is None:
+                self.engine.kill(training.handle)
         if code is not None:
             self.training = [other for other in self.training if other is not training]
-            self._record(run, code, forced=training.stop_by is not None)
+            self._record(training, code)
         elif stop and training.stop_by is None:
             self.store.folder(run.id).ask_to_stop(run.attempt)
             training.stop_by = now + GRACE
         elif training.stop_by is not None and now > training.stop_by:
             self.engine.kill(training.handle)
 
-    def _record(self, run: Run, code: int, forced: bool) -> None:
+    def _record(self, training: Training, code: int) -> None:
+        run = training.run
         if code == worker.FINISHED:
             self.store.end(run.id, run.attempt, "finished")
-        elif code == worker.STOPPED or forced:
+        elif code == worker.STOPPED or training.stop_by is not None:
             self.store.end(run.id, run.attempt, "stopped", self.store.run(run.id).reason)
         elif code == worker.OUT_OF_MEMORY:
             self.store.try_alone(run.id, run.attempt)
@@ -189,6 +205,7 @@ class Supervisor:
         else:
             told = {worker.INTERRUPTED: "interrupted", worker.GPU_LOST: "the GPU does not answer any more"}
             how = told.get(code, f"signal {-code}" if code < 0 else f"exit code {code}")
+            how = f"it said nothing for {LEASE / 60:.0f} minutes" if training.silent > LEASE else how
             self.store.end(run.id, run.attempt, "interrupted", f"The worker went away ({how}).")
             if not self.leaving.is_set():
                 self.store.retry(run.id)

@@ -121,6 +121,15 @@ BUGS = [
         "run, now = training.run, time.monotonic()", "run, now = training.run, time.time()", "tests/test_faults.py",
     ),
     Bug(
+        "an attempt that says nothing keeps its place for ever", "trainer/supervisor.py",
+        "if training.lapsed((training.indexed, told)) and code is None:", "if False:",
+        "tests/test_faults.py -k says_nothing",
+    ),
+    Bug(
+        "hours of sleep count as silence", "trainer/supervisor.py",
+        "min(now - self.looked, LOOK)", "(now - self.looked)", "tests/test_faults.py -k slept",
+    ),
+    Bug(
         "the classes of a batch are drawn by chance too", "faces/partial_fc.py",
         "        drawn[labels[self.at_home(labels)] - self.first] = True\n", "", "tests/test_partial_fc.py",
     ),
