@@ -6,6 +6,7 @@ const STYLE = `
   border: 1px solid var(--st-border-color, #dfe4ea); border-radius: var(--st-base-radius, .5rem); }
 b { font-weight: 600; }
 fieldset { display: flex; flex-wrap: wrap; gap: .25rem 1.25rem; border: 0; margin: .4rem 0 .7rem; padding: 0; }
+fieldset[hidden] { display: none; }
 label { display: inline-flex; gap: .4rem; align-items: center; cursor: pointer; max-width: 22rem; }
 label span { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 input[type=checkbox] { accent-color: var(--st-primary-color); width: 1rem; height: 1rem; margin: 0; flex: none; }
@@ -64,7 +65,8 @@ export default ({ parentElement, data: [{ kinds }] }) => {
     const boxes = new Map([...place.querySelectorAll("label")].map((label) => [label.control.value, label]));
     for (const [key, label] of boxes) if (!found.has(key)) label.remove();
     let last = place.firstElementChild;
-    last.hidden = !found.size;
+    place.hidden = !found.size;
+    last.hidden = !last.textContent;
     for (const [key, words] of found) {
       let label = boxes.get(key);
       if (!label) {
