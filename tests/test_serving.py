@@ -104,6 +104,22 @@ def test_trainings_side_by_side_compute_on_no_more_threads_than_there_are_cores(
     assert sum(computing(process) for process in workers(supervisor)) == at_once() <= cores()
 
 
+def test_a_storm_of_stops_ends_a_thousand_runs_and_those_that_train_keep_what_they_have(own):
+    store, serve = own
+    names = store.submit_many([RunConfig(**LONG, seed=seed) for seed in range(1000)])
+    serve()
+    until(lambda: all(snapshots(store, name) > 1 for name in names[: at_once()]))
+    for name in reversed(names):
+        store.stop(name, "all of them")
+    until(lambda: {run.state for run in store.runs()} == {"stopped"})
+    begun = [run for run in store.runs() if run.attempt]
+    assert {run.reason for run in store.runs()} == {"all of them"}
+    assert [run.id for run in begun] == names[: at_once()][::-1]
+    for run in begun:
+        assert store.folder(run.id).checkpoint()
+        store.snapshot(run.id, store.history(run.id)[-1]["step"])  # whole
+
+
 def computing(process: psutil.Process) -> int:
     """How many of a process's threads share its work, while it computes for a second."""
     before = {thread.id: thread.user_time for thread in process.threads()}
