@@ -45,7 +45,7 @@ export default ({ parentElement, data: [{ kinds }] }) => {
   const stay = new Set(), gone = new Set(), form = document.createElement("div");
   form.className = "form";
   form.innerHTML = `<style>${STYLE}</style><b>Which controls stay?</b> Set the page as you want it, then copy the link.
-    <fieldset class=controls><span></span></fieldset><fieldset class=buttons><span>Of the picture:</span></fieldset><fieldset><label><input type=checkbox name=lock> Lock the others, do not hide them</label>
+    <fieldset class=controls><span hidden></span></fieldset><fieldset class=buttons><span>Of the picture:</span></fieldset><fieldset><label><input type=checkbox name=lock> Lock the others, do not hide them</label>
     <label><input type=checkbox name=large> Large type</label></fieldset>
     <div class=link><input type=text readonly aria-label="The link"><button type=button>Copy link</button></div>`;
   parentElement.append(form);
@@ -60,13 +60,12 @@ export default ({ parentElement, data: [{ kinds }] }) => {
     for (const name of ["lock", "large"]) if (set(name)) url.searchParams.set(name, "1");
     if (link.value !== url.href) link.value = url.href;
   };
-  // A box for each of them, in their order. One that is there already stays where it is: somebody may be pressing it.
+  // A box for each of them, new ones in their place. One that is there already is not touched: somebody may be pressing it.
   const fill = (place, found, checked, act) => {
     const boxes = new Map([...place.querySelectorAll("label")].map((label) => [label.control.value, label]));
     for (const [key, label] of boxes) if (!found.has(key)) label.remove();
     let last = place.firstElementChild;
     place.hidden = !found.size;
-    last.hidden = !last.textContent;
     for (const [key, words] of found) {
       let label = boxes.get(key);
       if (!label) {

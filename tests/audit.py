@@ -11,7 +11,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-HASHES = Path(__file__).parent / "hashes.txt"
+HASHES, CLUSTER = (Path(__file__).parent / name for name in ("hashes.txt", "hashes-cluster.txt"))
+LOCKS = [HASHES, CLUSTER]
 AUDIT = ["uv", "tool", "run", "--from", "pip-audit==2.10.1", "pip-audit", "--disable-pip", "--no-deps"]
 
 Pin = tuple[str, str]  # name and version
@@ -47,7 +48,7 @@ def faults(told: list[dict[str, Any]], wanted: list[Pin]) -> list[str]:
 
 def main() -> int:
     """Ask about every package, whichever machine it is for, and say what was found."""
-    wanted, told = pinned(HASHES.read_text("utf-8")), []
+    wanted, told = sorted({pin for lock in LOCKS for pin in pinned(lock.read_text("utf-8"))}), []
     for part in parted(wanted):
         with TemporaryDirectory() as folder:
             file = Path(folder) / "requirements.txt"  # no markers: pip-audit would skip lines for other machines

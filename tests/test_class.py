@@ -3,6 +3,7 @@
 import os
 import shutil
 import sqlite3
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -13,13 +14,16 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket, WebSocketDisconnect
 from streamlit import config as options
 from streamlit.testing.v1 import AppTest
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import ClientConnection, connect
 
 from faces.home import home
 from pages.components import who
-from tests.helpers import ROOT, listening
+from tests.helpers import ROOT, listening, until
 from trainer import RunConfig, classroom, recorded, train
 from trainer.classroom import Classroom, home_key
 from trainer.pictures import draw
@@ -72,6 +76,7 @@ def test_a_code_makes_a_person_of_its_role(role):
     person = room().person({**claims, "is_logged_in": True}, KEY)
     assert (person.name, person.role) == ("Ada Lovelace", role)
     assert person.limits == (None if role == "teacher" else Limits())
+    assert person.minutes == (0 if role == "teacher" else Limits().minutes)
     assert CODES[role] not in str(claims)
     assert "engine" not in str(claims)
     assert room().person(claims, KEY) is None  # without is_logged_in
@@ -141,6 +146,8 @@ def test_a_new_code_sends_away_who_came_by_the_old_one():
         ({"student": "woof woof", "limits": {"queue": 3}}, "limits of .class. are numbers by name"),
         ({"student": "woof woof", "limits": {"queued": -3}}, "queued is a whole number"),
         ({"student": "woof woof", "limits": 3}, "are numbers by name"),
+        ({"student": "woof woof", "browsers": 0}, "a whole number from 1, not 0"),
+        ({"student": "woof woof", "browsers": "many"}, "a whole number from 1, not 'many'"),
     ],
 )
 def test_wrong_secrets_are_named(section, said):
@@ -153,6 +160,7 @@ def test_wrong_secrets_are_named(section, said):
 def test_without_a_class_there_is_none_and_limits_are_those_of_the_secrets():
     assert Classroom.read({"other": {}}) is None
     assert room(student="woof woof", limits={"queued": 2, "epochs": 9}).limits == Limits(queued=2, epochs=9)
+    assert room(student="woof woof", browsers=9).browsers == 9
 
 
 # ---- who signs in
@@ -259,8 +267,14 @@ def served():
     def answer(request: Request) -> PlainTextResponse:
         return PlainTextResponse("inside")
 
+    async def follow(socket: WebSocket) -> None:
+        await socket.accept()
+        with suppress(WebSocketDisconnect):
+            await socket.receive_text()
+
     rest = Route("/{all:path}", answer, methods=["GET", "PUT", "DELETE"])
-    with listening(Starlette(routes=[*who.routes, rest], middleware=[Middleware(who.Gate)])) as address:
+    routes = [*who.routes, WebSocketRoute("/_stcore/stream", follow), rest]
+    with listening(Starlette(routes=routes, middleware=[Middleware(who.Gate)])) as address:
         yield address
 
 
@@ -294,6 +308,36 @@ def test_data_lies_behind_the_gate(secrets, client):
     secrets.write_text(CLASS.replace(CODES["viewer"], "another code"))
     for path in INSIDE:
         assert client.get(path).status_code == 403
+
+
+def following(client: httpx.Client) -> ClientConnection:
+    """The socket of a page in this browser."""
+    cookies = "; ".join(f"{name}={value}" for name, value in client.cookies.items())
+    address = str(client.base_url.copy_with(scheme="ws", path="/_stcore/stream"))
+    return connect(address, additional_headers={"Cookie": cookies} if cookies else {})
+
+
+def test_a_browser_too_many_is_told_so_and_a_teachers_comes_in(secrets, client):
+    secrets.write_text(f"{CLASS}browsers = 1\n")
+    page = {"accept": "text/html,*/*"}
+    with following(client), pytest.raises(InvalidStatus):  # who has not come in takes no place of the class
+        following(client)
+    come_in(client, CODES["student"])
+    with following(client):
+        full = client.get("/compare", headers=page)
+        assert (full.status_code, full.headers["refresh"]) == (503, str(who.AGAIN))
+        assert "as may be at once: 1." in full.text
+        assert client.get(INSIDE[0]).text == "inside"  # what the open page asks for
+        with pytest.raises(InvalidStatus):
+            following(client)
+        come_in(client, CODES["teacher"])
+        assert client.get("/compare", headers=page).text == "inside"
+        with following(client):
+            pass
+    come_in(client, CODES["student"])
+    until(lambda: client.get("/compare", headers=page).text == "inside")
+    with following(client):
+        pass
 
 
 @pytest.mark.parametrize("cookie", ["", "x", "e30.aaaa.bbbb", "{}"])

@@ -6,24 +6,26 @@ import sys
 import pytest
 
 from tests import audit
-from tests.audit import HASHES, faults, pinned
+from tests.audit import CLUSTER, HASHES, LOCKS, faults, pinned
 from tests.helpers import ROOT
 
-LISTS = [ROOT / "requirements.txt", ROOT / "tests" / "requirements.txt"]
+LISTS = {"requirements.txt": HASHES, "tests/requirements.txt": HASHES, "tests/requirements-cluster.txt": CLUSTER}
 
 
-@pytest.mark.parametrize("file", LISTS, ids=lambda file: str(file.relative_to(ROOT)))
-def test_every_package_is_pinned_and_its_files_are_hashed(file):
+@pytest.mark.parametrize(("name", "lock"), LISTS.items())
+def test_every_package_is_pinned_and_its_files_are_hashed(name, lock):
+    file = ROOT / name
     lines = [line for line in file.read_text("utf-8").splitlines() if line and not line.startswith("-r ")]
     assert lines
     assert [line for line in lines if not re.fullmatch(r"[\w.-]+(\[[\w,-]+\])?==[\w.]+", line)] == []
-    told, locked = (pinned(text.read_text("utf-8")) for text in (file, HASHES))
+    told, locked = (pinned(text.read_text("utf-8")) for text in (file, lock))
     assert len(told) == len(lines)
-    assert set(told) <= set(locked)  # else the command in hashes.txt was not run again
+    assert set(told) <= set(locked)  # else the command in the file with the hashes was not run again
 
 
-def test_nothing_is_locked_without_a_hash_and_no_registry_is_named():
-    text = HASHES.read_text("utf-8")
+@pytest.mark.parametrize("lock", LOCKS, ids=lambda file: file.name)
+def test_nothing_is_locked_without_a_hash_and_no_registry_is_named(lock):
+    text = lock.read_text("utf-8")
     blocks = re.split(r"\n(?=[\w.-]+(?:\[[\w,-]+\])?==)", text.partition("\n")[2])
     assert len(pinned(text)) > 60
     assert [block.split()[0] for block in blocks if "==" in block and "--hash=sha256:" not in block] == []
@@ -81,7 +83,7 @@ print(json.dumps({"dependencies": told}))
 def test_packages_for_other_machines_and_second_versions_are_audited(locked, said, tmp_path, monkeypatch, capsys):
     """The auditor here obeys markers and refuses two versions of a name, as pip-audit does."""
     (tmp_path / "hashes.txt").write_text(locked, "utf-8")
-    monkeypatch.setattr(audit, "HASHES", tmp_path / "hashes.txt")
+    monkeypatch.setattr(audit, "LOCKS", [tmp_path / "hashes.txt"])
     monkeypatch.setattr(audit, "AUDIT", [sys.executable, "-c", AUDITOR])
     assert audit.main() == ("CVE" in said)
     assert capsys.readouterr().out == f"{said}\n"

@@ -29,6 +29,7 @@ from tests.helpers import ROOT
 from trainer import RunConfig, store, train
 from trainer.engines.local import LocalEngine, gpus
 from trainer.memory import FIRST, SECOND
+from trainer.rights import Person
 from trainer.store import REVISION, TRIES, Store
 from trainer.supervisor import Supervisor, outlast
 from trainer.telling import mover, teller
@@ -283,34 +284,45 @@ def test_a_run_that_crashes_its_worker_every_time_is_given_up_and_the_queue_goes
 
 def test_an_attempt_that_says_nothing_new_for_half_an_hour_gives_way_to_the_next(tmp_path, monkeypatch):
     home, engine, now = Store(tmp_path / "home"), Scripted(slots=2), 0.0
-    monkeypatch.setattr("trainer.supervisor.time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr("trainer.leases.time", SimpleNamespace(monotonic=lambda: now))
     stuck, slow = (home.submit(RunConfig(seed=seed)) for seed in range(2))
     supervisor = Supervisor(home, engine)
-    supervisor.tick()
-    for _ in range(29):
-        now += 60
-        write_json(home.folder(slow).attempt(1) / "progress.json", {"step": now})
+    for _ in range(130):  # three attempts
         supervisor.tick()
-    assert engine.killed == []
-    for _ in range(100):  # three attempts
         now += 60
+        for pid, name in enumerate((stuck, slow)):
+            write_json(home.folder(name).attempt(home.run(name).attempt) / "worker.json", {"host": "here", "pid": pid})
         write_json(home.folder(slow).attempt(1) / "progress.json", {"step": now})
-        supervisor.tick()
     assert engine.killed == [(stuck, attempt) for attempt in range(1, TRIES + 1)]
     assert home.run(stuck).state == "failed"
     assert "after 3 attempts without progress: The worker went away (it said nothing for 30" in home.run(stuck).reason
     assert (home.run(slow).state, home.run(slow).attempt) == ("running", 1)
 
 
-def test_a_machine_that_slept_for_hours_ends_no_attempt(tmp_path, monkeypatch):
-    home, engine, now = Store(tmp_path / "home"), Scripted(slots=1), 0.0
+def test_a_students_run_trains_for_so_long_at_a_stretch_and_goes_on_from_there(tmp_path, monkeypatch):
+    home, engine, now, reached = Store(tmp_path / "home"), Scripted(slots=2), 0.0, -1
     monkeypatch.setattr("trainer.supervisor.time", SimpleNamespace(monotonic=lambda: now))
-    home.submit(RunConfig())
+    monkeypatch.setattr(Store, "index", lambda *_: reached)
+    long = home.asked_by(Person("Ada", "student", "adaada", minutes=15)).submit(RunConfig())
+    others = home.submit(RunConfig(seed=1))
     supervisor = Supervisor(home, engine)
-    for _ in range(5):
-        supervisor.tick()
-        now += 36_000
-    assert engine.killed == []
+    supervisor.tick()
+    now, reached = 2000.0, 0  # until then it was getting its images ready
+    supervisor.tick()
+    now = 2899.0
+    supervisor.tick()
+    assert [home.run(name).stop_wanted for name in (long, others)] == [False, False]
+    now = 2900.0
+    supervisor.tick()
+    engine.codes[long, 1] = STOPPED
+    supervisor.tick()
+    assert home.run(long).state == "stopped"
+    assert "trained for 15 minutes, as long as a student's run may" in home.run(long).reason
+    home.resume(long)
+    supervisor.tick()
+    supervisor.tick()
+    assert [(home.run(name).state, home.run(name).stop_wanted) for name in (long, others)] == [("running", False)] * 2
+    assert home.run(long).reason == ""
 
 
 @pytest.mark.parametrize(("apart", "where", "ends"), [(0, "", True), (60, "", False), (0, "not-", False)])

@@ -79,15 +79,15 @@ def test_the_trainer_knows_the_words(command, capsys):
 def test_the_server_is_set_up_as_the_readme_says_and_extras_have_the_versions_of_their_tests():
     (start, _) = re.findall(r"^python3 -m venv .*$", (ROOT / "README.md").read_text("utf-8"), re.M)
     assert start.rpartition(" && ")[0] in blocks()["class", "1. Install", 1]
-    pins = (ROOT / "tests" / "requirements-cluster.txt").read_text("utf-8")
+    pins = (ROOT / "tests" / "requirements-cluster.txt").read_text("utf-8").splitlines()
     extras = [
         line for code in blocks().values() for line in code.splitlines() if "uv pip install --python .venv" in line
     ]
     assert len(extras) == 3
     for line in extras:
-        *names, option, file = shlex.split(line)[5:]
-        assert (option, file) == ("-c", "tests/requirements-cluster.txt")
-        assert all(f"\n{name}==" in f"\n{pins}" for name in names)
+        *names, option, file, hashed = shlex.split(line)[5:]
+        assert (option, file, hashed) == ("-c", "tests/hashes-cluster.txt", "--require-hashes")
+        assert {*names} <= {*pins}
 
 
 def test_links_of_the_guide_and_to_it_lead_somewhere():

@@ -21,8 +21,8 @@ from trainer.rights import ACTIONS, OWNER, ROLES, WRITES, Limits, Pace, Person, 
 from trainer.store import Store
 from trainer.sweep import Axis, Sweep
 
-FEW = Limits(queued=3, kept=5, sweep=8, epochs=5, size=64, probe=500, upload=1, uploads=2)
-ADA, BOB = (Person(name, "student", f"{name.lower()}{name.lower()}", FEW) for name in ("Ada", "Bob"))
+FEW = Limits(queued=3, kept=5, sweep=8, epochs=5, size=64, probe=500, upload=1, uploads=2, minutes=9)
+ADA, BOB = (Person(name, "student", f"{name.lower()}{name.lower()}", FEW, FEW.minutes) for name in ("Ada", "Bob"))
 EYE = Person("Eye", "viewer", "eyeeye", FEW)
 TEACHER = Person("Tea", "teacher", "teatea")
 PEOPLE = {"student": ADA, "viewer": EYE, "teacher": TEACHER, "owner": OWNER}
@@ -192,7 +192,7 @@ def test_what_a_teacher_goes_on_with_stays_the_students(store):
     sweep.stop(ada, name)
     ada.delete(store.runs()[0].id)
     assert sweep.go_on(store.asked_by(TEACHER), name) == 2
-    assert {run.owner for run in store.runs()} == {ADA.owner}
+    assert {(run.owner, run.minutes) for run in store.runs()} == {(ADA.owner, FEW.minutes)}
     sweep.stop(ada, name)
     assert [run.state for run in store.runs()] == ["stopped", "stopped"]
     of_house = sweep.start(store, replace(two, knobs={"m": 0.2}))
@@ -213,7 +213,7 @@ def test_a_search_goes_on_in_the_name_of_who_began_it(store, monkeypatch):
     monkeypatch.setattr("sys.stdin", open("/dev/null") if Path("/dev/null").exists() else None)  # noqa: SIM115
     monkeypatch.setattr(tuning.threading.Event, "wait", lambda self, *_: len(store.runs()) >= 2)
     tuning.tune(name, 4)
-    assert {run.owner for run in store.runs()} == {ADA.owner}
+    assert {(run.owner, run.minutes) for run in store.runs()} == {(ADA.owner, FEW.minutes)}
     with pytest.raises(RefusedError, match="8 runs in one sweep here, not 9"):
         sweep.start(store.asked_by(ADA), Sweep("ArcFace", (Axis("s", (2.0, 8.0)),), {"epochs": 1}, trials=9))
 
@@ -302,6 +302,20 @@ def test_a_students_run_is_no_larger_than_it_may_be(store, config, said):
     with pytest.raises(RefusedError, match=said):
         store.asked_by(ADA).submit(config)
     store.asked_by(TEACHER).submit(config)
+
+
+def test_a_students_run_trains_for_so_long_at_a_stretch_however_it_was_queued(store, monkeypatch):
+    ada = store.asked_by(ADA)
+    alone, (first, second) = ada.submit(RunConfig()), ada.submit_many([RunConfig(seed=1), RunConfig(seed=2)])
+    house = store.asked_by(TEACHER).submit(RunConfig(seed=3))
+    store.claim()
+    store.claim()
+    store._reader.dispose()
+    (store.path / "meta.db").unlink()
+    monkeypatch.setattr("trainer.reindex.YOUNG", 0.0)
+    reindex(again := Store(store.path))
+    for each in (store, again):
+        assert [each.run(name).minutes for name in (alone, first, second, house)] == [9, 9, 9, 0]
 
 
 def test_many_runs_are_queued_together_or_not_at_all(store):

@@ -5,6 +5,7 @@
     student = "a code for the class"
     viewer = "a code to look only"
     limits = { queued = 20, epochs = 30 }    # of a student (`trainer.rights.Limits`)
+    browsers = 100                           # that may be open at once; a teacher's come in all the same
 
 With a section [auth] for Streamlit's `st.login`, roles go by the e-mail address of who signed in instead:
 
@@ -39,7 +40,8 @@ from trainer.rights import ROLES, Limits, Pace, Person, RefusedError
 
 SHORTEST = 6  # letters of a code
 LISTS = {"teacher": "teachers", "student": "students", "viewer": "viewers"}
-OTHER = ("others", "unverified", "limits")
+BROWSERS = 100  # at once, unless the secrets say otherwise
+OTHER = ("others", "unverified", "limits", "browsers")
 WRONG, WRONG_OF_ALL = Pace(10, 60.0), Pace(100, 60.0)  # codes of one address, and of all
 
 
@@ -52,6 +54,7 @@ class Classroom:
     others: str
     unverified: bool
     limits: Limits
+    browsers: int
     signs_in: bool
 
     @classmethod
@@ -63,7 +66,7 @@ class Classroom:
         section = told.get("class", {})
         if not isinstance(section, Mapping):
             raise ValueError("[class] is a section of the secrets, with a code for each role.")
-        known = [*(LISTS.values() if signs_in else ROLES), *(OTHER if signs_in else OTHER[-1:])]
+        known = [*(LISTS.values() if signs_in else ROLES), *(OTHER if signs_in else OTHER[-2:])]
         if wrong := [name for name in section if name not in known]:
             why = "with [auth]" if signs_in else "without [auth]"
             raise ValueError(f"[class] of the secrets knows no {wrong[0]!r} {why}; it knows {', '.join(known)}.")
@@ -80,7 +83,10 @@ class Classroom:
         if not isinstance(limits, Mapping) or set(limits) - numbers:
             raise ValueError(f"The limits of [class] are numbers by name: {', '.join(sorted(numbers))}.")
         unverified = section.get("unverified", False) is True
-        return cls(codes, addresses, others, unverified, Limits(**limits), signs_in)
+        browsers = section.get("browsers", BROWSERS)
+        if type(browsers) is not int or browsers < 1:
+            raise ValueError(f"browsers is how many may be open at once, a whole number from 1, not {browsers!r}.")
+        return cls(codes, addresses, others, unverified, Limits(**limits), browsers, signs_in)
 
     def admit(self, code: str, name: str, word: str, key: bytes, address: str) -> dict[str, str]:
         """What to remember of who gives a code, a name and a word of their own, for `person`; without a word, of this
@@ -115,7 +121,9 @@ class Classroom:
             name = clean_name(name)
         except ValueError:
             name = "Somebody"
-        return Person(name, role, mark, None if role == "teacher" else self.limits)
+        if role == "teacher":
+            return Person(name, role, mark)
+        return Person(name, role, mark, self.limits, self.limits.minutes)
 
     def _role(self, told: Mapping[str, Any]) -> str:
         """The highest role of an address that the provider has verified."""

@@ -14,6 +14,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from faces.datasets import Progress, Progressed, find
+from faces.datasets.base import waited
 from faces.encoders import ENCODERS
 from faces.files import lock, read, write
 from faces.home import home, runs
@@ -75,7 +76,7 @@ def features(
     """
     folder = source(config)
     file = folder.path / "features.safetensors"
-    with lock(file.with_suffix(".lock"), home()):
+    with waited(lock(file.with_suffix(".lock"), home()), progress):
         with contextlib.suppress(FileNotFoundError, DamagedError, SafetensorError):
             return load(whole(read(file), file))["features"][:, :, None, None]
         found = embedded(folder, pixels, device, progress).cpu().contiguous()

@@ -73,7 +73,7 @@ def enter_queued(store: Store, many: Together, young: float) -> list[str]:
     for name in found:
         store.enter(
             name, RunConfig.from_json(told["settings"][name]), told["note"], told["created"], None, None,
-            state="stopped", reason=FOUND, attempts=(), owner=told["owner"],
+            state="stopped", reason=FOUND, attempts=(), owner=told["owner"], minutes=told.get("minutes", 0),
         )  # fmt: skip
     return found
 
@@ -96,6 +96,7 @@ def enter(store: Store, path: Path) -> None:
         path.name, config, told.get("note", ""), told.get("created", ULID.from_str(path.name).timestamp),
         told.get("started", min(times, default=None)), told.get("ended", max(times, default=None)),
         state=state, reason=reason, attempts=attempts, owner=str(told.get("owner", "")),
+        minutes=int(told.get("minutes", 0)),
     )  # fmt: skip
 
 

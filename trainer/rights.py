@@ -59,6 +59,7 @@ class Limits:
     kept: int = 300  # runs in all
     sweep: int = 200  # runs of a sweep
     epochs: int = 30  # of a run
+    minutes: int = 15  # that a run trains at a stretch
     size: int = 128  # side of its images, pixels
     probe: int = 5000  # validation images in its picture
     upload: int = 200  # MB in a file that is brought
@@ -94,13 +95,15 @@ class Limits:
 class Person:
     """Somebody who asks. The owner of the machine has no tag, and what nobody of a class began is theirs.
 
-    `acting` for a person, the trainer does what that person began, as far as it takes.
+    `acting` for a person, the trainer does what that person began, as far as it takes. `minutes` is how long a run of
+    theirs trains at a stretch; 0: as long as it takes.
     """
 
     name: str = ""
     role: str = "owner"
     tag: str = ""
     limits: Limits | None = None
+    minutes: int = 0
 
     @property
     def owner(self) -> str:
@@ -112,10 +115,10 @@ class Person:
         return bool(self.tag) and owner.rpartition("#")[2] == self.tag
 
     @classmethod
-    def acting(cls, owner: str) -> "Person":
-        """Who may do everything in the name of an owner."""
+    def acting(cls, owner: str, minutes: int = 0) -> "Person":
+        """Who may do everything in the name of an owner, whose runs train for so many minutes at a stretch."""
         name, _, tag = owner.rpartition("#")
-        return cls(name, tag=tag)
+        return cls(name, tag=tag, minutes=minutes)
 
 
 OWNER = Person()

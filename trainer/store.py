@@ -44,7 +44,7 @@ from trainer.queued import lists, together
 from trainer.rights import OWNER, WRITES, Person, RefusedError, authorize, refusal
 from trainer.snapshot import Snapshot, facts_of
 
-REVISION = "0004"  # of the tables, the newest file in trainer/migrations/versions
+REVISION = "0005"  # of the tables, the newest file in trainer/migrations/versions
 UPLOADED = re.compile(r"[0-9A-HJKMNP-TV-Z]{26}\.[a-z]+")  # what a file is called that was uploaded
 TRIES = 3  # attempts in a row without a new snapshot before a run counts as broken
 DAY = 86_400.0  # seconds
@@ -70,6 +70,7 @@ class Run:
     note: str
     owner: str = ""  # whose it is in a class (`trainer.rights.Person.owner`)
     alone: bool = False  # it wants all cores or ran out of memory once, and trains while no other run does
+    minutes: int = 0  # for which it trains at a stretch; 0: as long as it takes
 
     @property
     def config(self) -> RunConfig:
@@ -156,7 +157,7 @@ class Store:
         self.allow("submit")
         self.afford(configs)
         names = sorted(str(ULID()) for _ in configs)
-        told = {"created": time.time(), "note": note[:64], "owner": self.by.owner}
+        told = {"created": time.time(), "note": note[:64], "owner": self.by.owner, "minutes": self.by.minutes}
         rows = [
             {"id": name, "config": config.sealed, "state": "queued", "alone": config.threads > 1, **told}
             for name, config in zip(names, configs, strict=True)
@@ -195,12 +196,13 @@ class Store:
         reason: str = "",
         attempts: Sequence[int] = (1,),
         owner: str = "",
+        minutes: int = 0,
     ) -> None:
         """Enter a run that has ended and whose files are in its folder already; of one that is known, nothing."""
         row = {
             "id": name, "config": config.sealed, "state": state, "reason": reason, "created": created,
-            "note": note[:64], "owner": owner, "attempt": (newest := max(attempts, default=0)), "started": started,
-            "ended": ended,
+            "note": note[:64], "owner": owner, "minutes": minutes, "attempt": (newest := max(attempts, default=0)),
+            "started": started, "ended": ended,
         }  # fmt: skip
         with self.writing() as db:
             if db.execute(database.upsert(db, t.runs).values(**row).on_conflict_do_nothing()).rowcount:
@@ -495,7 +497,7 @@ class Store:
                 return None
             name, folder = row.id, self.folder(row.id)
             if not there(folder.path / "config.json"):  # it was queued with others
-                told = {"created": row.created, "note": row.note, "owner": row.owner}
+                told = {"created": row.created, "note": row.note, "owner": row.owner, "minutes": row.minutes}
                 folder.tell(RunConfig.from_json(row.config), told)
             taken = {
                 "state": "running", "attempt": t.runs.c.attempt + 1, "idle_attempts": t.runs.c.idle_attempts + 1,

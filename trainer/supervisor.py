@@ -5,6 +5,7 @@ next supervisor picks up from there.
 """
 
 import json
+import math
 import platform
 import queue
 import signal
@@ -29,14 +30,13 @@ from trainer import sweep, worker
 from trainer.engines import Engine
 from trainer.engines.children import child, tell
 from trainer.engines.local import LocalEngine
+from trainer.leases import LEASE, Leases
 from trainer.reindex import mend
 from trainer.store import Run, Store
 from trainer.tidying import brimming, cramped
 
 TICK = 0.2  # seconds
 GRACE = 10.0  # seconds that an attempt has to stop by itself
-LEASE = 1800.0  # seconds that it may say nothing new
-LOOK = 60.0  # seconds that can count between two looks at what it says: the machine, or this process, was suspended
 
 
 @dataclass
@@ -46,18 +46,17 @@ class Training:
     run: Run
     handle: Any
     due: Pace  # to look for its snapshots
+    began: float = math.inf  # when its first moment was there
     indexed: int = -1
     stop_by: float | None = None
-    said: Any = None
-    silent: float = 0.0  # seconds since it last said something new
-    looked: float = field(default_factory=time.monotonic)
+    lost: str = ""  # why it was ended, if that was the supervisor's doing
 
-    def lapsed(self, said: Any) -> bool:
-        """Whether it has said the same for too long, after one more look at what it says."""
-        now = time.monotonic()
-        self.silent = 0.0 if said != self.said else self.silent + min(now - self.looked, LOOK)
-        self.said, self.looked = said, now
-        return self.silent > LEASE
+    def overdue(self) -> str:
+        """Why it has to stop, in a sentence, when it has trained for as long as it may at a stretch; "" until then."""
+        most = self.run.minutes
+        if not most or time.monotonic() - self.began < 60 * most:
+            return ""
+        return f"It has trained for {most} minutes, as long as a student's run may at a stretch; it can go on."
 
 
 @dataclass
@@ -108,6 +107,7 @@ class Supervisor:
         self.job: tuple[dict[str, Any], Popen] | None = None
         self.search: tuple[str, Popen] | None = None
         self.leaving = threading.Event()
+        self.leases = Leases()
 
     def run(self) -> None:
         """Serve until told to leave, or until nothing has happened for `idle` seconds and the app is gone."""
@@ -141,9 +141,11 @@ class Supervisor:
         waiting = self.store.waiting()
         full = brimming(self.store.path) if self.training else ""
         for training in list(self.training):
-            self._follow(training, bool(full) or training.run.id in waiting["stops"])
-            if full and training in self.training and training.run.id not in waiting["stops"]:
-                self.store.stop(training.run.id, full)
+            asked, why = training.run.id in waiting["stops"], full or training.overdue()
+            self._follow(training, asked or bool(why))
+            if why and not asked and training in self.training:
+                self.store.stop(training.run.id, why)
+        self._end_stuck()
         while waiting["queued"] and self.engine.free() and not cramped(self.store.path):
             self.store.lay_ballast()
             run = self.store.claim()
@@ -180,9 +182,7 @@ class Supervisor:
         code = self.engine.poll(training.handle)
         if training.due() or code is not None:
             training.indexed = self.store.index(run.id, run.attempt, training.indexed)
-            told = heard(self.store.folder(run.id).attempt(run.attempt) / "progress.json")
-            if training.lapsed((training.indexed, told)) and code is None:
-                self.engine.kill(training.handle)
+            training.began = min(training.began, now if training.indexed >= 0 else math.inf)
         if code is not None:
             self.training = [other for other in self.training if other is not training]
             self._record(training, code)
@@ -191,6 +191,13 @@ class Supervisor:
             training.stop_by = now + GRACE
         elif training.stop_by is not None and now > training.stop_by:
             self.engine.kill(training.handle)
+
+    def _end_stuck(self) -> None:
+        by_run = {training.run.id: training for training in self.training}
+        folders = {name: self.store.folder(name).attempt(one.run.attempt) for name, one in by_run.items()}
+        for name in self.leases.lapsed({name: (folders[name], one.indexed) for name, one in by_run.items()}):
+            by_run[name].lost = f"it said nothing for {LEASE / 60:.0f} minutes"
+            self.engine.kill(by_run[name].handle)
 
     def _record(self, training: Training, code: int) -> None:
         run = training.run
@@ -204,8 +211,7 @@ class Supervisor:
             self.store.end(run.id, run.attempt, "failed", _reason(self.store, run))
         else:
             told = {worker.INTERRUPTED: "interrupted", worker.GPU_LOST: "the GPU does not answer any more"}
-            how = told.get(code, f"signal {-code}" if code < 0 else f"exit code {code}")
-            how = f"it said nothing for {LEASE / 60:.0f} minutes" if training.silent > LEASE else how
+            how = training.lost or told.get(code, f"signal {-code}" if code < 0 else f"exit code {code}")
             self.store.end(run.id, run.attempt, "interrupted", f"The worker went away ({how}).")
             if not self.leaving.is_set():
                 self.store.retry(run.id)

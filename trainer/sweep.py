@@ -118,8 +118,8 @@ class Sweep:
 
     `terms` are the rest of a RunConfig, without seed; `knobs` the head's that are no axis. Every point is trained
     with seeds 0, 1, ... `trials` 0 is the whole grid, else so many points that Optuna suggests, beginning with
-    `seed`. `note` is what its runs are called, `owner` whose it is in a class. ValueError, in one sentence, for what
-    cannot be.
+    `seed`. `note` is what its runs are called, `owner` whose it is in a class, `minutes` how long its runs train at a
+    stretch (0: any). ValueError, in one sentence, for what cannot be.
     """
 
     head: str
@@ -131,6 +131,7 @@ class Sweep:
     seed: int = 0
     note: str = ""
     owner: str = ""
+    minutes: int = 0
 
     def __post_init__(self) -> None:
         names = [axis.name for axis in self.axes]
@@ -481,7 +482,8 @@ def start(store: Store, sweep: Sweep) -> str:
         limits.room("sweep", 0, sweep.count)
         for point in sweep.checked:
             limits.check(sweep.config(point, 0))
-    sweep = Sweep(**{**vars(sweep), "note": stamped(f"Sweep · {sweep.title}"), "owner": store.by.owner})
+    told = {"note": stamped(f"Sweep · {sweep.title}"), "owner": store.by.owner, "minutes": store.by.minutes}
+    sweep = Sweep(**{**vars(sweep), **told})
     _afford(store, sweep)
     name = str(ULID())
     write_json(folder(store, name) / "sweep.json", json.loads(sweep.to_json()))
@@ -498,7 +500,7 @@ def go_on(store: Store, name: str) -> int:
     sweep = read(store, name)
     store.allow("resume", sweep.owner)
     if not store.by.owns(sweep.owner):
-        store = store.asked_by(Person.acting(sweep.owner))
+        store = store.asked_by(Person.acting(sweep.owner, sweep.minutes))
     left = _afford(store, sweep, name)
     for _, run in left:
         if run:

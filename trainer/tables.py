@@ -20,6 +20,7 @@ runs = Table(
     Column("note", String(64), nullable=False, default=""),  # "train all" writes the same one on its runs
     Column("owner", String(80), nullable=False, default="", server_default=""),  # whose it is in a class: name#tag
     Column("alone", Integer, nullable=False, default=0, server_default="0"),  # it may not train beside others
+    Column("minutes", Integer, nullable=False, default=0, server_default="0"),  # at a stretch; 0: any number
     Index("ix_runs_state_id", "state", "id"),  # the oldest that waits, of ten thousand
 )
 

@@ -34,7 +34,8 @@ def teller(file: Path, every: float = 0.3) -> Callable[[Progressed], None]:
         if now - told < every and progressed.done != total:
             return
         told = now
-        rate = (progressed.done - first) / (now - began) if now - began > 0.2 else 0.0
+        waits = progressed.unit == "s"
+        rate = (progressed.done - first) / (now - began) if now - began > 0.2 and not waits else 0.0
         left = (total - progressed.done) / rate if total and rate else None
         write_json(file, {**dataclasses.asdict(progressed), "rate": rate, "left": left}, durable=False)
 

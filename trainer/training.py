@@ -35,7 +35,7 @@ from trainer.snapshot import Snapshot
 
 KS = (1, 3, 5, 10, 15, 20, 30, 50)  # the k of KNN accuracy; 5 is the one that tables show
 COMPONENTS = 128  # of explained variance that a snapshot keeps
-LIVE_SHARE = 0.03  # of the steps' time may go into looks within an epoch: with those after it, and files, a tenth
+LIVE_SHARE = 0.03  # of the steps' time may go into looks within an epoch
 LIVE_GAP = (0.7, 2.0)  # seconds between two of them, at first and after five minutes
 FEWEST = 32  # images that a snapshot within an epoch shows of an encoder however slow
 COUNTABLE = 200  # images from which on a share of right answers is worth telling
@@ -160,6 +160,9 @@ def turns(
         gap = min(max(LIVE_GAP[0], state["seconds"] / 150), LIVE_GAP[1])
         due = now - shot > gap and state["seconds"] - spent > looked / LIVE_SHARE
         if (whole := (step + 1) % rate == 0) or due or wish or stopped():
+            if device == "cuda":
+                torch.cuda.synchronize()  # the steps that it was handed are no part of the look
+            now = time.perf_counter()
             moment = probe.look(model, state, steps, (step + 1) / rate, losses, optimizer, whole=whole)
             if not whole:
                 looked = probe.settle(time.perf_counter() - now)
@@ -216,9 +219,10 @@ class Probe:
         )
 
     def settle(self, took: float) -> float:
-        """How many images the next look within an epoch sees, after one that took so many seconds; what it should take.
+        """Set for how many images the next look within an epoch is, after one that took so many seconds.
 
         As many as leave it time to come every `LIVE_GAP[1]` seconds: halved until they do, doubled when there is room.
+        Returns the seconds that it should take.
         """
         most = LIVE_SHARE * LIVE_GAP[1]
         while took > most and self.glance > FEWEST:
@@ -308,7 +312,7 @@ class Probe:
         done = 0
         for some in torch.from_numpy(rows).to(device).split(256):
             with torch.autocast(device.type, torch.bfloat16, enabled=halved):
-                found.append(model.encoder(batches.ready(self.pixels[some], self.config.crop)).float())
+                found.append(model.encoder(batches.ready(self.pixels.index_select(0, some), self.config.crop)).float())
             progress(Progressed("Looking at all images", done := done + len(some), len(rows), "images"))
         return torch.cat(found)
 

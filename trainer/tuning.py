@@ -103,7 +103,7 @@ def tune(name: str, at_once: int) -> int:
     threading.Thread(target=listen, daemon=True).start()
     store = Store()
     search = Search(sweeps.read(store, name))
-    store = store.asked_by(Person.acting(search.sweep.owner))
+    store = store.asked_by(Person.acting(search.sweep.owner, search.sweep.minutes))
     while not gone.wait(LOOK):
         if not sweeps.searching(store, name):
             sweeps.stop(store, name)  # once more, for what was being queued while a person stopped it

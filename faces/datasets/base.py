@@ -2,11 +2,14 @@
 
 import io
 import re
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from filelock import BaseFileLock, Timeout
 from jaxtyping import Bool, Int64, UInt8
 from numpy import ndarray
 
@@ -18,7 +21,7 @@ class Progressed:
     doing: str
     done: int
     total: int | None  # None while nobody knows
-    unit: str  # "bytes" or "images"
+    unit: str  # "bytes" or "images"; "s" of a wait
 
 
 Progress = Callable[[Progressed], None]  # raising in it stops the work; nothing half done is ever used
@@ -26,6 +29,21 @@ Progress = Callable[[Progressed], None]  # raising in it stops the work; nothing
 
 def silent(progressed: Progressed) -> None:
     """The progress that nobody watches."""
+
+
+@contextmanager
+def waited(lock: BaseFileLock, progress: Progress) -> Iterator[None]:
+    """Hold a lock that another process may hold for long; who waits for it says so."""
+    began = time.monotonic()
+    while not lock.is_locked:
+        try:
+            lock.acquire(timeout=1.0)
+        except Timeout:
+            progress(Progressed("Waiting for another process", round(time.monotonic() - began), None, "s"))
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 class Listener(io.TextIOBase):

@@ -32,7 +32,7 @@ from jaxtyping import Int64, UInt8
 from numpy import ndarray
 
 from faces.datasets import duplicates
-from faces.datasets.base import Dataset, Images, Progress, Progressed, silent
+from faces.datasets.base import Dataset, Images, Progress, Progressed, silent, waited
 from faces.datasets.pictures import pixels
 from faces.files import commit, heard, make, read_json, write_json
 from faces.seals import DamagedError
@@ -114,7 +114,7 @@ class Stored(Dataset):
         """
         self.check(size)
         self._facts()
-        with FileLock(self.folder / "lock"):
+        with waited(FileLock(self.folder / "lock"), progress):
             facts = self._facts()
             searched = self._pairs(facts) is not None
             for needed in {size} if searched else {size, self.sizes[0]}:

@@ -3,11 +3,13 @@
 What is remembered of a person lies in Streamlit's own signed cookie, the one that `st.login` sets and `st.logout`
 takes away: a class with codes sets it too (/faces/enter). So pages know people by `st.user`, and the gate knows them by
 their cookie, in either kind of class. What role they have is read from the secrets anew, whenever it matters.
+So many browsers may be open at once, each with its socket: those of the class, and as many of who has not come in.
 """
 
 import html
 import json
 import tomllib
+from collections import Counter
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -32,12 +34,13 @@ ENTER = "/faces/enter"
 INSIDE = ("/faces/", "/media/", "/_stcore/upload_file/", "/_stcore/metrics")  # what only a class may ask for
 OUTSIDE = ("/_stcore/", "/static/", "/component/", "/auth/", "/oauth2callback")  # what is no page
 MOST = 10_000  # bytes of a filled-in form
+AGAIN = 10  # seconds after which a browser asks again for a place
 HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; "
     "frame-ancestors 'none'",
 }
-FORM = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Faces: come in</title>
+PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Faces: %s</title>
 <meta name="viewport" content="width=device-width"><style>
 :root { color-scheme: light dark; --ink: #0c131c; --paper: #ffffff; --line: #8b95a3; --main: #2f6fb5; --on: #ffffff }
 @media (prefers-color-scheme: dark) { :root { --ink: #e8ecf1; --paper: #0e1117; --main: #5aa2e6; --on: #0e1117 } }
@@ -46,7 +49,8 @@ max-width: 24rem; padding: 0 1rem } h1 { font-size: 1.6rem } label { display: bl
 input, button { box-sizing: border-box; width: 100%%; font: inherit; padding: .5rem .7rem; border-radius: .5rem;
 border: 1px solid var(--line); color: inherit; background: transparent }
 button { margin-top: 1.5rem; border: 0; background: var(--main); color: var(--on) } small { display: block }
-</style><h1>Come into the class</h1>%s<form method="post" action="%s">
+</style>%s</html>"""
+FORM = """<h1>Come into the class</h1>%s<form method="post" action="%s">
 <input type="hidden" name="to" value="%s">
 <label>Code of the class<input name="code" type="password" autocomplete="off" required autofocus></label>
 <label>Your name<input name="name" maxlength="64" autocomplete="nickname" required value="%s"></label>
@@ -54,7 +58,9 @@ button { margin-top: 1.5rem; border: 0; background: var(--main); color: var(--on
 </label>
 <small id="why">With the same name and word you are the same person next time and on any computer, and nobody else is.
 Others see your name. Without a word you are known in this browser only, until you leave.</small>
-<button>Come in</button></form></html>"""
+<button>Come in</button></form>"""
+FULL = """<h1>The class is full</h1><p>As many browsers are open as may be at once: %s. Close one that nobody
+needs; this page asks again every %s seconds.</p>"""
 
 _begun: list[Classroom] = []  # the class that this process has seen last
 
@@ -157,14 +163,41 @@ def inside() -> bool:
 
 
 class Gate:
-    """ASGI middleware: what a class alone may ask for is given to it alone, and a page asks for the code first."""
+    """ASGI middleware: what a class alone may ask for is given to it alone, and a page asks for the code first.
+
+    A browser too many gets no socket, and no page but one that says so. A teacher's always comes in.
+    """
 
     def __init__(self, app: ASGIApp):
         self.app = app
+        self.open = Counter[bool]()  # sockets of the class, and of others
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await self.seat(scope, receive, send)
+            return
         answer = self.refusal(scope) if scope["type"] == "http" else None
         await (answer or self.app)(scope, receive, send)
+
+    async def seat(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a socket through, if there is a place for it."""
+        try:
+            room = classroom()
+        except ValueError:  # which the page says
+            room = None
+        known = room.person(remembered(HTTPConnection(scope).cookies), _key(home())) if room else None
+        if room and self.full(room, known):
+            await send({"type": "websocket.close", "code": 1013})  # before it is accepted: 403
+            return
+        self.open[bool(known)] += 1
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            self.open[bool(known)] -= 1
+
+    def full(self, room: Classroom, known: Person | None) -> bool:
+        """Whether there is no place for one more browser of this person, or of somebody who is not known."""
+        return self.open[bool(known)] >= room.browsers and (known is None or known.role != "teacher")
 
     def refusal(self, scope: Scope) -> Response | None:
         """What is answered to who may not ask for this; None for who may."""
@@ -176,13 +209,17 @@ class Gate:
         request = HTTPConnection(scope)
         try:
             room = classroom()
-            if room is None or room.person(remembered(request.cookies), _key(home())):
+            if room is None:
                 return None
+            known = room.person(remembered(request.cookies), _key(home()))
         except ValueError as error:
             return PlainTextResponse(str(error), 503) if guarded else None
+        document = "text/html" in request.headers.get("accept", "")
+        if known:
+            return _full(room) if page and document and self.full(room, known) else None
         if guarded:
             return PlainTextResponse("This is for the class alone; come in first.", 403, {"Cache-Control": "no-store"})
-        if room.signs_in or "text/html" not in request.headers.get("accept", ""):
+        if room.signs_in or not document:
             return None
         here = quote(path + (f"?{request.url.query}" if request.url.query else ""), safe="")
         return RedirectResponse(f"{ENTER}?to={here}", 303, {"Cache-Control": "no-store"})
@@ -226,8 +263,13 @@ async def enter(request: Request) -> Response:
 
 def _form(to: str, name: str = "", wrong: str = "") -> Response:
     told = f'<p role="alert">{html.escape(wrong)}</p>' if wrong else ""
-    page = FORM % (told, ENTER, html.escape(_own(to)), html.escape(name[:64]))
-    return HTMLResponse(page, 403 if wrong else 200, HEADERS)
+    form = FORM % (told, ENTER, html.escape(_own(to)), html.escape(name[:64]))
+    return HTMLResponse(PAGE % ("come in", form), 403 if wrong else 200, HEADERS)
+
+
+def _full(room: Classroom) -> Response:
+    told = FULL % (room.browsers, AGAIN)
+    return HTMLResponse(PAGE % ("full", told), 503, {**HEADERS, "Retry-After": str(AGAIN), "Refresh": str(AGAIN)})
 
 
 def _own(to: str) -> str:

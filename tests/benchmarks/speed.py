@@ -13,11 +13,13 @@ import argparse
 import os
 import statistics
 import tempfile
+import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from itertools import chain, islice, repeat
 from multiprocessing import get_context
 from pathlib import Path
@@ -36,6 +38,7 @@ from trainer import RunConfig, train, training, worker
 from trainer.engines.children import ENVIRONMENT
 from trainer.folder import RunFolder
 from trainer.presets import PRESETS
+from trainer.writer import Writer
 
 B, SIZE = 64, 64
 GAP, NEVER = training.LIVE_GAP, (1e9, 1e9)
@@ -140,23 +143,36 @@ def trained(threads: int, seconds: float) -> float:
     return seen / (time.perf_counter() - began)
 
 
+class AtOnce(Writer):
+    """A writer whose work is done when it has been handed, so that it counts where it comes from."""
+
+    def hand(self, act: Callable[[], object], spare: bool = False) -> threading.Event:
+        done = super().hand(act)
+        done.wait()
+        return done
+
+
 def watched(epochs: int) -> float:
     """The speed of a worker's attempt with all that the live view takes, of that of a training without it.
 
-    Looks, snapshots, pictures and files of whole epochs, after the first look; the two take turns step by step.
+    Looks, snapshots, pictures and files of whole epochs, after the first look. The two take turns step by step, each
+    first in every other; their seeds differ, else one would make the batches of both.
     """
     config = RunConfig(head="ArcFace", dataset="imagewoof", size=SIZE, epochs=200)
     count = epochs * (len(find("imagewoof").load(SIZE).train_rows) // B)
     times: dict[str, list[float]] = {"with": [], "without": []}
+    worker.Writer = AtOnce
     with tempfile.TemporaryDirectory() as made:
         folder = RunFolder(Path(made))
         folder.tell(config, {})
         with closing(worker.attempted(folder, 1, bool)) as attempt:
-            terms = {"with": (GAP, attempt), "without": (NEVER, training.turns(config, device="cpu"))}
+            gaps = {"with": GAP, "without": NEVER}
+            turns = {"with": attempt, "without": training.turns(replace(config, seed=1), device="cpu")}
             for step in range(-5, count):  # five to warm up, and the first look
-                for name, (training.LIVE_GAP, steps) in terms.items():
+                for name in sorted(turns, reverse=bool(step % 2)):
+                    training.LIVE_GAP = gaps[name]
                     began = time.perf_counter()
-                    looked = next(steps)
+                    looked = next(turns[name])
                     if step >= 0 and looked is None:  # without: not those after an epoch
                         times[name].append(time.perf_counter() - began)
     return statistics.fmean(times["without"]) / statistics.fmean(times["with"])

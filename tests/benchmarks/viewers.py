@@ -128,7 +128,11 @@ class Window:
         """Steps a second, and the shares of one core that the server and this process used."""
         (step, at), (first, since) = self.newest(), self.first
         seconds, (cpu, own) = time.monotonic() - self.began, self.taken()
-        return (step - first) / (at - since), (cpu - self.cpu) / seconds, (own - self.own) / seconds
+        return (
+            (step - first) / (at - since) if step > first else 0.0,
+            (cpu - self.cpu) / seconds,
+            (own - self.own) / seconds,
+        )
 
 
 async def watch(
@@ -152,6 +156,8 @@ async def watch(
     for task in (*looks, *(timer for viewer in viewers for timer in viewer.timers.values())):
         task.cancel()
     ended = await asyncio.gather(*looks, return_exceptions=True)
+    if share and not isinstance(ended[0], asyncio.CancelledError):
+        raise RuntimeError(f"The work beside ended early: {ended[0]!r}")
     for viewer, gone in zip(viewers, ended[-len(viewers) :] if viewers else [], strict=True):
         viewer.errors += not isinstance(gone, asyncio.CancelledError)
     return *speeds, memory
@@ -215,11 +221,14 @@ def slowed(begin: Callable[[], Live], number: int, seconds: float, pairs: int) -
     """How fast a training is with viewers, beside how fast it is without, in turns; a new training for each pair."""
     print(f"Training with {number} viewers and with none, {seconds:g} s each, ten seconds after they came or left:\n")
     print("| steps a second with | without | ratio | server, of a core | viewers | work instead |\n|" + "---|" * 6)
-    ratios = []
+    ratios, own = [], 0.0
     for pair in range(pairs + 1):
-        live = begin()
-        looked = asyncio.run(watch(live.viewers(number), seconds, live.window, settle=10))
-        alone = asyncio.run(watch([], seconds, live.window, settle=10, share=looked[2]))
+        live, found = begin(), {}
+        for many in (0, number) if pair % 2 else (number, 0):  # who is first changes from pair to pair
+            share = 0.0 if many else own
+            found[many] = asyncio.run(watch(live.viewers(many), seconds, live.window, settle=10, share=share))
+            own = found[many][2] if many else own  # what the clients take
+        looked, alone = found[number], found[0]
         live.store.stop(live.run)
         if not pair:
             continue  # the first pages load what others find loaded
@@ -248,7 +257,8 @@ def main() -> None:
             with ThreadPoolExecutor(max(asked.viewers)) as fetchers:
                 begin = partial(Live, store, server, fetchers)
                 if asked.pairs:
-                    slowed(begin, asked.viewers[0], asked.seconds, asked.pairs)
+                    for number in asked.viewers:
+                        slowed(begin, number, asked.seconds, asked.pairs)
                 else:
                     curve(begin(), asked.viewers, asked.seconds)
         finally:

@@ -178,6 +178,23 @@ def test_a_teacher_makes_a_link_that_leaves_one_control_and_large_type(address, 
     assert locked.evaluate("one => getComputedStyle(one).pointerEvents") == "none"
 
 
+def test_a_box_that_is_pressed_stays_where_it_is_while_another_control_arrives(address, student):
+    page = student
+    page.goto(f"{address}/lab?teach=choose")
+    page.get_by_label(re.compile("^m · margin")).first.wait_for()
+    box = page.locator(".form").get_by_label("θ · a sample's angle to its class")
+    box.check()
+    box.focus()
+    there, boxes = box.element_handle(), page.locator(".form .controls input").count()
+    page.evaluate("""() => {
+        const one = document.querySelector('.st-key-lab-theta'), late = one.cloneNode(true);
+        late.classList.replace('st-key-lab-theta', 'st-key-lab-late');
+        one.before(late);
+    }""")
+    until(lambda: page.locator(".form .controls input").count() == boxes + 1)
+    assert there.evaluate("one => one.isConnected && one.checked && one.getRootNode().activeElement === one")
+
+
 def test_a_teacher_hides_or_locks_the_buttons_of_the_picture(address, student):
     page, run = student, ALL[9].query(WORDS)["run"]
     page.goto(f"{address}/?run={run}&teach=choose")

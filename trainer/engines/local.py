@@ -5,6 +5,7 @@ is kept busy by one run, and shared best in one process, in which attempts take 
 are shown the same batch, made once, and get on together.
 """
 
+import math
 import os
 import shutil
 import subprocess
@@ -28,7 +29,8 @@ class Attempt:
 
     child: Child
     slot: str
-    spared: float | None = None  # since when it should be ended but shares its process
+    spared: float = 0.0  # since when it should be ended but shares its process
+    asked: float = -math.inf  # when that was last asked for
 
 
 def gpus() -> list[str]:
@@ -101,8 +103,11 @@ class LocalEngine:
     def kill(self, handle: Attempt) -> None:
         """End an attempt at once; one that shares its process, with all others there, when this is asked for long."""
         beside = [other for other in self.running if other.slot.rstrip("+") == handle.slot.rstrip("+")]
-        handle.spared = handle.spared or time.monotonic()
-        if not self.together or len(beside) < 2 or time.monotonic() - handle.spared > SPARE:
+        now = time.monotonic()
+        if now - handle.asked > SPARE:
+            handle.spared = now
+        handle.asked = now
+        if not self.together or len(beside) < 2 or now - handle.spared > SPARE:
             handle.child.kill()
 
     def close(self, patience: float) -> None:
