@@ -146,8 +146,8 @@ def test_a_new_code_sends_away_who_came_by_the_old_one():
         ({"student": "woof woof", "limits": {"queue": 3}}, "limits of .class. are numbers by name"),
         ({"student": "woof woof", "limits": {"queued": -3}}, "queued is a whole number"),
         ({"student": "woof woof", "limits": 3}, "are numbers by name"),
-        ({"student": "woof woof", "browsers": 0}, "a whole number from 1, not 0"),
-        ({"student": "woof woof", "browsers": "many"}, "a whole number from 1, not 'many'"),
+        ({"student": "woof woof", "people": 0}, "a whole number from 1, not 0"),
+        ({"student": "woof woof", "people": "many"}, "a whole number from 1, not 'many'"),
     ],
 )
 def test_wrong_secrets_are_named(section, said):
@@ -160,7 +160,7 @@ def test_wrong_secrets_are_named(section, said):
 def test_without_a_class_there_is_none_and_limits_are_those_of_the_secrets():
     assert Classroom.read({"other": {}}) is None
     assert room(student="woof woof", limits={"queued": 2, "epochs": 9}).limits == Limits(queued=2, epochs=9)
-    assert room(student="woof woof", browsers=9).browsers == 9
+    assert room(student="woof woof", people=9).people == 9
 
 
 # ---- who signs in
@@ -317,27 +317,46 @@ def following(client: httpx.Client) -> ClientConnection:
     return connect(address, additional_headers={"Cookie": cookies} if cookies else {})
 
 
-def test_a_browser_too_many_is_told_so_and_a_teachers_comes_in(secrets, client):
-    secrets.write_text(f"{CLASS}browsers = 1\n")
+def test_who_is_one_too_many_is_told_so_and_a_teacher_comes_in(secrets, client):
+    secrets.write_text(f"{CLASS}people = 1\n")
     page = {"accept": "text/html,*/*"}
     with following(client), pytest.raises(InvalidStatus):  # who has not come in takes no place of the class
         following(client)
     come_in(client, CODES["student"])
-    with following(client):
+    with following(client), following(client):
+        assert client.get("/compare", headers=page).text == "inside"  # the page loaded anew
+        come_in(client, CODES["student"], name="Bob")
         full = client.get("/compare", headers=page)
         assert (full.status_code, full.headers["refresh"]) == (503, str(who.AGAIN))
         assert "as may be at once: 1." in full.text
-        assert client.get(INSIDE[0]).text == "inside"  # what the open page asks for
+        assert client.get(INSIDE[0]).text == "inside"
         with pytest.raises(InvalidStatus):
             following(client)
         come_in(client, CODES["teacher"])
         assert client.get("/compare", headers=page).text == "inside"
         with following(client):
             pass
-    come_in(client, CODES["student"])
+    come_in(client, CODES["student"], name="Bob")
     until(lambda: client.get("/compare", headers=page).text == "inside")
     with following(client):
         pass
+
+
+def test_one_person_has_so_many_pages_and_no_more(secrets, client, monkeypatch):
+    monkeypatch.setattr(who, "PAGES", 2)
+    come_in(client, CODES["student"])
+    with following(client), following(client):
+        assert "close one" in client.get("/compare", headers={"accept": "text/html"}).text
+        with pytest.raises(InvalidStatus):
+            following(client)
+
+
+def test_who_wants_to_sign_in_is_told_when_there_is_no_place(secrets, client):
+    secrets.write_text('[auth]\nclient_id = "x"\n[class]\npeople = 1\n')
+    page = {"accept": "text/html,*/*"}
+    with following(client):
+        assert client.get("/compare", headers=page).status_code == 503
+    until(lambda: client.get("/compare", headers=page).text == "inside")
 
 
 @pytest.mark.parametrize("cookie", ["", "x", "e30.aaaa.bbbb", "{}"])

@@ -23,7 +23,7 @@ from sqlalchemy import create_engine
 
 from faces import files
 from faces.datasets.base import Progressed
-from faces.files import write_json
+from faces.files import there, write_json
 from faces.model import EncoderWithHead
 from tests.helpers import ROOT
 from trainer import RunConfig, store, train
@@ -314,6 +314,11 @@ def test_a_students_run_trains_for_so_long_at_a_stretch_and_goes_on_from_there(t
     assert [home.run(name).stop_wanted for name in (long, others)] == [False, False]
     now = 2900.0
     supervisor.tick()
+    assert there(home.folder(long).attempt(1) / "stop")
+    assert not there(home.folder(others).attempt(1) / "stop")
+    now = 4000.0  # one that shares its process with others may take its time
+    supervisor.tick()
+    assert engine.killed == []
     engine.codes[long, 1] = STOPPED
     supervisor.tick()
     assert home.run(long).state == "stopped"

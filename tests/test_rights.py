@@ -22,7 +22,7 @@ from trainer.store import Store
 from trainer.sweep import Axis, Sweep
 
 FEW = Limits(queued=3, kept=5, sweep=8, epochs=5, size=64, probe=500, upload=1, uploads=2, minutes=9)
-ADA, BOB = (Person(name, "student", f"{name.lower()}{name.lower()}", FEW, FEW.minutes) for name in ("Ada", "Bob"))
+ADA, BOB = (Person(name, "student", f"{name.lower()}{name.lower()}", FEW) for name in ("Ada", "Bob"))
 EYE = Person("Eye", "viewer", "eyeeye", FEW)
 TEACHER = Person("Tea", "teacher", "teatea")
 PEOPLE = {"student": ADA, "viewer": EYE, "teacher": TEACHER, "owner": OWNER}
@@ -316,6 +316,9 @@ def test_a_students_run_trains_for_so_long_at_a_stretch_however_it_was_queued(st
     reindex(again := Store(store.path))
     for each in (store, again):
         assert [each.run(name).minutes for name in (alone, first, second, house)] == [9, 9, 9, 0]
+    again.asked_by(TEACHER).resume(first)  # who lets it go on says for how long
+    again.asked_by(ADA).resume(second)
+    assert [again.run(name).minutes for name in (first, second)] == [0, 9]
 
 
 def test_many_runs_are_queued_together_or_not_at_all(store):
@@ -411,7 +414,7 @@ def test_within_any_stretch_of_time_nobody_is_let_through_more_often(asked, most
 
 
 def test_limits_are_whole_numbers():
-    for wrong in ({"queued": -1}, {"epochs": "many"}, {"size": 1.5}, {"kept": True}):
+    for wrong in ({"queued": -1}, {"minutes": 0}, {"epochs": "many"}, {"size": 1.5}, {"kept": True}):
         with pytest.raises(ValueError, match="whole number"):
             Limits(**wrong)
 

@@ -5,7 +5,7 @@
     student = "a code for the class"
     viewer = "a code to look only"
     limits = { queued = 20, epochs = 30 }    # of a student (`trainer.rights.Limits`)
-    browsers = 100                           # that may be open at once; a teacher's come in all the same
+    people = 100                             # that may be there at once; a teacher comes in all the same
 
 With a section [auth] for Streamlit's `st.login`, roles go by the e-mail address of who signed in instead:
 
@@ -40,8 +40,8 @@ from trainer.rights import ROLES, Limits, Pace, Person, RefusedError
 
 SHORTEST = 6  # letters of a code
 LISTS = {"teacher": "teachers", "student": "students", "viewer": "viewers"}
-BROWSERS = 100  # at once, unless the secrets say otherwise
-OTHER = ("others", "unverified", "limits", "browsers")
+PEOPLE = 100  # at once, unless the secrets say otherwise
+OTHER = ("others", "unverified", "limits", "people")
 WRONG, WRONG_OF_ALL = Pace(10, 60.0), Pace(100, 60.0)  # codes of one address, and of all
 
 
@@ -54,7 +54,7 @@ class Classroom:
     others: str
     unverified: bool
     limits: Limits
-    browsers: int
+    people: int
     signs_in: bool
 
     @classmethod
@@ -83,10 +83,10 @@ class Classroom:
         if not isinstance(limits, Mapping) or set(limits) - numbers:
             raise ValueError(f"The limits of [class] are numbers by name: {', '.join(sorted(numbers))}.")
         unverified = section.get("unverified", False) is True
-        browsers = section.get("browsers", BROWSERS)
-        if type(browsers) is not int or browsers < 1:
-            raise ValueError(f"browsers is how many may be open at once, a whole number from 1, not {browsers!r}.")
-        return cls(codes, addresses, others, unverified, Limits(**limits), browsers, signs_in)
+        people = section.get("people", PEOPLE)
+        if type(people) is not int or people < 1:
+            raise ValueError(f"people is how many may be there at once, a whole number from 1, not {people!r}.")
+        return cls(codes, addresses, others, unverified, Limits(**limits), people, signs_in)
 
     def admit(self, code: str, name: str, word: str, key: bytes, address: str) -> dict[str, str]:
         """What to remember of who gives a code, a name and a word of their own, for `person`; without a word, of this
@@ -121,9 +121,7 @@ class Classroom:
             name = clean_name(name)
         except ValueError:
             name = "Somebody"
-        if role == "teacher":
-            return Person(name, role, mark)
-        return Person(name, role, mark, self.limits, self.limits.minutes)
+        return Person(name, role, mark, None if role == "teacher" else self.limits)
 
     def _role(self, told: Mapping[str, Any]) -> str:
         """The highest role of an address that the provider has verified."""

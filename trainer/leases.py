@@ -24,13 +24,16 @@ class Leases:
         self.looked = time.monotonic()
         self.silent: dict[str, tuple[dict[str, Any], float]] = {}  # worker: what it says of its runs; for how long
 
-    def lapsed(self, attempts: Mapping[str, tuple[Any, int]]) -> list[str]:
-        """Which of these runs have a worker that said nothing new for `LEASE`; none between two looks.
+    def due(self) -> bool:
+        """Whether it is time for the next look."""
+        return time.monotonic() - self.looked >= EVERY
+
+    def lapsed(self, attempts: Mapping[str, tuple[Any, int]]) -> set[str]:
+        """Which of these runs have a worker that said nothing new for `LEASE`, after one more look.
 
         `attempts` are the folder of each run's attempt, and the last step of its that is known.
         """
-        if (passed := time.monotonic() - self.looked) < EVERY:
-            return []
+        passed = time.monotonic() - self.looked
         self.looked += passed
         says = defaultdict[str, dict[str, Any]](dict)
         for run, (folder, step) in attempts.items():
@@ -41,4 +44,4 @@ class Leases:
         for worker, (words, seconds) in before.items():
             if says.get(worker) == words:
                 self.silent[worker] = words, seconds + min(passed, MOST)
-        return [run for words, seconds in self.silent.values() if seconds > LEASE for run in words]
+        return {run for words, seconds in self.silent.values() if seconds > LEASE for run in words}

@@ -68,8 +68,9 @@ class Limits:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if type(value) is not int or value < 0:
-                raise ValueError(f"The limit {field.name} is a whole number, 0 or more, not {value!r}.")
+            least = 1 if field.name == "minutes" else 0
+            if type(value) is not int or value < least:
+                raise ValueError(f"The limit {field.name} is a whole number, {least} or more, not {value!r}.")
 
     def check(self, config: RunConfig) -> None:
         """RefusedError for a run that is larger than a student's may be."""
@@ -96,7 +97,7 @@ class Person:
     """Somebody who asks. The owner of the machine has no tag, and what nobody of a class began is theirs.
 
     `acting` for a person, the trainer does what that person began, as far as it takes. `minutes` is how long a run of
-    theirs trains at a stretch; 0: as long as it takes.
+    theirs trains at a stretch, 0: as long as it takes; for who has limits it is one of them.
     """
 
     name: str = ""
@@ -104,6 +105,10 @@ class Person:
     tag: str = ""
     limits: Limits | None = None
     minutes: int = 0
+
+    def __post_init__(self) -> None:
+        if self.limits:
+            object.__setattr__(self, "minutes", self.limits.minutes)
 
     @property
     def owner(self) -> str:

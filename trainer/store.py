@@ -291,11 +291,13 @@ class Store:
     def resume(self, name: str) -> None:
         """Queue a stopped, failed or interrupted run again; it goes on from its last checkpoint.
 
+        At a stretch it then trains for as long as who asks may let it.
         Nothing happens to one that is open. ValueError for a finished run, and when there is none of that id.
         """
         run, before = self.run(name), ("stopped", "failed", "interrupted")
         self.allow("resume", run.owner)
         again = dict[str, Any](idle_attempts=0, stop_wanted=0, ended=None, alone=run.config.threads > 1)
+        again["minutes"] = self.by.minutes
         if not self._move(name, before, "queued", **again) and self.run(name).state == "finished":
             raise ValueError("This run is finished; there is nothing left to resume. Start a new one.")
 

@@ -49,7 +49,8 @@ class Training:
     began: float = math.inf  # when its first moment was there
     indexed: int = -1
     stop_by: float | None = None
-    lost: str = ""  # why it was ended, if that was the supervisor's doing
+    lost: str = ""  # why it is being ended, if it is for saying nothing
+    over: str = ""  # why it was asked to stop, if it is for the time
 
     def overdue(self) -> str:
         """Why it has to stop, in a sentence, when it has trained for as long as it may at a stretch; "" until then."""
@@ -141,10 +142,12 @@ class Supervisor:
         waiting = self.store.waiting()
         full = brimming(self.store.path) if self.training else ""
         for training in list(self.training):
-            asked, why = training.run.id in waiting["stops"], full or training.overdue()
-            self._follow(training, asked or bool(why))
-            if why and not asked and training in self.training:
-                self.store.stop(training.run.id, why)
+            self._follow(training, bool(full) or training.run.id in waiting["stops"])
+            if full and training in self.training and training.run.id not in waiting["stops"]:
+                self.store.stop(training.run.id, full)
+            if not training.over and (over := training.overdue()):
+                self.store.folder(training.run.id).ask_to_stop(training.run.attempt)  # nobody is in a hurry
+                training.over = over
         self._end_stuck()
         while waiting["queued"] and self.engine.free() and not cramped(self.store.path):
             self.store.lay_ballast()
@@ -193,18 +196,22 @@ class Supervisor:
             self.engine.kill(training.handle)
 
     def _end_stuck(self) -> None:
-        by_run = {training.run.id: training for training in self.training}
-        folders = {name: self.store.folder(name).attempt(one.run.attempt) for name, one in by_run.items()}
-        for name in self.leases.lapsed({name: (folders[name], one.indexed) for name, one in by_run.items()}):
-            by_run[name].lost = f"it said nothing for {LEASE / 60:.0f} minutes"
-            self.engine.kill(by_run[name].handle)
+        if not self.leases.due():
+            return
+        places = {one.run.id: self.store.folder(one.run.id).attempt(one.run.attempt) for one in self.training}
+        lapsed = self.leases.lapsed({one.run.id: (places[one.run.id], one.indexed) for one in self.training})
+        for training in self.training:
+            training.lost = ""
+            if training.run.id in lapsed:
+                training.lost = f"it said nothing for {LEASE / 60:.0f} minutes"
+                self.engine.kill(training.handle)
 
     def _record(self, training: Training, code: int) -> None:
         run = training.run
         if code == worker.FINISHED:
             self.store.end(run.id, run.attempt, "finished")
         elif code == worker.STOPPED or training.stop_by is not None:
-            self.store.end(run.id, run.attempt, "stopped", self.store.run(run.id).reason)
+            self.store.end(run.id, run.attempt, "stopped", self.store.run(run.id).reason or training.over)
         elif code == worker.OUT_OF_MEMORY:
             self.store.try_alone(run.id, run.attempt)
         elif code == worker.FAILED:

@@ -3,7 +3,7 @@
 What is remembered of a person lies in Streamlit's own signed cookie, the one that `st.login` sets and `st.logout`
 takes away: a class with codes sets it too (/faces/enter). So pages know people by `st.user`, and the gate knows them by
 their cookie, in either kind of class. What role they have is read from the secrets anew, whenever it matters.
-So many browsers may be open at once, each with its socket: those of the class, and as many of who has not come in.
+So many people of a class may be there at once, each with some pages, and each page has a socket.
 """
 
 import html
@@ -34,7 +34,8 @@ ENTER = "/faces/enter"
 INSIDE = ("/faces/", "/media/", "/_stcore/upload_file/", "/_stcore/metrics")  # what only a class may ask for
 OUTSIDE = ("/_stcore/", "/static/", "/component/", "/auth/", "/oauth2callback")  # what is no page
 MOST = 10_000  # bytes of a filled-in form
-AGAIN = 10  # seconds after which a browser asks again for a place
+AGAIN = 10  # seconds after which a page asks again for a place
+PAGES = 10  # of one person
 HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; "
@@ -59,8 +60,8 @@ FORM = """<h1>Come into the class</h1>%s<form method="post" action="%s">
 <small id="why">With the same name and word you are the same person next time and on any computer, and nobody else is.
 Others see your name. Without a word you are known in this browser only, until you leave.</small>
 <button>Come in</button></form>"""
-FULL = """<h1>The class is full</h1><p>As many browsers are open as may be at once: %s. Close one that nobody
-needs; this page asks again every %s seconds.</p>"""
+CROWDED = "As many people are here as may be at once: %s."
+FULL = """<h1>There is no place just now</h1><p>%s This page asks again every %s seconds.</p>"""
 
 _begun: list[Classroom] = []  # the class that this process has seen last
 
@@ -165,12 +166,13 @@ def inside() -> bool:
 class Gate:
     """ASGI middleware: what a class alone may ask for is given to it alone, and a page asks for the code first.
 
-    A browser too many gets no socket, and no page but one that says so. A teacher's always comes in.
+    Who is one too many gets no socket, and no page but one that says so. A teacher always comes in. Who has not come
+    in, and may want to sign in, takes no place of the class, and from one address as many as a class has.
     """
 
     def __init__(self, app: ASGIApp):
         self.app = app
-        self.open = Counter[bool]()  # sockets of the class, and of others
+        self.inside, self.outside = Counter[str](), Counter[str]()  # sockets by tags of the class; by addresses
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -185,19 +187,32 @@ class Gate:
             room = classroom()
         except ValueError:  # which the page says
             room = None
-        known = room.person(remembered(HTTPConnection(scope).cookies), _key(home())) if room else None
-        if room and self.full(room, known):
+        if room is None:
+            await self.app(scope, receive, send)
+            return
+        browser = HTTPConnection(scope)
+        known = room.person(remembered(browser.cookies), _key(home()))
+        if self.full(room, known, browser):
             await send({"type": "websocket.close", "code": 1013})  # before it is accepted: 403
             return
-        self.open[bool(known)] += 1
+        places, mine = (self.inside, known.tag) if known else (self.outside, address(browser))
+        places[mine] += 1
         try:
             await self.app(scope, receive, send)
         finally:
-            self.open[bool(known)] -= 1
+            places[mine] -= 1
+            if not places[mine]:
+                del places[mine]
 
-    def full(self, room: Classroom, known: Person | None) -> bool:
-        """Whether there is no place for one more browser of this person, or of somebody who is not known."""
-        return self.open[bool(known)] >= room.browsers and (known is None or known.role != "teacher")
+    def full(self, room: Classroom, known: Person | None, browser: HTTPConnection) -> str:
+        """Why there is no place for one more page of this person, in a sentence; "" when there is."""
+        if known is None:
+            return CROWDED % room.people if self.outside[address(browser)] >= room.people else ""
+        if known.role == "teacher":
+            return ""
+        if self.inside[known.tag] >= PAGES:
+            return f"You have {PAGES} pages open here, as many as one may; close one."
+        return CROWDED % room.people if known.tag not in self.inside and len(self.inside) >= room.people else ""
 
     def refusal(self, scope: Scope) -> Response | None:
         """What is answered to who may not ask for this; None for who may."""
@@ -215,8 +230,12 @@ class Gate:
         except ValueError as error:
             return PlainTextResponse(str(error), 503) if guarded else None
         document = "text/html" in request.headers.get("accept", "")
+        if page and document and (known or room.signs_in) and (why := self.full(room, known, request)):
+            told = FULL % (why, AGAIN)
+            again = {"Retry-After": str(AGAIN), "Refresh": str(AGAIN)}
+            return HTMLResponse(PAGE % ("no place", told), 503, HEADERS | again)
         if known:
-            return _full(room) if page and document and self.full(room, known) else None
+            return None
         if guarded:
             return PlainTextResponse("This is for the class alone; come in first.", 403, {"Cache-Control": "no-store"})
         if room.signs_in or not document:
@@ -229,6 +248,11 @@ def remembered(cookies: dict[str, str]) -> Mapping[str, Any]:
     """What a signed cookie remembers of a person; nothing without one, or where the signature is wrong."""
     found = _get_signed_cookie_with_chunks(cookies, USER_COOKIE_NAME)
     return json.loads(found) if found else {}
+
+
+def address(browser: HTTPConnection) -> str:
+    """Where somebody asks from."""
+    return browser.client.host if browser.client else ""
 
 
 async def enter(request: Request) -> Response:
@@ -251,9 +275,8 @@ async def enter(request: Request) -> Response:
             return PlainTextResponse("This is more than the form asks for.", 413)
     told = {name: values[0] for name, values in parse_qs(body.decode(errors="replace")).items()}
     code, name, word, to = (told.get(field, "") for field in ("code", "name", "word", "to"))
-    address = request.client.host if request.client else ""
     try:
-        claims = room.admit(code, name, word, _key(home()), address)
+        claims = room.admit(code, name, word, _key(home()), address(request))
     except ValueError as error:
         return _form(to, name, str(error))
     answer = RedirectResponse(_own(to), 303, {"Cache-Control": "no-store"})
@@ -265,11 +288,6 @@ def _form(to: str, name: str = "", wrong: str = "") -> Response:
     told = f'<p role="alert">{html.escape(wrong)}</p>' if wrong else ""
     form = FORM % (told, ENTER, html.escape(_own(to)), html.escape(name[:64]))
     return HTMLResponse(PAGE % ("come in", form), 403 if wrong else 200, HEADERS)
-
-
-def _full(room: Classroom) -> Response:
-    told = FULL % (room.browsers, AGAIN)
-    return HTMLResponse(PAGE % ("full", told), 503, {**HEADERS, "Retry-After": str(AGAIN), "Refresh": str(AGAIN)})
 
 
 def _own(to: str) -> str:

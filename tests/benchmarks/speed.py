@@ -148,7 +148,7 @@ class AtOnce(Writer):
 
     def hand(self, act: Callable[[], object], spare: bool = False) -> threading.Event:
         done = super().hand(act)
-        done.wait()
+        done.wait(60)
         return done
 
 
