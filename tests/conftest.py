@@ -37,3 +37,10 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.xdist_group(item.path.stem))
             item.add_marker(pytest.mark.flaky(reruns=1))
     items.sort(key=lambda item: ("test_serving" not in item.nodeid, "browser" not in item.nodeid))
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Say why a test was tried once more."""
+    for report in terminalreporter.stats.get("rerun", ()):
+        terminalreporter.section(f"once more: {report.nodeid}")
+        terminalreporter.line(report.longreprtext[-2000:])
