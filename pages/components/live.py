@@ -14,7 +14,7 @@ from ulid import ULID
 from pages.components.runs import forgiving
 
 POLL = 1.0  # seconds between two looks at something that moves
-CROWD = 20  # sessions that can look that often on two cores (viewers.md); of more, each looks less often
+CROWD = 15  # sessions that can look that often on two cores (viewers.md); of more, each looks less often
 HERE = 15.0  # seconds after its last look for which a session counts
 _looked: dict[str, float] = {}  # when each session that follows something has looked last
 _counting = Lock()
