@@ -260,7 +260,7 @@ def test_without_a_class_the_page_is_as_it_was(faces_home, client):
 # ---- the door
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def served():
     """The gate and its form before a server that answers everything with "inside"."""
 
@@ -317,7 +317,8 @@ def following(client: httpx.Client) -> ClientConnection:
     return connect(address, additional_headers={"Cookie": cookies} if cookies else {})
 
 
-def test_who_is_one_too_many_is_told_so_and_a_teacher_comes_in(secrets, client):
+def test_who_is_one_too_many_is_told_so_and_a_teacher_comes_in(secrets, client, monkeypatch):
+    monkeypatch.setattr(who, "HOLD", 0.3)
     secrets.write_text(f"{CLASS}people = 1\n")
     page = {"accept": "text/html,*/*"}
     with following(client), pytest.raises(InvalidStatus):  # who has not come in takes no place of the class
@@ -340,6 +341,22 @@ def test_who_is_one_too_many_is_told_so_and_a_teacher_comes_in(secrets, client):
     until(lambda: client.get("/compare", headers=page).text == "inside")
     with following(client):
         pass
+
+
+def test_who_loads_a_page_anew_keeps_the_place(secrets, client):
+    secrets.write_text(f"{CLASS}people = 1\n")
+    page = {"accept": "text/html,*/*"}
+    come_in(client, CODES["teacher"])
+    with following(client):  # takes no place
+        come_in(client, CODES["student"])
+        with following(client):
+            pass
+        with httpx.Client(base_url=client.base_url) as other:
+            come_in(other, CODES["student"], name="Bob")
+            assert other.get("/compare", headers=page).status_code == 503
+        assert client.get("/compare", headers=page).text == "inside"
+        with following(client):
+            pass
 
 
 def test_one_person_has_so_many_pages_and_no_more(secrets, client, monkeypatch):

@@ -8,6 +8,7 @@ So many people of a class may be there at once, each with some pages, and each p
 
 import html
 import json
+import time
 import tomllib
 from collections import Counter
 from collections.abc import Mapping
@@ -36,6 +37,7 @@ OUTSIDE = ("/_stcore/", "/static/", "/component/", "/auth/", "/oauth2callback") 
 MOST = 10_000  # bytes of a filled-in form
 AGAIN = 10  # seconds after which a page asks again for a place
 PAGES = 10  # of one person
+HOLD = 30.0  # seconds for which who was given a page, or has left one, keeps the place
 HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; "
@@ -166,13 +168,14 @@ def inside() -> bool:
 class Gate:
     """ASGI middleware: what a class alone may ask for is given to it alone, and a page asks for the code first.
 
-    Who is one too many gets no socket, and no page but one that says so. A teacher always comes in. Who has not come
-    in, and may want to sign in, takes no place of the class, and from one address as many as a class has.
+    Who is one too many gets no socket, and no page but one that says so. Teachers always come in, and take no place.
+    Nor does who has not come in, and may want to sign in; of these, as many may ask from one address as a class has.
     """
 
     def __init__(self, app: ASGIApp):
         self.app = app
         self.inside, self.outside = Counter[str](), Counter[str]()  # sockets by tags of the class; by addresses
+        self.held: dict[str, float] = {}  # places by tags, until when
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -187,11 +190,11 @@ class Gate:
             room = classroom()
         except ValueError:  # which the page says
             room = None
-        if room is None:
+        browser = HTTPConnection(scope)
+        known = room.person(remembered(browser.cookies), _key(home())) if room else None
+        if room is None or (known and known.role == "teacher"):
             await self.app(scope, receive, send)
             return
-        browser = HTTPConnection(scope)
-        known = room.person(remembered(browser.cookies), _key(home()))
         if self.full(room, known, browser):
             await send({"type": "websocket.close", "code": 1013})  # before it is accepted: 403
             return
@@ -203,6 +206,8 @@ class Gate:
             places[mine] -= 1
             if not places[mine]:
                 del places[mine]
+            if known:
+                self.held[mine] = time.monotonic() + HOLD  # who loads a page anew is back in a moment
 
     def full(self, room: Classroom, known: Person | None, browser: HTTPConnection) -> str:
         """Why there is no place for one more page of this person, in a sentence; "" when there is."""
@@ -212,7 +217,10 @@ class Gate:
             return ""
         if self.inside[known.tag] >= PAGES:
             return f"You have {PAGES} pages open here, as many as one may; close one."
-        return CROWDED % room.people if known.tag not in self.inside and len(self.inside) >= room.people else ""
+        now = time.monotonic()
+        self.held = {tag: until for tag, until in self.held.items() if until > now}
+        there = {*self.inside, *self.held}
+        return CROWDED % room.people if known.tag not in there and len(there) >= room.people else ""
 
     def refusal(self, scope: Scope) -> Response | None:
         """What is answered to who may not ask for this; None for who may."""
@@ -235,6 +243,8 @@ class Gate:
             again = {"Retry-After": str(AGAIN), "Refresh": str(AGAIN)}
             return HTMLResponse(PAGE % ("no place", told), 503, HEADERS | again)
         if known:
+            if document and known.role != "teacher":
+                self.held[known.tag] = time.monotonic() + HOLD  # until its socket is there
             return None
         if guarded:
             return PlainTextResponse("This is for the class alone; come in first.", 403, {"Cache-Control": "no-store"})
